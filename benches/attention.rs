@@ -1,0 +1,103 @@
+use super::case::{Case, Work, bounds, lengths_label};
+use crate::device::{DType, Device, Precision};
+use crate::kernels::{Attention, AttentionBackwardDelta, Call, Heads};
+
+/// The pairs of a query and a key it sees, times the values they multiply, over sequences of these lengths.
+pub fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {
+    let pairs: usize = lengths.iter().map(|n| n * (n + 1) / 2).sum();
+    2.0 * (pairs * heads.heads * heads.head_dim) as f64
+}
+
+/// Attention over packed sequences of these lengths; queries and keys between `-range` and `range`.
+pub fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
+    let tokens: usize = lengths.iter().sum();
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let Heads {
+        heads: h,
+        kv_heads: g,
+        head_dim: d,
+    } = heads;
+    let shape = format!(
+        "{}, {h}/{g} heads of {d}, +-{range}",
+        lengths_label(lengths)
+    );
+    Case::new(
+        Attention::SIGNATURE,
+        shape,
+        Work::Flops(2.0 * pair_flops(lengths, heads)),
+    )
+    .u32s("bounds", bounds(lengths))
+    .scaled("q", &[tokens, h, d], range)
+    .scaled("k", &[tokens, g, d], range)
+    .input("v", &[tokens, g, d])
+    .output("o", &[tokens, h, d])
+    .output("lse", &[tokens, h])
+    .run(move |device, tensors| {
+        let [bounds, q, k, v, o, lse] = tensors else {
+            unreachable!()
+        };
+        Attention::run(
+            device,
+            heads,
+            (tokens, longest),
+            bounds,
+            (q, k, v),
+            (o, lse),
+        );
+    })
+}
+
+/// `(lse, delta)` of the forward pass over the tensors of a backward case so far (bounds, q, k, v, dout), from the f64
+/// twins and rounded to f32.
+pub(super) fn row_statistics(
+    case: &Case,
+    heads: Heads,
+    (tokens, longest): (usize, usize),
+) -> Vec<f64> {
+    let device = Device::cpu(Precision::F64);
+    let statistics = || -> anyhow::Result<Vec<f64>> {
+        let tensors = case.tensors(&device)?;
+        let [bounds, q, k, v, dout] = &tensors[..] else {
+            unreachable!()
+        };
+        let rows = tokens * heads.heads;
+        let mut o = device.tensor("o", dout.shape(), DType::Real)?;
+        let mut lse = device.tensor("lse", &[rows], DType::Real)?;
+        let mut row_statistics = device.tensor("row_statistics", &[rows, 2], DType::Real)?;
+        Attention::run(
+            &device,
+            heads,
+            (tokens, longest),
+            bounds,
+            (q, k, v),
+            (&mut o, &mut lse),
+        );
+        device.run(AttentionBackwardDelta {
+            o: &o,
+            dout,
+            lse: &lse,
+            row_statistics: &mut row_statistics,
+            rows: rows as u32,
+            head_dim: heads.head_dim as u32,
+        });
+        row_statistics.read(2 * rows)
+    };
+    let values = statistics().expect("the CPU device has room for a case");
+    values
+        .into_iter()
+        .map(|value| f64::from(value as f32))
+        .collect()
+}
+
+/// The row of the table.
+pub fn bench() -> Case {
+    case(
+        &[128; 8],
+        Heads {
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+        },
+        1.0,
+    )
+}

@@ -1,0 +1,99 @@
+use super::case::{Case, Work};
+use crate::device::DType;
+use crate::kernels::{Call, DQO_STATISTICS, Dqo};
+
+/// The switches of a case.
+#[derive(Clone, Copy, Debug)]
+pub struct Switches {
+    pub lambda: f32,
+    pub policy_is: bool,
+    pub value_is: bool,
+    pub paper_tail: bool,
+    pub td_target: bool,
+    pub mean_reduction: bool,
+}
+
+/// The paper's.
+pub const DEFAULT: Switches = Switches {
+    lambda: 1.0,
+    policy_is: true,
+    value_is: true,
+    paper_tail: false,
+    td_target: false,
+    mean_reduction: false,
+};
+
+/// DQO over sequences of these lengths.
+pub fn case(lengths: &[usize], switches: Switches) -> Case {
+    let starts = super::case::starts(lengths);
+    let positions = lengths.iter().sum::<usize>();
+    let sequences = lengths.len();
+    let shape = format!("{}, {switches:?}", super::case::lengths_label(lengths));
+    let mut case = Case::new(Dqo::SIGNATURE, shape, Work::Bytes(32.0 * positions as f64));
+    let f32_of = |x: f64| f64::from(x as f32);
+    // Log-probs between -2 and 0; the behaviour's close by, so that w is neither 0 nor always clipped.
+    let logp: Vec<f64> = case
+        .uniform(positions)
+        .into_iter()
+        .map(|x| f32_of(x - 1.0))
+        .collect();
+    let noise = case.uniform(3 * positions);
+    let rollout = |t: usize| {
+        let spread = 2.0 / (positions as f64).sqrt();
+        [
+            f32_of(logp[t] + 0.3 * noise[3 * t]),
+            f32_of(logp[t] + spread * noise[3 * t + 1]),
+            f32_of(noise[3 * t + 2]),
+            0.0,
+        ]
+    };
+    let rollout = (0..positions).flat_map(rollout).collect();
+    case.u32s("starts", starts)
+        .floats("rollout", &[positions, 4], DType::Real, rollout)
+        .input("bootstrap", &[sequences])
+        .floats("logp", &[positions], DType::Real, logp)
+        .input("value", &[positions])
+        .output("dlogp", &[positions])
+        .output("dvalue", &[positions])
+        .output("statistics", &[sequences + 2, DQO_STATISTICS])
+        .run(move |device, tensors| {
+            let [
+                starts,
+                rollout,
+                bootstrap,
+                logp,
+                value,
+                dlogp,
+                dvalue,
+                statistics,
+            ] = tensors
+            else {
+                unreachable!()
+            };
+            device.run(Dqo {
+                starts,
+                rollout,
+                bootstrap,
+                logp,
+                value,
+                dlogp,
+                dvalue,
+                statistics,
+                sequences: sequences as u32,
+                first_sequence: 1,
+                batch_sequences: 2 * sequences as u32,
+                beta: 0.03,
+                lambda: switches.lambda,
+                policy_is: switches.policy_is.into(),
+                value_is: switches.value_is.into(),
+                paper_tail: switches.paper_tail.into(),
+                td_target: switches.td_target.into(),
+                mean_reduction: switches.mean_reduction.into(),
+            });
+        })
+}
+
+/// The row of the table: 512 responses of 512 tokens.
+pub fn bench() -> Case {
+    case(&[512; 512], DEFAULT)
+}

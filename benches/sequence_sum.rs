@@ -1,0 +1,35 @@
+use super::case::{Case, Work};
+use crate::kernels::{Call, SequenceSum};
+
+/// Sums over sequences of these lengths.
+pub fn case(lengths: &[usize]) -> Case {
+    let starts = super::case::starts(lengths);
+    let positions = lengths.iter().sum::<usize>();
+    let sequences = lengths.len();
+    let shape = super::case::lengths_label(lengths);
+    Case::new(
+        SequenceSum::SIGNATURE,
+        shape,
+        Work::Bytes(4.0 * positions as f64),
+    )
+    .u32s("starts", starts)
+    .input("x", &[positions])
+    .output("sums", &[sequences + 2])
+    .run(move |device, tensors| {
+        let [starts, x, sums] = tensors else {
+            unreachable!()
+        };
+        device.run(SequenceSum {
+            starts,
+            x,
+            sums,
+            sequences: sequences as u32,
+            first_sequence: 1,
+        });
+    })
+}
+
+/// The row of the table.
+pub fn bench() -> Case {
+    case(&[512; 512])
+}

@@ -1,0 +1,65 @@
+//! What the tests share: the devices under test and the comparison with the f64 twin.
+
+use std::sync::OnceLock;
+
+use dqo_wgpu::benches::case::{Case, relative_error};
+use dqo_wgpu::device::{Device, DeviceChoice, Precision};
+use dqo_wgpu::gpu::{AdapterList, Gpu, Traits};
+
+/// Whether the user asked to leave the GPU's tests out. Without an adapter they fail.
+pub fn skip_gpu() -> bool {
+    let skip = std::env::var_os("DQO_SKIP_GPU").is_some_and(|value| value == "1");
+    if skip {
+        eprintln!("DQO_SKIP_GPU=1: a GPU test was left out");
+    }
+    skip
+}
+
+/// The machine's adapter as it is, and with the traits that make every kernel take its other variants.
+pub fn gpus() -> &'static [Device] {
+    static GPUS: OnceLock<Vec<Device>> = OnceLock::new();
+    if skip_gpu() {
+        return &[];
+    }
+    GPUS.get_or_init(|| {
+        let adapters = AdapterList::find();
+        let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
+        let natural = Gpu::open(adapter).unwrap();
+        let software = natural.traits().software;
+        let other = Gpu::open_with(
+            adapter,
+            Traits {
+                subgroup_size: None,
+                software: !software,
+            },
+        )
+        .unwrap();
+        vec![Device::gpu(natural), Device::gpu(other)]
+    })
+}
+
+/// The adapter as a user opens it.
+pub fn gpu() -> Option<&'static Device> {
+    gpus().first()
+}
+
+/// Runs a case on every GPU and on the f32 twin, and holds each output against the f64 twin.
+#[track_caller]
+pub fn check(case: &Case, tolerance: f64) {
+    let reference = case.outputs(&Device::cpu(Precision::F64)).unwrap();
+    let cpu = Device::cpu(Precision::F32);
+    for device in std::iter::once(&cpu).chain(gpus()) {
+        for (output, reference) in case.outputs(device).unwrap().iter().zip(&reference) {
+            let error = relative_error(&output.values, &reference.values);
+            assert!(
+                error <= tolerance,
+                "{} {}: {} on {} ({:?}) is off by {error:.2e}, more than {tolerance:.0e}",
+                case.kernel,
+                case.shape,
+                output.name,
+                device.description(),
+                device.as_gpu().map(Gpu::traits),
+            );
+        }
+    }
+}

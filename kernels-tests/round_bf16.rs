@@ -1,0 +1,10 @@
+use dqo_wgpu::benches::round_bf16::case;
+
+use crate::harness::check;
+
+#[test]
+fn agrees_with_the_f64_twin() {
+    for count in [1, 37 * 123, 100_000] {
+        check(&case(count), 0.0);
+    }
+}

@@ -1,0 +1,130 @@
+// attention: causal, over packed sequences, with grouped heads. For token i of the sequence that starts at first(i),
+// and head h, with g = h / (heads / kv_heads):
+//   s[j] = scale * q[i, h, :] . k[j, g, :]  for first(i) <= j <= i,  lse = log sum_j exp(s[j])
+//   o[i, h, :] = sum_j exp(s[j] - lse) v[j, g, :]
+// A workgroup has 32 queries of one head and walks the key tiles from its own back to the sequence's first: in its
+// own every query meets itself, so the running maximum starts from a real score and needs no infinity.
+
+struct Params {
+    tokens: u32,
+    heads: u32,
+    kv_heads: u32,
+    scale: f32,
+    first_tile: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> bounds: array<vec2<u32>>; // [tokens, 2]: sequence start and end
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+@group(0) @binding(5) var<storage, read_write> lse: array<f32>; // [tokens, heads]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let tx = lane % 8u;
+    let ty = lane / 8u;
+    let head = workgroup.y;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let tile = params.first_tile + workgroup.x;
+    let first_query = tile * TILE;
+    let first_key_tile = bounds[first_query].x / TILE;
+
+    var query: array<u32, 4>; // this invocation's rows, and where their sequences start
+    var start: array<u32, 4>;
+    for (var r = 0u; r < 4u; r += 1u) {
+        query[r] = min(first_query + 4u * ty + r, params.tokens - 1u);
+        start[r] = bounds[query[r]].x;
+    }
+    var largest: array<f32, 4>;
+    var weight: array<f32, 4>; // sum of exponentials over this invocation's columns
+    var output: array<vec4<f32>, 32>;
+
+    for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
+        let key_tile = tile - steps;
+        var s: array<vec4<f32>, 4>;
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_left(Q, first_query, head, chunk, lane);
+            load_right(K, key_tile * TILE, kv_head, chunk, lane);
+            workgroupBarrier();
+            multiply_transposed(&s, ty, tx);
+            workgroupBarrier();
+        }
+        for (var r = 0u; r < 4u; r += 1u) {
+            s[r] *= params.scale;
+            scores[(4u * ty + r) * PITCH + tx] = s[r];
+        }
+        workgroupBarrier();
+
+        for (var r = 0u; r < 4u; r += 1u) {
+            let row = (4u * ty + r) * PITCH;
+            if (steps == 0u) {
+                let self_column = query[r] - first_query;
+                largest[r] = scores[row + self_column / 4u][self_column % 4u];
+            }
+            var grown = largest[r];
+            for (var c = 0u; c < QUADS; c += 1u) {
+                let x = select(vec4(grown), scores[row + c], visible(key_tile * TILE + 4u * c, start[r], query[r]));
+                grown = max(grown, max(max(x.x, x.y), max(x.z, x.w)));
+            }
+            let shrink = exp(min(largest[r] - grown, 0.0));
+            largest[r] = grown;
+            let p = exp(min(s[r] - grown, vec4(0.0)));
+            s[r] = select(vec4(0.0), p, visible(key_tile * TILE + 4u * tx, start[r], query[r]));
+            weight[r] = fma(weight[r], shrink, dot(s[r], vec4(1.0)));
+            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+                output[4u * chunk + r] *= shrink;
+            }
+        }
+        workgroupBarrier();
+        for (var r = 0u; r < 4u; r += 1u) {
+            scores[(4u * ty + r) * PITCH + tx] = s[r];
+        }
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_right(V, key_tile * TILE, kv_head, chunk, lane);
+            workgroupBarrier();
+            multiply_scores(&output, chunk, ty, tx);
+            workgroupBarrier();
+        }
+    }
+
+    // The eight invocations of a row add up their weights.
+    for (var r = 0u; r < 4u; r += 1u) {
+        scores[(4u * ty + r) * PITCH + tx] = vec4(weight[r], 0.0, 0.0, 0.0);
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < 4u; r += 1u) {
+        var sum = 0.0;
+        for (var c = 0u; c < QUADS; c += 1u) {
+            sum += scores[(4u * ty + r) * PITCH + c].x;
+        }
+        if (first_query + 4u * ty + r < params.tokens) {
+            let row = query[r] * params.heads + head;
+            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+                if (in_head(chunk, tx)) {
+                    o[row * (HEAD_DIM / 4u) + chunk * QUADS + tx] = output[4u * chunk + r] / sum;
+                }
+            }
+            if (tx == 0u) {
+                lse[row] = largest[r] + log(max(sum, 1e-30));
+            }
+        }
+    }
+}
+
+// Which of the keys key .. key + 3 a query sees.
+fn visible(key: u32, start: u32, query: u32) -> vec4<bool> {
+    let keys = vec4(key, key + 1u, key + 2u, key + 3u);
+    return (keys >= vec4(start)) & (keys <= vec4(query));
+}
+
+fn fetch(source: u32, index: u32) -> vec4<f32> {
+    if (source == Q) {
+        return q[index];
+    }
+    if (source == K) {
+        return k[index];
+    }
+    return v[index];
+}

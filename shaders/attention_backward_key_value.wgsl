@@ -1,0 +1,115 @@
+// attention_backward_key_value: with p and ds of attention_backward_query, over the heads h of key head g and the
+// queries i of the key's sequence with i >= j:
+//   dv[j, g, :] = sum_h sum_i p[i, j] do[i, h, :]
+//   dk[j, g, :] = scale * sum_h sum_i ds[i, j] q[i, h, :]
+// A workgroup has 32 keys of one key head and walks the heads, and the query tiles from its own to the sequence's last.
+// Here the tile's rows are keys and its columns queries.
+
+struct Params {
+    tokens: u32,
+    heads: u32,
+    kv_heads: u32,
+    scale: f32,
+    first_tile: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> bounds: array<vec2<u32>>; // [tokens, 2]: sequence start and end
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(4) var<storage, read> dout: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+@group(0) @binding(5) var<storage, read> row_statistics: array<vec2<f32>>; // [tokens, heads, 2]: lse, delta
+@group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let tx = lane % 8u;
+    let ty = lane / 8u;
+    let kv_head = workgroup.y;
+    let group = params.heads / params.kv_heads;
+    let tile = params.first_tile + workgroup.x;
+    let first_key = tile * TILE;
+    let last_key = min(first_key + TILE, params.tokens) - 1u;
+    let tiles = (bounds[last_key].y - 1u) / TILE + 1u - tile; // query tiles from this one to the last that sees a key
+
+    var key_gradient: array<vec4<f32>, 32>;
+    var value_gradient: array<vec4<f32>, 32>;
+    for (var step = 0u; step < group * tiles; step += 1u) {
+        let head = kv_head * group + step / tiles;
+        let first_query = (tile + step % tiles) * TILE;
+        var s: array<vec4<f32>, 4>;
+        var dp: array<vec4<f32>, 4>;
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_left(K, first_key, kv_head, chunk, lane);
+            load_right(Q, first_query, head, chunk, lane);
+            workgroupBarrier();
+            multiply_transposed(&s, ty, tx);
+            workgroupBarrier();
+            load_left(V, first_key, kv_head, chunk, lane);
+            load_right(DOUT, first_query, head, chunk, lane);
+            workgroupBarrier();
+            multiply_transposed(&dp, ty, tx);
+            workgroupBarrier();
+        }
+        // p and ds: a column is a query, a row a key
+        for (var c = 0u; c < 4u; c += 1u) {
+            let query = first_query + 4u * tx + c;
+            let valid = min(query, params.tokens - 1u);
+            let statistics = row_statistics[valid * params.heads + head];
+            let start = bounds[valid].x;
+            for (var r = 0u; r < 4u; r += 1u) {
+                let key = first_key + 4u * ty + r;
+                let seen = query < params.tokens && key >= start && key <= query;
+                let p = exp(min(params.scale * s[r][c] - statistics.x, 0.0));
+                s[r][c] = select(0.0, p, seen);
+                dp[r][c] = s[r][c] * (dp[r][c] - statistics.y);
+            }
+        }
+        for (var r = 0u; r < 4u; r += 1u) {
+            scores[(4u * ty + r) * PITCH + tx] = s[r];
+        }
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_right(DOUT, first_query, head, chunk, lane);
+            workgroupBarrier();
+            multiply_scores(&value_gradient, chunk, ty, tx);
+            workgroupBarrier();
+        }
+        for (var r = 0u; r < 4u; r += 1u) {
+            scores[(4u * ty + r) * PITCH + tx] = dp[r];
+        }
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_right(Q, first_query, head, chunk, lane);
+            workgroupBarrier();
+            multiply_scores(&key_gradient, chunk, ty, tx);
+            workgroupBarrier();
+        }
+    }
+
+    for (var r = 0u; r < 4u; r += 1u) {
+        let key = first_key + 4u * ty + r;
+        if (key < params.tokens) {
+            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+                if (in_head(chunk, tx)) {
+                    let place = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + chunk * QUADS + tx;
+                    dk[place] = params.scale * key_gradient[4u * chunk + r];
+                    dv[place] = value_gradient[4u * chunk + r];
+                }
+            }
+        }
+    }
+}
+
+fn fetch(source: u32, index: u32) -> vec4<f32> {
+    if (source == Q) {
+        return q[index];
+    }
+    if (source == DOUT) {
+        return dout[index];
+    }
+    if (source == K) {
+        return k[index];
+    }
+    return v[index];
+}

@@ -1,0 +1,90 @@
+// attention_backward_query: with p[j] = exp(scale q[i, h] . k[j, g] - lse[i, h]) as in the forward pass, computed again,
+//   ds[j] = p[j] * (do[i, h] . v[j, g] - delta[i, h])
+//   dq[i, h, :] = scale * sum_j ds[j] k[j, g, :]
+// A workgroup has 32 queries of one head and walks the key tiles from its own back to the sequence's first.
+
+struct Params {
+    tokens: u32,
+    heads: u32,
+    kv_heads: u32,
+    scale: f32,
+    first_tile: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> bounds: array<vec2<u32>>; // [tokens, 2]: sequence start and end
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(4) var<storage, read> dout: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+@group(0) @binding(5) var<storage, read> row_statistics: array<vec2<f32>>; // [tokens, heads, 2]: lse, delta
+@group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let tx = lane % 8u;
+    let ty = lane / 8u;
+    let head = workgroup.y;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let tile = params.first_tile + workgroup.x;
+    let first_query = tile * TILE;
+    let first_key_tile = bounds[first_query].x / TILE;
+
+    var gradient: array<vec4<f32>, 32>;
+    for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
+        let first_key = (tile - steps) * TILE;
+        var s: array<vec4<f32>, 4>;
+        var dp: array<vec4<f32>, 4>;
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_left(Q, first_query, head, chunk, lane);
+            load_right(K, first_key, kv_head, chunk, lane);
+            workgroupBarrier();
+            multiply_transposed(&s, ty, tx);
+            workgroupBarrier();
+            load_left(DOUT, first_query, head, chunk, lane);
+            load_right(V, first_key, kv_head, chunk, lane);
+            workgroupBarrier();
+            multiply_transposed(&dp, ty, tx);
+            workgroupBarrier();
+        }
+        for (var r = 0u; r < 4u; r += 1u) {
+            let query = min(first_query + 4u * ty + r, params.tokens - 1u);
+            let statistics = row_statistics[query * params.heads + head];
+            let key = first_key + 4u * tx;
+            let keys = vec4(key, key + 1u, key + 2u, key + 3u);
+            let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
+            let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
+            scores[(4u * ty + r) * PITCH + tx] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
+        }
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            load_right(K, first_key, kv_head, chunk, lane);
+            workgroupBarrier();
+            multiply_scores(&gradient, chunk, ty, tx);
+            workgroupBarrier();
+        }
+    }
+
+    for (var r = 0u; r < 4u; r += 1u) {
+        let query = first_query + 4u * ty + r;
+        if (query < params.tokens) {
+            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+                if (in_head(chunk, tx)) {
+                    dq[(query * params.heads + head) * (HEAD_DIM / 4u) + chunk * QUADS + tx] = params.scale * gradient[4u * chunk + r];
+                }
+            }
+        }
+    }
+}
+
+fn fetch(source: u32, index: u32) -> vec4<f32> {
+    if (source == Q) {
+        return q[index];
+    }
+    if (source == DOUT) {
+        return dout[index];
+    }
+    if (source == K) {
+        return k[index];
+    }
+    return v[index];
+}

@@ -1,0 +1,31 @@
+// rms_norm_backward_weight: partial[b, c] = sum over the rows r of block b of dy[r, c] * x[r, c] * rstd[r]
+// An invocation owns one column (or four) of one block; column_sum adds the blocks up.
+
+struct Params {
+    rows: u32,
+    cols: u32,
+    block_rows: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> dy: array<element>; // [rows, cols]
+@group(0) @binding(1) var<storage, read> x: array<element>; // [rows, cols]
+@group(0) @binding(2) var<storage, read> rstd: array<f32>; // [rows]
+@group(0) @binding(3) var<storage, read_write> partial: array<element>; // [ceil(rows / block_rows), cols]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let width = params.cols / WIDTH;
+    let index = linear(workgroup) * 64u + lane;
+    let block = index / width;
+    let c = index % width;
+    let first = block * params.block_rows;
+    if (first >= params.rows) {
+        return;
+    }
+    var sum = element();
+    for (var row = first; row < min(first + params.block_rows, params.rows); row += 1u) {
+        sum += dy[row * width + c] * x[row * width + c] * rstd[row];
+    }
+    partial[index] = sum;
+}

@@ -1,0 +1,165 @@
+//! The two floating-point types that a CPU twin computes in.
+
+use bytemuck::Pod;
+use num_traits::{Float, NumAssign};
+
+use super::tensor::Data;
+
+/// `f32` (the working precision everywhere) or `f64` (the reference that every GPU result is held against).
+pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fmt::Debug {
+    /// The elements of a tensor that is stored in this precision.
+    fn slice(data: &Data) -> Option<&[Self]>;
+
+    /// As [`Real::slice`], to be written.
+    fn slice_mut(data: &mut Data) -> Option<&mut [Self]>;
+
+    /// Converts a parameter or an input; exact for `f64`, rounded to nearest for `f32`.
+    fn of(value: f64) -> Self;
+
+    /// Widens to `f64`, exactly.
+    fn wide(self) -> f64;
+
+    /// `c (+)= a b` on one thread, through the `gemm` crate.
+    ///
+    /// `c` is rows x cols with row stride `c_stride`; `a` and `b` carry both their strides, so a
+    /// transposed operand is one whose strides are swapped. `accumulate` adds to `c`, else it is overwritten.
+    fn gemm(
+        c: MatrixMut<'_, Self>,
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        inner: usize,
+        accumulate: bool,
+    );
+}
+
+/// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
+/// error grows with `len / 16`.
+pub(crate) fn sum_terms<T: Real, const N: usize>(
+    len: usize,
+    term: impl Fn(usize) -> [T; N],
+) -> [T; N] {
+    const LANES: usize = 16;
+    let mut sums = [[T::zero(); LANES]; N];
+    let mut add = |i: usize, lane: usize| {
+        for (sums, term) in sums.iter_mut().zip(term(i)) {
+            sums[lane] += term;
+        }
+    };
+    let whole = len - len % LANES;
+    for first in (0..whole).step_by(LANES) {
+        (0..LANES).for_each(|lane| add(first + lane, lane));
+    }
+    (whole..len).for_each(|i| add(i, i - whole));
+    sums.map(|sums| sums.into_iter().sum())
+}
+
+/// A read-only operand of [`Real::gemm`]: element (i, j) is `data[i * row_stride + j * col_stride]`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, T> {
+    pub data: &'a [T],
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+impl<T> Matrix<'_, T> {
+    /// The length of `data` that a `rows` x `cols` operand reaches into.
+    fn reach(&self, rows: usize, cols: usize) -> usize {
+        if rows == 0 || cols == 0 {
+            0
+        } else {
+            (rows - 1) * self.row_stride + (cols - 1) * self.col_stride + 1
+        }
+    }
+}
+
+/// The output of [`Real::gemm`], row-major: element (i, j) is `data[i * row_stride + j]`.
+pub struct MatrixMut<'a, T> {
+    pub data: &'a mut [T],
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: usize,
+}
+
+macro_rules! real {
+    ($type:ty, $data:ident) => {
+        impl Real for $type {
+            fn slice(data: &Data) -> Option<&[Self]> {
+                match data {
+                    Data::$data(values) => Some(values),
+                    _ => None,
+                }
+            }
+
+            fn slice_mut(data: &mut Data) -> Option<&mut [Self]> {
+                match data {
+                    Data::$data(values) => Some(values),
+                    _ => None,
+                }
+            }
+
+            fn of(value: f64) -> Self {
+                value as $type
+            }
+
+            fn wide(self) -> f64 {
+                f64::from(self)
+            }
+
+            fn gemm(
+                c: MatrixMut<'_, Self>,
+                a: Matrix<'_, Self>,
+                b: Matrix<'_, Self>,
+                inner: usize,
+                accumulate: bool,
+            ) {
+                let (rows, cols) = (c.rows, c.cols);
+                if rows == 0 || cols == 0 {
+                    return;
+                }
+                if inner == 0 {
+                    if !accumulate {
+                        c.data
+                            .chunks_mut(c.row_stride)
+                            .take(rows)
+                            .for_each(|row| row[..cols].fill(0.0));
+                    }
+                    return;
+                }
+                assert!(
+                    c.data.len() >= (rows - 1) * c.row_stride + cols,
+                    "gemm: c is too short"
+                );
+                assert!(a.data.len() >= a.reach(rows, inner), "gemm: a is too short");
+                assert!(b.data.len() >= b.reach(inner, cols), "gemm: b is too short");
+                // SAFETY: the three assertions above bound every element that the strides reach, and `c` is
+                // borrowed exclusively, so it overlaps neither operand.
+                unsafe {
+                    gemm::gemm(
+                        rows,
+                        cols,
+                        inner,
+                        c.data.as_mut_ptr(),
+                        1,
+                        c.row_stride as isize,
+                        accumulate,
+                        a.data.as_ptr(),
+                        a.col_stride as isize,
+                        a.row_stride as isize,
+                        b.data.as_ptr(),
+                        b.col_stride as isize,
+                        b.row_stride as isize,
+                        1.0,
+                        1.0,
+                        false,
+                        false,
+                        false,
+                        gemm::Parallelism::None,
+                    );
+                }
+            }
+        }
+    };
+}
+
+real!(f32, F32);
+real!(f64, F64);

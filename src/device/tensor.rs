@@ -1,0 +1,331 @@
+//! A named array on a device.
+
+use anyhow::Result;
+use half::bf16;
+
+use super::{Backend, Device, Precision, Real};
+
+/// What a tensor's elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DType {
+    /// The device's floating-point type: see [`Precision`].
+    Real,
+    /// bfloat16, as storage only: matrices are read from it, nothing is computed in it. Two to a u32 on a GPU.
+    Bf16,
+    /// Indices, token ids and counts.
+    U32,
+}
+
+/// Where the elements are.
+pub enum Data {
+    Gpu(wgpu::Buffer),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    Bf16(Vec<bf16>),
+    U32(Vec<u32>),
+    /// Nowhere: a memory plan.
+    Planned,
+}
+
+impl Data {
+    pub(super) fn on_cpu(len: usize, dtype: DType, precision: Precision) -> Self {
+        match (dtype, precision) {
+            (DType::Real, Precision::F32) => Data::F32(vec![0.0; len]),
+            (DType::Real, Precision::F64) => Data::F64(vec![0.0; len]),
+            (DType::Bf16, _) => Data::Bf16(vec![bf16::ZERO; len]),
+            (DType::U32, _) => Data::U32(vec![0; len]),
+        }
+    }
+}
+
+/// Bytes of one element as stored.
+fn element_bytes(dtype: DType, precision: Precision) -> usize {
+    match dtype {
+        DType::Real => precision.bytes(),
+        DType::Bf16 => 2,
+        DType::U32 => 4,
+    }
+}
+
+/// Bytes of a tensor as allocated: whole vectors of 16 bytes, so that a kernel may read four values at a time
+/// up to the end; at least one.
+pub(super) fn allocated_bytes(len: usize, dtype: DType, precision: Precision) -> u64 {
+    ((len * element_bytes(dtype, precision)).next_multiple_of(16)).max(16) as u64
+}
+
+/// A named, row-major array on a [`Device`], zeroed when made.
+///
+/// Kernels read `&Tensor` and write `&mut Tensor`: that no kernel reads what it writes through another binding is
+/// checked when the program is compiled.
+pub struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    dtype: DType,
+    data: Data,
+    device: Device,
+    ledger_key: u64,
+}
+
+impl Tensor {
+    pub(super) fn new(
+        name: String,
+        shape: &[usize],
+        dtype: DType,
+        data: Data,
+        device: Device,
+        ledger_key: u64,
+    ) -> Self {
+        Self {
+            name,
+            shape: shape.to_vec(),
+            dtype,
+            data,
+            device,
+            ledger_key,
+        }
+    }
+
+    /// The name that errors and plans show.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Dimensions, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The device that holds the elements.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Bytes of one element as stored.
+    pub fn element_bytes(&self) -> usize {
+        element_bytes(self.dtype, self.device.precision())
+    }
+
+    /// The GPU's buffer.
+    pub(crate) fn buffer(&self) -> Option<&wgpu::Buffer> {
+        match &self.data {
+            Data::Gpu(buffer) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// The elements, to a twin.
+    pub(crate) fn real<T: Real>(&self) -> &[T] {
+        T::slice(&self.data).unwrap_or_else(|| {
+            panic!(
+                "{} does not hold the device's floating-point type",
+                self.name
+            )
+        })
+    }
+
+    /// The elements, to be written by a twin.
+    pub(crate) fn real_mut<T: Real>(&mut self) -> &mut [T] {
+        T::slice_mut(&mut self.data).unwrap_or_else(|| {
+            panic!(
+                "{} does not hold the device's floating-point type",
+                self.name
+            )
+        })
+    }
+
+    /// The elements of a `U32` tensor, to a twin.
+    pub(crate) fn u32s(&self) -> &[u32] {
+        match &self.data {
+            Data::U32(values) => values,
+            _ => panic!("{} does not hold u32", self.name),
+        }
+    }
+
+    /// The elements of a `U32` tensor, to be written by a twin.
+    pub(crate) fn u32s_mut(&mut self) -> &mut [u32] {
+        match &mut self.data {
+            Data::U32(values) => values,
+            _ => panic!("{} does not hold u32", self.name),
+        }
+    }
+
+    /// The elements of a `Bf16` tensor, to a twin.
+    pub(crate) fn bf16s(&self) -> &[bf16] {
+        match &self.data {
+            Data::Bf16(values) => values,
+            _ => panic!("{} does not hold bf16", self.name),
+        }
+    }
+
+    /// The elements of a `Bf16` tensor, to be written by a twin.
+    pub(crate) fn bf16s_mut(&mut self) -> &mut [bf16] {
+        match &mut self.data {
+            Data::Bf16(values) => values,
+            _ => panic!("{} does not hold bf16", self.name),
+        }
+    }
+
+    /// Writes floating-point elements from `start` on, rounded to nearest even to the stored type.
+    ///
+    /// # Errors
+    /// Where the device reported an error.
+    pub fn write(
+        &mut self,
+        start: usize,
+        values: impl ExactSizeIterator<Item = f64>,
+    ) -> Result<()> {
+        let end = start + values.len();
+        assert!(
+            end <= self.len(),
+            "{}: writing {start}..{end} of {}",
+            self.name,
+            self.len()
+        );
+        match (&mut self.data, self.dtype) {
+            (Data::F32(elements), _) => fill(&mut elements[start..end], values.map(|v| v as f32)),
+            (Data::F64(elements), _) => fill(&mut elements[start..end], values),
+            (Data::Bf16(elements), _) => fill(&mut elements[start..end], values.map(to_bf16)),
+            (Data::Gpu(_), DType::Real) => {
+                let elements: Vec<f32> = values.map(|v| v as f32).collect();
+                self.upload(start * 4, bytemuck::cast_slice(&elements))?;
+            }
+            (Data::Gpu(_), DType::Bf16) => {
+                let mut elements: Vec<bf16> = values.map(to_bf16).collect();
+                if elements.len() % 2 == 1 && end == self.len() {
+                    elements.push(bf16::ZERO); // the buffer is padded: the last word is whole
+                }
+                self.upload(start * 2, bytemuck::cast_slice(&elements))?;
+            }
+            (Data::Planned, _) => {}
+            (Data::U32(_), _) | (Data::Gpu(_), DType::U32) => {
+                panic!("{} does not hold floats", self.name)
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `U32` elements from `start` on.
+    ///
+    /// # Errors
+    /// Where the device reported an error.
+    pub fn write_u32(&mut self, start: usize, values: &[u32]) -> Result<()> {
+        assert_eq!(self.dtype, DType::U32, "{} does not hold u32", self.name);
+        assert!(
+            start + values.len() <= self.len(),
+            "{}: writing {} at {start}",
+            self.name,
+            values.len()
+        );
+        match &mut self.data {
+            Data::U32(elements) => elements[start..start + values.len()].copy_from_slice(values),
+            Data::Gpu(_) => self.upload(start * 4, bytemuck::cast_slice(values))?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sets every element to zero, after all that was run before.
+    pub fn clear(&mut self) {
+        match &mut self.data {
+            Data::F32(elements) => elements.fill(0.0),
+            Data::F64(elements) => elements.fill(0.0),
+            Data::Bf16(elements) => elements.fill(bf16::ZERO),
+            Data::U32(elements) => elements.fill(0),
+            Data::Gpu(buffer) => {
+                if let Backend::Gpu(gpu) = &self.device.0.backend {
+                    gpu.clear(buffer);
+                }
+            }
+            Data::Planned => {}
+        }
+    }
+
+    /// The first `count` floating-point elements, widened, after all that was run before.
+    ///
+    /// # Errors
+    /// Where the device was lost or reported an error.
+    pub fn read(&self, count: usize) -> Result<Vec<f64>> {
+        let bytes = self.read_bytes(count)?;
+        Ok(match (self.dtype, self.device.precision()) {
+            (DType::Real, Precision::F32) => {
+                widen(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes), f64::from)
+            }
+            (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(&bytes),
+            (DType::Bf16, _) => widen(bytemuck::pod_collect_to_vec::<u8, bf16>(&bytes), f64::from),
+            (DType::U32, _) => widen(bytemuck::pod_collect_to_vec::<u8, u32>(&bytes), f64::from),
+        })
+    }
+
+    /// The first `count` elements as stored, little-endian, after all that was run before.
+    ///
+    /// # Errors
+    /// Where the device was lost or reported an error.
+    pub fn read_bytes(&self, count: usize) -> Result<Vec<u8>> {
+        assert!(
+            count <= self.len(),
+            "{}: reading {count} of {}",
+            self.name,
+            self.len()
+        );
+        let size = count * self.element_bytes();
+        Ok(match &self.data {
+            Data::Gpu(buffer) => {
+                let Backend::Gpu(gpu) = &self.device.0.backend else {
+                    unreachable!("a buffer is on a GPU")
+                };
+                gpu.download(&self.name, buffer, size)?
+            }
+            Data::F32(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
+            Data::F64(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
+            Data::Bf16(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
+            Data::U32(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
+            Data::Planned => vec![0; size],
+        })
+    }
+
+    fn upload(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        match (&self.device.0.backend, &self.data) {
+            (Backend::Gpu(gpu), Data::Gpu(buffer)) => gpu.upload(&self.name, buffer, offset, bytes),
+            _ => unreachable!("only a GPU tensor is uploaded"),
+        }
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        if let (Backend::Gpu(gpu), Data::Gpu(buffer)) = (&self.device.0.backend, &self.data) {
+            gpu.forget(buffer);
+        }
+        self.device.ledger().remove(self.ledger_key);
+    }
+}
+
+fn fill<T>(elements: &mut [T], values: impl Iterator<Item = T>) {
+    for (element, value) in elements.iter_mut().zip(values) {
+        *element = value;
+    }
+}
+
+fn widen<T>(elements: Vec<T>, wide: impl Fn(T) -> f64) -> Vec<f64> {
+    elements.into_iter().map(wide).collect()
+}
+
+/// To bf16, to nearest even, by way of f32: `bf16::from_f64` drops the lower 32 bits before it rounds.
+pub(crate) fn to_bf16(value: f64) -> bf16 {
+    bf16::from_f32(value as f32)
+}

@@ -1,0 +1,148 @@
+//! Compute pipelines, made once for each kernel variant and set of constants.
+
+use std::collections::HashMap;
+
+use anyhow::{Result, anyhow};
+use wgpu::ShaderRuntimeChecks;
+
+use crate::kernels::{Launch, Signature, Variant};
+
+/// What tells two pipelines apart: the variant's text (its address: texts are static) and its constants.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    variant: *const Variant,
+    constants: Vec<(&'static str, u64)>,
+}
+
+// SAFETY: the pointer is an identity, taken from a `&'static Variant`; it is never read through.
+unsafe impl Send for Key {}
+
+/// All pipelines of a device, and the bind groups made for them.
+#[derive(Default)]
+pub struct Pipelines {
+    known: HashMap<Key, Pipeline>,
+}
+
+/// A compiled kernel and the bind groups it was used with.
+pub struct Pipeline {
+    pub compute: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    bind_groups: HashMap<Vec<wgpu::Buffer>, wgpu::BindGroup>,
+}
+
+impl Pipelines {
+    /// The pipeline of a launch, compiled where it is new.
+    ///
+    /// # Errors
+    /// Names the kernel and its variant, with the compiler's message.
+    pub fn get(
+        &mut self,
+        device: &wgpu::Device,
+        signature: &Signature,
+        launch: &Launch,
+    ) -> Result<&mut Pipeline> {
+        let constants: Vec<_> = launch
+            .constants
+            .iter()
+            .map(|&(name, value)| (name, value.to_bits()))
+            .collect();
+        let key = Key {
+            variant: launch.variant,
+            constants,
+        };
+        Ok(match self.known.entry(key) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(compile(device, signature, launch)?)
+            }
+        })
+    }
+
+    /// Drops the bind groups that hold `buffer`, so that it can be freed.
+    pub fn forget(&mut self, buffer: &wgpu::Buffer) {
+        for pipeline in self.known.values_mut() {
+            pipeline
+                .bind_groups
+                .retain(|buffers, _| !buffers.contains(buffer));
+        }
+    }
+}
+
+impl Pipeline {
+    /// The bind group of these buffers, in binding order.
+    ///
+    /// # Errors
+    /// Where wgpu refuses them; the caller names kernel and tensors.
+    pub fn bind_group(
+        &mut self,
+        device: &wgpu::Device,
+        buffers: Vec<wgpu::Buffer>,
+    ) -> Result<&wgpu::BindGroup> {
+        Ok(match self.bind_groups.entry(buffers) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                let entries: Vec<_> = (0..)
+                    .zip(new.key())
+                    .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: buffer.as_entire_binding(),
+                    })
+                    .collect();
+                let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+                let descriptor = wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &self.layout,
+                    entries: &entries,
+                };
+                let group = device.create_bind_group(&descriptor);
+                match pollster::block_on(scope.pop()) {
+                    Some(error) => return Err(anyhow!("{error}")),
+                    None => new.insert(group),
+                }
+            }
+        })
+    }
+}
+
+/// In tests and debug builds shaders check their bounds and loops; a release build trusts the checks that every
+/// call makes of its shapes.
+const CHECKS: ShaderRuntimeChecks = if cfg!(debug_assertions) {
+    ShaderRuntimeChecks::checked()
+} else {
+    ShaderRuntimeChecks::unchecked()
+};
+
+fn compile(device: &wgpu::Device, signature: &Signature, launch: &Launch) -> Result<Pipeline> {
+    let label = launch.variant.label(signature);
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(&label),
+        source: wgpu::ShaderSource::Wgsl(launch.variant.text().into()),
+    };
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    // SAFETY: the shaders are this crate's own. Every call checks the sizes of its tensors against the indices that
+    // its kernel reaches before it is recorded, no loop is without an end, and no divisor is zero; kernels-tests run
+    // every one of them with the checks on.
+    let module = unsafe { device.create_shader_module_trusted(descriptor, CHECKS) };
+    let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&label),
+        layout: None,
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &launch.constants,
+            zero_initialize_workgroup_memory: false,
+        },
+        cache: None,
+    });
+    if let Some(error) = pollster::block_on(scope.pop()) {
+        return Err(anyhow!(
+            "kernel {label} does not compile on this adapter: {error}"
+        ));
+    }
+    let layout = compute.get_bind_group_layout(0);
+    Ok(Pipeline {
+        compute,
+        layout,
+        bind_groups: HashMap::new(),
+    })
+}

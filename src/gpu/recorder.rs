@@ -1,0 +1,87 @@
+//! Dispatches on their way to the queue: many in one compute pass, a bounded amount of work in one submission.
+
+use std::collections::VecDeque;
+
+/// The work that one submission may hold, in seconds of [`crate::kernels::Cost::seconds`]: Windows ends one that
+/// takes 2 s, and a real GPU may be slower than the estimate.
+const SECONDS_PER_SUBMISSION: f64 = 0.2;
+
+/// Submissions that may be in flight: one runs while the next is recorded.
+const MAX_IN_FLIGHT: usize = 2;
+
+/// What is recorded and what is in flight.
+#[derive(Default)]
+pub struct Recorder {
+    // Dropped in this order: the pass ends before its encoder.
+    pass: Option<wgpu::ComputePass<'static>>,
+    encoder: Option<wgpu::CommandEncoder>,
+    seconds: f64,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// While a caller measures, all is recorded into one submission, between two timestamps.
+    pub timestamps: Option<wgpu::QuerySet>,
+}
+
+impl Recorder {
+    /// The pass to record a dispatch of `seconds` into.
+    pub fn pass(&mut self, device: &wgpu::Device, seconds: f64) -> &mut wgpu::ComputePass<'static> {
+        self.seconds += seconds;
+        let encoder = self
+            .encoder
+            .get_or_insert_with(|| device.create_command_encoder(&Default::default()));
+        self.pass.get_or_insert_with(|| {
+            let timestamp_writes =
+                self.timestamps
+                    .as_ref()
+                    .map(|query_set| wgpu::ComputePassTimestampWrites {
+                        query_set,
+                        beginning_of_pass_write_index: Some(0),
+                        end_of_pass_write_index: Some(1),
+                    });
+            let descriptor = wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes,
+            };
+            encoder.begin_compute_pass(&descriptor).forget_lifetime()
+        })
+    }
+
+    /// The encoder, outside any pass: for copies, in order with the dispatches.
+    pub fn encoder(&mut self, device: &wgpu::Device) -> &mut wgpu::CommandEncoder {
+        self.pass = None;
+        self.encoder
+            .get_or_insert_with(|| device.create_command_encoder(&Default::default()))
+    }
+
+    /// Whether the work recorded should be submitted before more is added.
+    pub fn is_full(&self) -> bool {
+        self.seconds > SECONDS_PER_SUBMISSION && self.timestamps.is_none()
+    }
+
+    /// Hands what is recorded to the queue, and waits until few enough submissions are in flight.
+    pub fn submit(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+    ) -> Result<(), wgpu::PollError> {
+        self.pass = None;
+        self.seconds = 0.0;
+        let Some(encoder) = self.encoder.take() else {
+            return Ok(());
+        };
+        self.in_flight.push_back(queue.submit([encoder.finish()]));
+        while self.in_flight.len() > MAX_IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            device.poll(wgpu::PollType::Wait {
+                submission_index: oldest,
+                timeout: None,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits for everything that was submitted.
+    pub fn wait(&mut self, device: &wgpu::Device) -> Result<(), wgpu::PollError> {
+        self.in_flight.clear();
+        device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ())
+    }
+}

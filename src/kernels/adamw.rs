@@ -1,0 +1,86 @@
+//! AdamW (Loshchilov and Hutter 2019), in the order of operations of `torch.optim.AdamW`.
+
+use rayon::prelude::*;
+
+use super::variants::{FLAT_LANES, only, shared};
+use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
+use crate::device::Real;
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/adamw.wgsl"), &[shared::GRID]);
+
+kernel! {
+    /// One step, with `g = gradient_scale gradient`: `m` and `v` are the running means of `g` and `g^2`, and
+    /// `weight = weight (1 - decay) - step_size m / (sqrt(v) inverse_sqrt_correction2 + epsilon)`.
+    pub struct AdamW in "adamw" of VARIANTS {
+        /// `[count]`
+        read gradient,
+        /// `[count]`
+        write weight,
+        /// `[count]`: first moment.
+        write m,
+        /// `[count]`: second moment.
+        write v,
+        ;
+        count: u32,
+        /// The clipping factor.
+        gradient_scale: f32,
+        /// `learning_rate / (1 - beta1^step)`
+        step_size: f32,
+        /// `learning_rate * weight_decay`
+        decay: f32,
+        beta1: f32,
+        beta2: f32,
+        /// `1 / sqrt(1 - beta2^step)`
+        inverse_sqrt_correction2: f32,
+        epsilon: f32,
+    }
+}
+
+impl Kernel for AdamW<'_> {
+    fn check(&self) {
+        for tensor in [self.gradient, self.weight, self.m, self.v] {
+            reaches::<Self>(tensor, self.count as usize);
+        }
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        Launch {
+            variant: &VARIANTS[0],
+            constants: Vec::new(),
+            workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
+            cost: Cost {
+                flops: 12.0 * f64::from(self.count),
+                bytes: 28.0 * f64::from(self.count),
+            },
+        }
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let count = self.count as usize;
+        let of = |parameter: f32| T::of(parameter.into());
+        let (scale, step_size, keep) = (
+            of(self.gradient_scale),
+            of(self.step_size),
+            T::one() - of(self.decay),
+        );
+        let (beta1, beta2, epsilon) = (of(self.beta1), of(self.beta2), of(self.epsilon));
+        let inverse_sqrt_correction2 = of(self.inverse_sqrt_correction2);
+        let gradient = &self.gradient.real::<T>()[..count];
+        let (weight, m, v) = (
+            self.weight.real_mut::<T>(),
+            self.m.real_mut::<T>(),
+            self.v.real_mut::<T>(),
+        );
+        let state = (weight.par_iter_mut(), m.par_iter_mut(), v.par_iter_mut()).into_par_iter();
+        gradient.par_iter().zip(state).with_min_len(8192).for_each(
+            |(&gradient, (weight, m, v))| {
+                let g = scale * gradient;
+                *m += (T::one() - beta1) * (g - *m);
+                *v = beta2 * *v + (T::one() - beta2) * g * g;
+                let direction = *m / (v.sqrt() * inverse_sqrt_correction2 + epsilon);
+                *weight = *weight * keep - step_size * direction;
+            },
+        );
+    }
+}

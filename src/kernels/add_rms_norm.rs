@@ -1,0 +1,87 @@
+//! The residual add fused with the RMSNorm that follows it: the sum is written once and read from registers.
+
+use rayon::prelude::*;
+
+use super::variants::{launch_reducing_rows, reducing_rows};
+use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
+use crate::device::{Real, sum_terms};
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/add_rms_norm.wgsl"));
+
+kernel! {
+    /// `h = x + delta`, `y = h / sqrt(mean(h^2) + epsilon) * (offset + weight)`, row by row.
+    pub struct AddRmsNorm in "add_rms_norm" of VARIANTS {
+        /// `[rows, cols]`: the residual stream before.
+        read x,
+        /// `[rows, cols]`: what a block adds to it.
+        read delta,
+        /// `[cols]`
+        read weight,
+        /// `[rows, cols]`: the residual stream after.
+        write h,
+        /// `[rows, cols]`
+        write y,
+        /// `[rows]`: `1 / sqrt(mean(h^2) + epsilon)`, kept for the backward pass.
+        write rstd,
+        ;
+        rows: u32,
+        cols: u32,
+        epsilon: f32,
+        /// 1 where the stored weight is the scale less 1 (Gemma), else 0.
+        offset: f32,
+    }
+}
+
+impl Kernel for AddRmsNorm<'_> {
+    fn check(&self) {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        for tensor in [self.x, self.delta, self.h, self.y] {
+            reaches::<Self>(tensor, rows * cols);
+        }
+        reaches::<Self>(self.weight, cols);
+        reaches::<Self>(self.rstd, rows);
+    }
+
+    fn launch(&self, traits: Traits) -> Launch {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        let cost = Cost {
+            flops: 5.0 * (rows * cols) as f64,
+            bytes: 16.0 * (rows * cols) as f64,
+        };
+        launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        let (epsilon, offset) = (T::of(self.epsilon.into()), T::of(self.offset.into()));
+        let (x, delta, weight) = (
+            &self.x.real::<T>()[..rows * cols],
+            self.delta.real::<T>(),
+            self.weight.real::<T>(),
+        );
+        let (h, y, rstd) = (
+            self.h.real_mut::<T>(),
+            self.y.real_mut::<T>(),
+            self.rstd.real_mut::<T>(),
+        );
+        let inputs = (x.par_chunks(cols), delta.par_chunks(cols));
+        let outputs = (
+            h.par_chunks_mut(cols),
+            y.par_chunks_mut(cols),
+            rstd.par_iter_mut(),
+        );
+        (inputs.into_par_iter(), outputs.into_par_iter())
+            .into_par_iter()
+            .for_each(|((x, delta), (h, y, rstd))| {
+                for ((h, &x), &delta) in h.iter_mut().zip(x).zip(delta) {
+                    *h = x + delta;
+                }
+                let [squares] = sum_terms(h.len(), |c| [h[c] * h[c]]);
+                *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+                for ((y, &h), &weight) in y.iter_mut().zip(&*h).zip(weight) {
+                    *y = h * *rstd * (offset + weight);
+                }
+            });
+    }
+}

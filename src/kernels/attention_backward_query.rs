@@ -1,0 +1,169 @@
+//! Attention, backward to the queries: the probabilities are computed again, tile by tile.
+
+use rayon::prelude::*;
+
+use super::attention::{
+    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles,
+    split_rows,
+};
+use super::variants::only;
+use super::{Kernel, Launch, Variant, kernel, reaches};
+use crate::device::{Device, Matrix, MatrixMut, Real, Tensor};
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 1] = only(
+    include_str!("../../shaders/attention_backward_query.wgsl"),
+    &[ATTENTION_TILES],
+);
+
+kernel! {
+    /// `p = exp(scale q . k - lse)`, `ds = p (dout . v - delta)`, `dq = scale sum ds k`.
+    pub struct AttentionBackwardQuery in "attention_backward_query" of VARIANTS {
+        /// `[tokens, 2]`: where the token's sequence starts and ends.
+        read bounds,
+        /// `[tokens, heads, head_dim]`
+        read q,
+        /// `[tokens, kv_heads, head_dim]`
+        read k,
+        /// `[tokens, kv_heads, head_dim]`
+        read v,
+        /// `[tokens, heads, head_dim]`
+        read dout,
+        /// `[tokens, heads, 2]`: lse and delta.
+        read row_statistics,
+        /// `[tokens, heads, head_dim]`
+        write dq,
+        ;
+        tokens: u32,
+        heads: u32,
+        kv_heads: u32,
+        scale: f32,
+        /// The first tile of [`TILE`] queries to compute.
+        first_tile: u32,
+        ;
+        /// How many tiles to compute.
+        tiles: u32,
+        /// Values a head.
+        head_dim: u32,
+    }
+}
+
+impl<'a> AttentionBackwardQuery<'a> {
+    /// The whole batch, in as many dispatches as its longest sequence needs.
+    pub fn run(
+        device: &Device,
+        heads: Heads,
+        (tokens, longest): (usize, usize),
+        bounds: &'a Tensor,
+        (q, k, v): (&'a Tensor, &'a Tensor, &'a Tensor),
+        (dout, row_statistics): (&'a Tensor, &'a Tensor),
+        dq: &'a mut Tensor,
+    ) {
+        let flops = 6.0 * (TILE * longest * heads.heads * heads.head_dim) as f64;
+        for_tile_runs(tokens, flops, |first_tile, tiles| {
+            device.run(AttentionBackwardQuery {
+                bounds,
+                q,
+                k,
+                v,
+                dout,
+                row_statistics,
+                dq: &mut *dq,
+                tokens: tokens as u32,
+                heads: heads.heads as u32,
+                kv_heads: heads.kv_heads as u32,
+                scale: heads.scale(),
+                first_tile,
+                tiles,
+                head_dim: heads.head_dim as u32,
+            });
+        });
+    }
+}
+
+impl Kernel for AttentionBackwardQuery<'_> {
+    fn check(&self) {
+        check_heads::<Self>(
+            self.tokens,
+            self.heads,
+            self.kv_heads,
+            self.head_dim,
+            self.first_tile,
+            self.tiles,
+        );
+        let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
+        let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
+        reaches::<Self>(self.bounds, 2 * tokens);
+        for tensor in [self.q, self.dout, self.dq] {
+            reaches::<Self>(tensor, tokens * heads * dim);
+        }
+        reaches::<Self>(self.k, tokens * kv_heads * dim);
+        reaches::<Self>(self.v, tokens * kv_heads * dim);
+        reaches::<Self>(self.row_statistics, 2 * tokens * heads);
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        let flops =
+            6.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
+        launch_tiles(&VARIANTS[0], self.tiles, self.heads, self.head_dim, flops)
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let (heads, kv_heads, dim) = (
+            self.heads as usize,
+            self.kv_heads as usize,
+            self.head_dim as usize,
+        );
+        let scale = T::of(self.scale.into());
+        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
+        let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
+        let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
+        let dq = split_rows(self.dq.real_mut::<T>(), &blocks, heads * dim);
+        blocks.into_par_iter().zip(dq).for_each(|(block, dq)| {
+            let (first, count, keys) = (
+                block.rows.start,
+                block.rows.len(),
+                block.rows.end - block.sequence.start,
+            );
+            let mut s = vec![T::zero(); count * keys];
+            let mut dp = vec![T::zero(); count * keys];
+            for head in 0..heads {
+                let kv_head = head / (heads / kv_heads);
+                let k = head_rows(k, block.sequence.start, kv_head, kv_heads, dim);
+                let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
+                let q = head_rows(q, first, head, heads, dim);
+                let dout = head_rows(dout, first, head, heads, dim);
+                T::gemm(
+                    MatrixMut::row_major(&mut s, keys),
+                    q,
+                    k.transposed(),
+                    dim,
+                    false,
+                );
+                T::gemm(
+                    MatrixMut::row_major(&mut dp, keys),
+                    dout,
+                    v.transposed(),
+                    dim,
+                    false,
+                );
+                for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks(keys)).enumerate() {
+                    let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
+                    let (lse, delta) = (statistics[0], statistics[1]);
+                    let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
+                    for (s, &dp) in seen.iter_mut().zip(dp) {
+                        *s = scale * (scale * *s - lse).exp() * (dp - delta);
+                    }
+                    hidden.fill(T::zero());
+                }
+                let dq = MatrixMut {
+                    data: &mut dq[head * dim..],
+                    rows: count,
+                    cols: dim,
+                    row_stride: heads * dim,
+                };
+                T::gemm(dq, Matrix::row_major(&s, keys), k, keys, false);
+            }
+        });
+    }
+}

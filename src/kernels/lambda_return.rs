@@ -1,0 +1,109 @@
+//! The lambda-return (eq. 3.11 of the paper) as a parallel reverse scan of affine maps `G -> a + b G`.
+
+use super::variants::{only, shared};
+use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
+use crate::device::Real;
+use crate::gpu::Traits;
+
+pub(super) const REVERSE_SCAN: &str = include_str!("../../shaders/shared/reverse_scan.wgsl");
+
+static VARIANTS: [Variant; 1] = only(
+    include_str!("../../shaders/lambda_return.wgsl"),
+    &[shared::GRID, REVERSE_SCAN],
+);
+
+kernel! {
+    /// `G[t] = reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1]` over each sequence, from its end.
+    pub struct LambdaReturn in "lambda_return" of VARIANTS {
+        /// `[sequences + 1]`: where each sequence starts on the axis of positions.
+        read starts,
+        /// `[positions]`: the reward of each step, its KL term included.
+        read reward,
+        /// `[positions]`: V of the state before each step.
+        read value,
+        /// `[sequences]`: V of the state behind the last step; 0 where the sequence ended.
+        read bootstrap,
+        /// `[positions]`: G.
+        write returns,
+        ;
+        sequences: u32,
+        lambda: f32,
+        /// 1: the weights of eq. 3.11 as printed, which sum to `1 - lambda^n`; 0: the usual ones, which sum to 1.
+        paper_tail: u32,
+    }
+}
+
+/// Calls `visit(t, G[t], G[t + 1], V[t + 1])` for the positions of one sequence, last first.
+pub(super) fn for_each_return<T: Real>(
+    positions: std::ops::Range<usize>,
+    reward: impl Fn(usize) -> T,
+    value: &[T],
+    bootstrap: T,
+    (lambda, paper_tail): (T, bool),
+    mut visit: impl FnMut(usize, T, T, T),
+) {
+    let paper_tail = paper_tail && lambda < T::one();
+    let mut next_return = if paper_tail { T::zero() } else { bootstrap };
+    let mut power = T::one();
+    for t in positions.clone().rev() {
+        let next_value = if t + 1 < positions.end {
+            value[t + 1]
+        } else {
+            bootstrap
+        };
+        power *= lambda;
+        let weight = if paper_tail {
+            T::one() - power
+        } else {
+            T::one()
+        };
+        let g = weight * reward(t) + (T::one() - lambda) * next_value + lambda * next_return;
+        visit(t, g, next_return, next_value);
+        next_return = g;
+    }
+}
+
+impl Kernel for LambdaReturn<'_> {
+    fn check(&self) {
+        reaches::<Self>(self.starts, self.sequences as usize + 1);
+        reaches::<Self>(self.bootstrap, self.sequences as usize);
+        let positions = self.returns.len();
+        reaches::<Self>(self.reward, positions);
+        reaches::<Self>(self.value, positions);
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        let positions = self.returns.len() as f64;
+        Launch {
+            variant: &VARIANTS[0],
+            constants: Vec::new(),
+            workgroups: line(self.sequences as usize),
+            cost: Cost {
+                flops: 8.0 * positions,
+                bytes: 12.0 * positions,
+            },
+        }
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let target = (T::of(self.lambda.into()), self.paper_tail != 0);
+        let starts = &self.starts.u32s()[..=self.sequences as usize];
+        let (reward, value, bootstrap) = (
+            self.reward.real::<T>(),
+            self.value.real::<T>(),
+            self.bootstrap.real::<T>(),
+        );
+        let returns = self.returns.real_mut::<T>();
+        for (range, &bootstrap) in starts.windows(2).zip(bootstrap) {
+            let positions = range[0] as usize..range[1] as usize;
+            for_each_return(
+                positions,
+                |t| reward[t],
+                value,
+                bootstrap,
+                target,
+                |t, g, _, _| returns[t] = g,
+            );
+        }
+    }
+}

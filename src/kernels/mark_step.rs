@@ -1,0 +1,37 @@
+//! The mark behind a step: a device that fails in silence does not write it.
+
+use super::variants::only;
+use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
+use crate::device::Real;
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/mark_step.wgsl"), &[]);
+
+kernel! {
+    /// `marker = step`.
+    pub struct MarkStep in "mark_step" of VARIANTS {
+        /// `[1]`, u32
+        write marker,
+        ;
+        step: u32,
+    }
+}
+
+impl Kernel for MarkStep<'_> {
+    fn check(&self) {
+        reaches::<Self>(self.marker, 1);
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        Launch {
+            variant: &VARIANTS[0],
+            constants: Vec::new(),
+            workgroups: [1, 1, 1],
+            cost: Cost::default(),
+        }
+    }
+
+    fn twin<T: Real>(&mut self) {
+        self.marker.u32s_mut()[0] = self.step;
+    }
+}

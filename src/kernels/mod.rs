@@ -1,0 +1,113 @@
+//! The kernels: a module for each shader, with its call, its checks and its CPU twin.
+//!
+//! A kernel is one name in five places: `shaders/NAME.wgsl`, `src/kernels/NAME.rs` (call and twin), a case in
+//! `kernels-tests/NAME.rs` and a row in `benches/NAME.rs`. A test walks them.
+
+mod adamw;
+mod add_bias;
+mod add_rms_norm;
+mod attention;
+mod attention_backward_delta;
+mod attention_backward_key_value;
+mod attention_backward_query;
+mod column_sum;
+mod dqo;
+mod embedding;
+mod embedding_backward;
+mod gated_mlp;
+mod gated_mlp_backward;
+mod gather_rows;
+mod kernel;
+mod lambda_return;
+mod log_softmax;
+mod log_softmax_backward;
+mod mark_step;
+mod matmul;
+mod matmul_nn;
+mod matmul_nt;
+mod matmul_tn;
+mod rms_norm;
+mod rms_norm_backward;
+mod rms_norm_backward_weight;
+mod rope;
+mod round_bf16;
+mod sequence_sum;
+mod sft;
+mod sgd;
+mod sum_squares;
+mod value_head;
+mod value_head_backward;
+mod variants;
+
+pub use adamw::AdamW;
+pub use add_bias::AddBias;
+pub use add_rms_norm::AddRmsNorm;
+pub use attention::{Attention, Heads, MAX_HEAD_DIM};
+pub use attention_backward_delta::AttentionBackwardDelta;
+pub use attention_backward_key_value::AttentionBackwardKeyValue;
+pub use attention_backward_query::AttentionBackwardQuery;
+pub use column_sum::{BLOCK_ROWS, ColumnSum};
+pub use dqo::{Dqo, STATISTICS as DQO_STATISTICS};
+pub use embedding::Embedding;
+pub use embedding_backward::EmbeddingBackward;
+pub use gated_mlp::{Activation, GatedMlp};
+pub use gated_mlp_backward::GatedMlpBackward;
+pub use gather_rows::{GatherRows, NONE};
+pub use kernel::{Access, Call, Cost, GRID_WIDTH, Kernel, Launch, Param, Signature, Variant, line};
+pub use lambda_return::LambdaReturn;
+pub use log_softmax::LogSoftmax;
+pub use log_softmax_backward::LogSoftmaxBackward;
+pub use mark_step::MarkStep;
+pub use matmul::{Operand, OperandMut};
+pub use matmul_nn::MatmulNn;
+pub use matmul_nt::MatmulNt;
+pub use matmul_tn::MatmulTn;
+pub use rms_norm::RmsNorm;
+pub use rms_norm_backward::RmsNormBackward;
+pub use rms_norm_backward_weight::RmsNormBackwardWeight;
+pub use rope::Rope;
+pub use round_bf16::RoundBf16;
+pub use sequence_sum::SequenceSum;
+pub use sft::Sft;
+pub use sgd::Sgd;
+pub use sum_squares::{BLOCK as SUM_SQUARES_BLOCK, SumSquares};
+pub use value_head::ValueHead;
+pub use value_head_backward::ValueHeadBackward;
+
+pub(crate) use kernel::{kernel, reaches};
+
+/// Every kernel; a test holds it against the shader files.
+pub const ALL: &[&Signature] = &[
+    AdamW::SIGNATURE,
+    AddBias::SIGNATURE,
+    AddRmsNorm::SIGNATURE,
+    Attention::SIGNATURE,
+    AttentionBackwardDelta::SIGNATURE,
+    AttentionBackwardKeyValue::SIGNATURE,
+    AttentionBackwardQuery::SIGNATURE,
+    ColumnSum::SIGNATURE,
+    Dqo::SIGNATURE,
+    Embedding::SIGNATURE,
+    EmbeddingBackward::SIGNATURE,
+    GatedMlp::SIGNATURE,
+    GatedMlpBackward::SIGNATURE,
+    GatherRows::SIGNATURE,
+    LambdaReturn::SIGNATURE,
+    LogSoftmax::SIGNATURE,
+    LogSoftmaxBackward::SIGNATURE,
+    MarkStep::SIGNATURE,
+    MatmulNn::SIGNATURE,
+    MatmulNt::SIGNATURE,
+    MatmulTn::SIGNATURE,
+    RmsNorm::SIGNATURE,
+    RmsNormBackward::SIGNATURE,
+    RmsNormBackwardWeight::SIGNATURE,
+    Rope::SIGNATURE,
+    RoundBf16::SIGNATURE,
+    SequenceSum::SIGNATURE,
+    Sft::SIGNATURE,
+    Sgd::SIGNATURE,
+    SumSquares::SIGNATURE,
+    ValueHead::SIGNATURE,
+    ValueHeadBackward::SIGNATURE,
+];

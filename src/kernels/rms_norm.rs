@@ -1,0 +1,69 @@
+//! RMSNorm, forward (Zhang and Sennrich 2019; Gemma's weight is stored less 1: `offset` 1).
+
+use rayon::prelude::*;
+
+use super::variants::{launch_reducing_rows, reducing_rows};
+use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
+use crate::device::{Real, sum_terms};
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/rms_norm.wgsl"));
+
+kernel! {
+    /// `y = x / sqrt(mean(x^2) + epsilon) * (offset + weight)`, row by row.
+    pub struct RmsNorm in "rms_norm" of VARIANTS {
+        /// `[rows, cols]`
+        read x,
+        /// `[cols]`
+        read weight,
+        /// `[rows, cols]`
+        write y,
+        /// `[rows]`: `1 / sqrt(mean(x^2) + epsilon)`, kept for the backward pass.
+        write rstd,
+        ;
+        rows: u32,
+        cols: u32,
+        epsilon: f32,
+        /// 1 where the stored weight is the scale less 1 (Gemma), else 0.
+        offset: f32,
+    }
+}
+
+impl Kernel for RmsNorm<'_> {
+    fn check(&self) {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        reaches::<Self>(self.x, rows * cols);
+        reaches::<Self>(self.weight, cols);
+        reaches::<Self>(self.y, rows * cols);
+        reaches::<Self>(self.rstd, rows);
+    }
+
+    fn launch(&self, traits: Traits) -> Launch {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        let cost = Cost {
+            flops: 4.0 * (rows * cols) as f64,
+            bytes: 8.0 * (rows * cols) as f64,
+        };
+        launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let (rows, cols) = (self.rows as usize, self.cols as usize);
+        let (epsilon, offset) = (T::of(self.epsilon.into()), T::of(self.offset.into()));
+        let (x, weight) = (&self.x.real::<T>()[..rows * cols], self.weight.real::<T>());
+        let (y, rstd) = (self.y.real_mut::<T>(), self.rstd.real_mut::<T>());
+        (
+            x.par_chunks(cols),
+            y.par_chunks_mut(cols),
+            rstd.par_iter_mut(),
+        )
+            .into_par_iter()
+            .for_each(|(x, y, rstd)| {
+                let [squares] = sum_terms(x.len(), |c| [x[c] * x[c]]);
+                *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+                for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
+                    *y = x * *rstd * (offset + weight);
+                }
+            });
+    }
+}

@@ -1,0 +1,83 @@
+//! Rotary position embedding (Su et al. 2021), half-split as in Hugging Face's models, forward and backward.
+
+use rayon::prelude::*;
+
+use super::variants::{by_width, launch_by_width};
+use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
+use crate::device::Real;
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 2] = by_width(include_str!("../../shaders/rope.wgsl"));
+
+kernel! {
+    /// Rotates the pairs `(x[t, h, i], x[t, h, i + head_dim / 2])` by `sign` times the angle of the token's position,
+    /// in place.
+    pub struct Rope in "rope" of VARIANTS {
+        /// `[tokens]`: each token's place in its sequence.
+        read positions,
+        /// `[any, head_dim]`: for each position the cosines, then the sines, of `head_dim / 2` angles.
+        read table,
+        /// `[tokens, heads, head_dim]`
+        write x,
+        ;
+        tokens: u32,
+        heads: u32,
+        /// Even.
+        head_dim: u32,
+        /// 1: forward; -1: backward.
+        sign: f32,
+    }
+}
+
+impl Kernel for Rope<'_> {
+    fn check(&self) {
+        assert!(
+            self.head_dim.is_multiple_of(2),
+            "rope: head_dim {} is odd",
+            self.head_dim
+        );
+        reaches::<Self>(self.positions, self.tokens as usize);
+        reaches::<Self>(
+            self.x,
+            (self.tokens * self.heads) as usize * self.head_dim as usize,
+        );
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        let rows = (self.tokens * self.heads) as usize;
+        let elements = rows as f64 * f64::from(self.head_dim);
+        launch_by_width(
+            &VARIANTS,
+            rows,
+            self.head_dim as usize / 2,
+            Cost {
+                flops: 3.0 * elements,
+                bytes: 8.0 * elements,
+            },
+        )
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let (tokens, heads, dim) = (
+            self.tokens as usize,
+            self.heads as usize,
+            self.head_dim as usize,
+        );
+        let sign = T::of(self.sign.into());
+        let (positions, table) = (&self.positions.u32s()[..tokens], self.table.real::<T>());
+        let x = self.x.real_mut::<T>();
+        positions
+            .par_iter()
+            .zip(x.par_chunks_mut(heads * dim))
+            .for_each(|(&position, x)| {
+                let (cosines, sines) = table[position as usize * dim..][..dim].split_at(dim / 2);
+                for head in x.chunks_mut(dim) {
+                    let (a, b) = head.split_at_mut(dim / 2);
+                    for (((a, b), &cosine), &sine) in a.iter_mut().zip(b).zip(cosines).zip(sines) {
+                        let sine = sign * sine;
+                        (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
+                    }
+                }
+            });
+    }
+}

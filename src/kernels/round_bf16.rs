@@ -1,0 +1,53 @@
+//! Master weights in f32 to working weights in bf16.
+
+use rayon::prelude::*;
+
+use super::variants::{FLAT_LANES, only, shared};
+use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
+use crate::device::{Real, to_bf16};
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 1] = only(
+    include_str!("../../shaders/round_bf16.wgsl"),
+    &[shared::GRID],
+);
+
+kernel! {
+    /// `y = x` rounded to bf16, to nearest, ties to even. Values are finite.
+    pub struct RoundBf16 in "round_bf16" of VARIANTS {
+        /// `[count]`
+        read x,
+        /// `[count]`, bf16
+        write y,
+        ;
+        count: u32,
+    }
+}
+
+impl Kernel for RoundBf16<'_> {
+    fn check(&self) {
+        reaches::<Self>(self.x, self.count as usize);
+        reaches::<Self>(self.y, self.count as usize);
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        Launch {
+            variant: &VARIANTS[0],
+            constants: Vec::new(),
+            workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
+            cost: Cost {
+                flops: 0.0,
+                bytes: 6.0 * f64::from(self.count),
+            },
+        }
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let x = &self.x.real::<T>()[..self.count as usize];
+        self.y
+            .bf16s_mut()
+            .par_iter_mut()
+            .zip(x)
+            .for_each(|(y, x)| *y = to_bf16(x.wide()));
+    }
+}

@@ -1,0 +1,53 @@
+//! Plain gradient descent, without momentum.
+
+use rayon::prelude::*;
+
+use super::variants::{FLAT_LANES, only, shared};
+use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
+use crate::device::Real;
+use crate::gpu::Traits;
+
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/sgd.wgsl"), &[shared::GRID]);
+
+kernel! {
+    /// `weight -= step_size gradient`.
+    pub struct Sgd in "sgd" of VARIANTS {
+        /// `[count]`
+        read gradient,
+        /// `[count]`
+        write weight,
+        ;
+        count: u32,
+        /// The learning rate times the clipping factor.
+        step_size: f32,
+    }
+}
+
+impl Kernel for Sgd<'_> {
+    fn check(&self) {
+        reaches::<Self>(self.gradient, self.count as usize);
+        reaches::<Self>(self.weight, self.count as usize);
+    }
+
+    fn launch(&self, _: Traits) -> Launch {
+        Launch {
+            variant: &VARIANTS[0],
+            constants: Vec::new(),
+            workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
+            cost: Cost {
+                flops: 2.0 * f64::from(self.count),
+                bytes: 12.0 * f64::from(self.count),
+            },
+        }
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let step_size = T::of(self.step_size.into());
+        let gradient = &self.gradient.real::<T>()[..self.count as usize];
+        let weight = self.weight.real_mut::<T>();
+        weight
+            .par_iter_mut()
+            .zip(gradient)
+            .for_each(|(weight, &gradient)| *weight -= step_size * gradient);
+    }
+}

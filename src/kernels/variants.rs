@@ -1,0 +1,169 @@
+//! The variants that several kernels have, and the choice between them.
+
+use super::kernel::{Cost, Launch, Variant, line};
+use crate::gpu::Traits;
+
+/// The shared shader files.
+pub mod shared {
+    /// Folded grids.
+    pub const GRID: &str = include_str!("../../shaders/shared/grid.wgsl");
+    /// `element` = four values.
+    pub const VEC4: &str = include_str!("../../shaders/shared/vec4.wgsl");
+    /// `element` = one value.
+    pub const SCALAR: &str = include_str!("../../shaders/shared/scalar.wgsl");
+    /// Reductions over a workgroup that is one subgroup.
+    pub const SUBGROUP_ROW: &str = include_str!("../../shaders/shared/subgroup_row.wgsl");
+    /// Reductions over any workgroup.
+    pub const WORKGROUP_ROW: &str = include_str!("../../shaders/shared/workgroup_row.wgsl");
+    /// Matrices stored as f32.
+    pub const WEIGHT_F32: &str = include_str!("../../shaders/shared/weight_f32.wgsl");
+    /// Matrices stored as bf16.
+    pub const WEIGHT_BF16: &str = include_str!("../../shaders/shared/weight_bf16.wgsl");
+}
+
+/// The invocations of a workgroup that reduces through workgroup memory.
+const WORKGROUP_ROW_LANES: u32 = 64;
+
+/// A kernel that needs no choice.
+pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [Variant; 1] {
+    [Variant {
+        name: "",
+        source,
+        includes,
+        subgroups: false,
+    }]
+}
+
+/// A kernel with one workgroup a row that reduces over it: four values at a time or one, over a subgroup or through
+/// workgroup memory.
+pub const fn reducing_rows(source: &'static str) -> [Variant; 4] {
+    use shared::{GRID, SCALAR, SUBGROUP_ROW, VEC4, WORKGROUP_ROW};
+    [
+        Variant {
+            name: "vec4, subgroup",
+            source,
+            includes: &[GRID, VEC4, SUBGROUP_ROW],
+            subgroups: true,
+        },
+        Variant {
+            name: "vec4, workgroup",
+            source,
+            includes: &[GRID, VEC4, WORKGROUP_ROW],
+            subgroups: false,
+        },
+        Variant {
+            name: "scalar, subgroup",
+            source,
+            includes: &[GRID, SCALAR, SUBGROUP_ROW],
+            subgroups: true,
+        },
+        Variant {
+            name: "scalar, workgroup",
+            source,
+            includes: &[GRID, SCALAR, WORKGROUP_ROW],
+            subgroups: false,
+        },
+    ]
+}
+
+/// As [`reducing_rows`], where every row is whole groups of four values.
+pub const fn reducing_rows_of_four(source: &'static str) -> [Variant; 2] {
+    use shared::{GRID, SUBGROUP_ROW, WORKGROUP_ROW};
+    [
+        Variant {
+            name: "subgroup",
+            source,
+            includes: &[GRID, SUBGROUP_ROW],
+            subgroups: true,
+        },
+        Variant {
+            name: "workgroup",
+            source,
+            includes: &[GRID, WORKGROUP_ROW],
+            subgroups: false,
+        },
+    ]
+}
+
+/// The launch of one of [`reducing_rows`] or [`reducing_rows_of_four`]: `workgroups` of them over rows of `cols` values.
+pub fn launch_reducing_rows(
+    variants: &'static [Variant],
+    traits: Traits,
+    workgroups: usize,
+    cols: usize,
+    cost: Cost,
+) -> Launch {
+    let scalar = if cols.is_multiple_of(4) { 0 } else { 2 };
+    let (variant, lanes) = match traits.subgroup_size {
+        Some(size) => (&variants[scalar], size),
+        None => (&variants[scalar + 1], WORKGROUP_ROW_LANES),
+    };
+    Launch {
+        variant,
+        constants: vec![("LANES", f64::from(lanes))],
+        workgroups: line(workgroups),
+        cost,
+    }
+}
+
+/// A kernel whose invocations each own elements of a row: four values at a time, or one.
+pub const fn by_width(source: &'static str) -> [Variant; 2] {
+    use shared::{GRID, SCALAR, VEC4};
+    [
+        Variant {
+            name: "vec4",
+            source,
+            includes: &[GRID, VEC4],
+            subgroups: false,
+        },
+        Variant {
+            name: "scalar",
+            source,
+            includes: &[GRID, SCALAR],
+            subgroups: false,
+        },
+    ]
+}
+
+/// The invocations of a workgroup of the kernels whose invocations do not meet; their shaders say it as a number.
+pub const FLAT_LANES: usize = 64;
+
+/// The launch of one of [`by_width`]: `rows` of `cols` values, an invocation for every element of every row.
+pub fn launch_by_width(
+    variants: &'static [Variant; 2],
+    rows: usize,
+    cols: usize,
+    cost: Cost,
+) -> Launch {
+    let (variant, width) = if cols.is_multiple_of(4) {
+        (&variants[0], 4)
+    } else {
+        (&variants[1], 1)
+    };
+    let workgroups = line((rows * (cols / width)).div_ceil(FLAT_LANES));
+    Launch {
+        variant,
+        constants: Vec::new(),
+        workgroups,
+        cost,
+    }
+}
+
+/// A kernel that reads a matrix stored as f32 or as bf16.
+pub const fn by_weight(source: &'static str) -> [Variant; 2] {
+    use shared::{GRID, WEIGHT_BF16, WEIGHT_F32};
+    [
+        Variant {
+            name: "f32",
+            source,
+            includes: &[GRID, WEIGHT_F32],
+            subgroups: false,
+        },
+        Variant {
+            name: "bf16",
+            source,
+            includes: &[GRID, WEIGHT_BF16],
+            subgroups: false,
+        },
+    ]
+}
