@@ -4,11 +4,7 @@ use crate::kernels::{AdamW, Call};
 
 /// One step over `count` weights.
 pub fn case(count: usize) -> Case {
-    let mut case = Case::new(
-        AdamW::SIGNATURE,
-        format!("{count}"),
-        Work::Bytes(28.0 * count as f64),
-    );
+    let mut case = Case::new(AdamW::SIGNATURE, format!("{count}"), Work::Bytes(28.0 * count as f64));
     let v = case.uniform(count).into_iter().map(f64::abs).collect();
     case.input("gradient", &[count])
         .output("weight", &[count])
@@ -16,9 +12,7 @@ pub fn case(count: usize) -> Case {
         .floats("v", &[count], DType::Real, v)
         .in_place()
         .run(move |device, tensors| {
-            let [gradient, weight, m, v] = tensors else {
-                unreachable!()
-            };
+            let [gradient, weight, m, v] = tensors else { unreachable!() };
             device.run(AdamW {
                 gradient,
                 weight,

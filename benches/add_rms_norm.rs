@@ -4,35 +4,18 @@ use crate::kernels::{AddRmsNorm, Call};
 /// Residual add and RMSNorm of `rows` x `cols`.
 pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
     let work = Work::Bytes(16.0 * (rows * cols) as f64);
-    Case::new(
-        AddRmsNorm::SIGNATURE,
-        format!("{rows} x {cols}, offset {offset}"),
-        work,
-    )
-    .input("x", &[rows, cols])
-    .input("delta", &[rows, cols])
-    .input("weight", &[cols])
-    .output("h", &[rows, cols])
-    .output("y", &[rows, cols])
-    .output("rstd", &[rows])
-    .run(move |device, tensors| {
-        let [x, delta, weight, h, y, rstd] = tensors else {
-            unreachable!()
-        };
-        let (rows, cols) = (rows as u32, cols as u32);
-        device.run(AddRmsNorm {
-            x,
-            delta,
-            weight,
-            h,
-            y,
-            rstd,
-            rows,
-            cols,
-            epsilon: 1e-6,
-            offset,
-        });
-    })
+    Case::new(AddRmsNorm::SIGNATURE, format!("{rows} x {cols}, offset {offset}"), work)
+        .input("x", &[rows, cols])
+        .input("delta", &[rows, cols])
+        .input("weight", &[cols])
+        .output("h", &[rows, cols])
+        .output("y", &[rows, cols])
+        .output("rstd", &[rows])
+        .run(move |device, tensors| {
+            let [x, delta, weight, h, y, rstd] = tensors else { unreachable!() };
+            let (rows, cols) = (rows as u32, cols as u32);
+            device.run(AddRmsNorm { x, delta, weight, h, y, rstd, rows, cols, epsilon: 1e-6, offset });
+        })
 }
 
 /// The row of the table.

@@ -12,66 +12,33 @@ pub fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {
 pub fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
     let tokens: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(0);
-    let Heads {
-        heads: h,
-        kv_heads: g,
-        head_dim: d,
-    } = heads;
-    let shape = format!(
-        "{}, {h}/{g} heads of {d}, +-{range}",
-        lengths_label(lengths)
-    );
-    Case::new(
-        Attention::SIGNATURE,
-        shape,
-        Work::Flops(2.0 * pair_flops(lengths, heads)),
-    )
-    .u32s("bounds", bounds(lengths))
-    .scaled("q", &[tokens, h, d], range)
-    .scaled("k", &[tokens, g, d], range)
-    .input("v", &[tokens, g, d])
-    .output("o", &[tokens, h, d])
-    .output("lse", &[tokens, h])
-    .run(move |device, tensors| {
-        let [bounds, q, k, v, o, lse] = tensors else {
-            unreachable!()
-        };
-        Attention::run(
-            device,
-            heads,
-            (tokens, longest),
-            bounds,
-            (q, k, v),
-            (o, lse),
-        );
-    })
+    let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
+    let shape = format!("{}, {h}/{g} heads of {d}, +-{range}", lengths_label(lengths));
+    Case::new(Attention::SIGNATURE, shape, Work::Flops(2.0 * pair_flops(lengths, heads)))
+        .u32s("bounds", bounds(lengths))
+        .scaled("q", &[tokens, h, d], range)
+        .scaled("k", &[tokens, g, d], range)
+        .input("v", &[tokens, g, d])
+        .output("o", &[tokens, h, d])
+        .output("lse", &[tokens, h])
+        .run(move |device, tensors| {
+            let [bounds, q, k, v, o, lse] = tensors else { unreachable!() };
+            Attention::run(device, heads, (tokens, longest), bounds, (q, k, v), (o, lse));
+        })
 }
 
 /// `(lse, delta)` of the forward pass over the tensors of a backward case so far (bounds, q, k, v, dout), from the f64
 /// twins and rounded to f32.
-pub(super) fn row_statistics(
-    case: &Case,
-    heads: Heads,
-    (tokens, longest): (usize, usize),
-) -> Vec<f64> {
+pub(super) fn row_statistics(case: &Case, heads: Heads, (tokens, longest): (usize, usize)) -> Vec<f64> {
     let device = Device::cpu(Precision::F64);
     let statistics = || -> anyhow::Result<Vec<f64>> {
         let tensors = case.tensors(&device)?;
-        let [bounds, q, k, v, dout] = &tensors[..] else {
-            unreachable!()
-        };
+        let [bounds, q, k, v, dout] = &tensors[..] else { unreachable!() };
         let rows = tokens * heads.heads;
         let mut o = device.tensor("o", dout.shape(), DType::Real)?;
         let mut lse = device.tensor("lse", &[rows], DType::Real)?;
         let mut row_statistics = device.tensor("row_statistics", &[rows, 2], DType::Real)?;
-        Attention::run(
-            &device,
-            heads,
-            (tokens, longest),
-            bounds,
-            (q, k, v),
-            (&mut o, &mut lse),
-        );
+        Attention::run(&device, heads, (tokens, longest), bounds, (q, k, v), (&mut o, &mut lse));
         device.run(AttentionBackwardDelta {
             o: &o,
             dout,
@@ -83,21 +50,10 @@ pub(super) fn row_statistics(
         row_statistics.read(2 * rows)
     };
     let values = statistics().expect("the CPU device has room for a case");
-    values
-        .into_iter()
-        .map(|value| f64::from(value as f32))
-        .collect()
+    values.into_iter().map(|value| f64::from(value as f32)).collect()
 }
 
 /// The row of the table.
 pub fn bench() -> Case {
-    case(
-        &[128; 8],
-        Heads {
-            heads: 9,
-            kv_heads: 3,
-            head_dim: 64,
-        },
-        1.0,
-    )
+    case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)
 }

@@ -4,29 +4,16 @@ use crate::kernels::{AttentionBackwardDelta, Call};
 /// The row statistics of `rows` heads of tokens.
 pub fn case(rows: usize, head_dim: usize) -> Case {
     let work = Work::Bytes(8.0 * (rows * head_dim) as f64);
-    Case::new(
-        AttentionBackwardDelta::SIGNATURE,
-        format!("{rows} x {head_dim}"),
-        work,
-    )
-    .input("o", &[rows, head_dim])
-    .input("dout", &[rows, head_dim])
-    .input("lse", &[rows])
-    .output("row_statistics", &[rows, 2])
-    .run(move |device, tensors| {
-        let [o, dout, lse, row_statistics] = tensors else {
-            unreachable!()
-        };
-        let (rows, head_dim) = (rows as u32, head_dim as u32);
-        device.run(AttentionBackwardDelta {
-            o,
-            dout,
-            lse,
-            row_statistics,
-            rows,
-            head_dim,
-        });
-    })
+    Case::new(AttentionBackwardDelta::SIGNATURE, format!("{rows} x {head_dim}"), work)
+        .input("o", &[rows, head_dim])
+        .input("dout", &[rows, head_dim])
+        .input("lse", &[rows])
+        .output("row_statistics", &[rows, 2])
+        .run(move |device, tensors| {
+            let [o, dout, lse, row_statistics] = tensors else { unreachable!() };
+            let (rows, head_dim) = (rows as u32, head_dim as u32);
+            device.run(AttentionBackwardDelta { o, dout, lse, row_statistics, rows, head_dim });
+        })
 }
 
 /// The row of the table.

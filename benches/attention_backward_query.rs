@@ -7,50 +7,25 @@ use crate::kernels::{AttentionBackwardQuery, Call, Heads};
 pub fn case(lengths: &[usize], heads: Heads) -> Case {
     let tokens: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(0);
-    let Heads {
-        heads: h,
-        kv_heads: g,
-        head_dim: d,
-    } = heads;
+    let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
     let shape = format!("{}, {h}/{g} heads of {d}", lengths_label(lengths));
-    let case = Case::new(
-        AttentionBackwardQuery::SIGNATURE,
-        shape,
-        Work::Flops(3.0 * pair_flops(lengths, heads)),
-    )
-    .u32s("bounds", bounds(lengths))
-    .input("q", &[tokens, h, d])
-    .input("k", &[tokens, g, d])
-    .input("v", &[tokens, g, d])
-    .input("dout", &[tokens, h, d]);
+    let case = Case::new(AttentionBackwardQuery::SIGNATURE, shape, Work::Flops(3.0 * pair_flops(lengths, heads)))
+        .u32s("bounds", bounds(lengths))
+        .input("q", &[tokens, h, d])
+        .input("k", &[tokens, g, d])
+        .input("v", &[tokens, g, d])
+        .input("dout", &[tokens, h, d]);
     let statistics = super::attention::row_statistics(&case, heads, (tokens, longest));
-    case.floats("row_statistics", &[tokens, h, 2], DType::Real, statistics)
-        .output("dq", &[tokens, h, d])
-        .run(move |device, tensors| {
-            let [bounds, q, k, v, dout, row_statistics, dq] = tensors else {
-                unreachable!()
-            };
+    case.floats("row_statistics", &[tokens, h, 2], DType::Real, statistics).output("dq", &[tokens, h, d]).run(
+        move |device, tensors| {
+            let [bounds, q, k, v, dout, row_statistics, dq] = tensors else { unreachable!() };
             let dimensions = (tokens, longest);
-            AttentionBackwardQuery::run(
-                device,
-                heads,
-                dimensions,
-                bounds,
-                (q, k, v),
-                (dout, row_statistics),
-                dq,
-            );
-        })
+            AttentionBackwardQuery::run(device, heads, dimensions, bounds, (q, k, v), (dout, row_statistics), dq);
+        },
+    )
 }
 
 /// The row of the table.
 pub fn bench() -> Case {
-    case(
-        &[128; 8],
-        Heads {
-            heads: 9,
-            kv_heads: 3,
-            head_dim: 64,
-        },
-    )
+    case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 })
 }

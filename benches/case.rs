@@ -59,32 +59,19 @@ impl Case {
             .name
             .bytes()
             .chain(shape.bytes())
-            .fold(7u64, |seed, byte| {
-                seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)
-            });
+            .fold(7u64, |seed, byte| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self {
-            kernel: signature.name,
-            shape,
-            work,
-            tensors: Vec::new(),
-            run: None,
-            rng,
-        }
+        Self { kernel: signature.name, shape, work, tensors: Vec::new(), run: None, rng }
     }
 
     /// Values between -1 and 1, representable in f32.
     pub fn uniform(&mut self, count: usize) -> Vec<f64> {
-        (0..count)
-            .map(|_| f64::from(self.rng.random_range(-1.0f32..1.0)))
-            .collect()
+        (0..count).map(|_| f64::from(self.rng.random_range(-1.0f32..1.0))).collect()
     }
 
     /// Indices below `end`.
     pub fn indices(&mut self, count: usize, end: usize) -> Vec<u32> {
-        (0..count)
-            .map(|_| self.rng.random_range(0..end as u32))
-            .collect()
+        (0..count).map(|_| self.rng.random_range(0..end as u32)).collect()
     }
 
     /// An input of values between -1 and 1.
@@ -96,39 +83,20 @@ impl Case {
     /// An input of values between `-range` and `range`.
     pub fn scaled(mut self, name: &'static str, shape: &[usize], range: f64) -> Self {
         let values = self.uniform(shape.iter().product());
-        let values = values
-            .into_iter()
-            .map(|x| f64::from((x * range) as f32))
-            .collect();
+        let values = values.into_iter().map(|x| f64::from((x * range) as f32)).collect();
         self.floats(name, shape, DType::Real, values)
     }
 
     /// An input of these values, stored as `dtype`.
-    pub fn floats(
-        mut self,
-        name: &'static str,
-        shape: &[usize],
-        dtype: DType,
-        values: Vec<f64>,
-    ) -> Self {
-        self.tensors.push(Input {
-            name,
-            shape: shape.to_vec(),
-            fill: Fill::Floats(dtype, values),
-            is_output: false,
-        });
+    pub fn floats(mut self, name: &'static str, shape: &[usize], dtype: DType, values: Vec<f64>) -> Self {
+        self.tensors.push(Input { name, shape: shape.to_vec(), fill: Fill::Floats(dtype, values), is_output: false });
         self
     }
 
     /// An input of indices.
     pub fn u32s(mut self, name: &'static str, values: Vec<u32>) -> Self {
         let shape = vec![values.len()];
-        self.tensors.push(Input {
-            name,
-            shape,
-            fill: Fill::Indices(values),
-            is_output: false,
-        });
+        self.tensors.push(Input { name, shape, fill: Fill::Indices(values), is_output: false });
         self
     }
 
@@ -190,19 +158,8 @@ impl Case {
     pub fn outputs(&self, device: &Device) -> Result<Vec<Output>> {
         let mut tensors = self.tensors(device)?;
         self.call(device, &mut tensors);
-        let outputs = self
-            .tensors
-            .iter()
-            .zip(&tensors)
-            .filter(|(input, _)| input.is_output);
-        outputs
-            .map(|(input, tensor)| {
-                Ok(Output {
-                    name: input.name,
-                    values: tensor.read(tensor.len())?,
-                })
-            })
-            .collect()
+        let outputs = self.tensors.iter().zip(&tensors).filter(|(input, _)| input.is_output);
+        outputs.map(|(input, tensor)| Ok(Output { name: input.name, values: tensor.read(tensor.len())? })).collect()
     }
 }
 
@@ -218,10 +175,7 @@ pub fn starts(lengths: &[usize]) -> Vec<u32> {
 /// For every token of such sequences, the start and the end of its own.
 pub fn bounds(lengths: &[usize]) -> Vec<u32> {
     let starts = starts(lengths);
-    starts
-        .windows(2)
-        .flat_map(|range| (range[0]..range[1]).flat_map(|_| [range[0], range[1]]))
-        .collect()
+    starts.windows(2).flat_map(|range| (range[0]..range[1]).flat_map(|_| [range[0], range[1]])).collect()
 }
 
 /// `8 x 128` or the lengths themselves.
@@ -241,11 +195,7 @@ pub fn relative_error(values: &[f64], reference: &[f64]) -> f64 {
     let mean_square = reference.iter().map(|r| r * r).sum::<f64>() / reference.len().max(1) as f64;
     let floor = mean_square.sqrt().max(f64::MIN_POSITIVE);
     let error = |(value, reference): (&f64, &f64)| {
-        if value.is_finite() {
-            (value - reference).abs() / reference.abs().max(floor)
-        } else {
-            f64::INFINITY
-        }
+        if value.is_finite() { (value - reference).abs() / reference.abs().max(floor) } else { f64::INFINITY }
     };
     values.iter().zip(reference).map(error).fold(0.0, f64::max)
 }

@@ -6,15 +6,10 @@ pub fn case(rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(4.0 * (rows * cols) as f64);
     Case::new(ColumnSum::SIGNATURE, format!("{rows} x {cols}"), work)
         .input("x", &[rows, cols])
-        .input(
-            "partial",
-            &[rows.div_ceil(crate::kernels::BLOCK_ROWS), cols],
-        )
+        .input("partial", &[rows.div_ceil(crate::kernels::BLOCK_ROWS), cols])
         .output("sums", &[cols])
         .run(move |device, tensors| {
-            let [x, partial, sums] = tensors else {
-                unreachable!()
-            };
+            let [x, partial, sums] = tensors else { unreachable!() };
             ColumnSum::in_two_steps(device, x, partial, sums, rows, cols);
         })
 }

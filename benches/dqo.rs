@@ -32,11 +32,7 @@ pub fn case(lengths: &[usize], switches: Switches) -> Case {
     let mut case = Case::new(Dqo::SIGNATURE, shape, Work::Bytes(32.0 * positions as f64));
     let f32_of = |x: f64| f64::from(x as f32);
     // Log-probs between -2 and 0; the behaviour's close by, so that w is neither 0 nor always clipped.
-    let logp: Vec<f64> = case
-        .uniform(positions)
-        .into_iter()
-        .map(|x| f32_of(x - 1.0))
-        .collect();
+    let logp: Vec<f64> = case.uniform(positions).into_iter().map(|x| f32_of(x - 1.0)).collect();
     let noise = case.uniform(3 * positions);
     let rollout = |t: usize| {
         let spread = 2.0 / (positions as f64).sqrt();
@@ -44,7 +40,8 @@ pub fn case(lengths: &[usize], switches: Switches) -> Case {
             f32_of(logp[t] + 0.3 * noise[3 * t]),
             f32_of(logp[t] + spread * noise[3 * t + 1]),
             f32_of(noise[3 * t + 2]),
-            0.0,
+            // Whether the response goes on is read at its last action: every other one does.
+            (t % 2) as f64,
         ]
     };
     let rollout = (0..positions).flat_map(rollout).collect();
@@ -57,19 +54,7 @@ pub fn case(lengths: &[usize], switches: Switches) -> Case {
         .output("dvalue", &[positions])
         .output("statistics", &[sequences + 2, DQO_STATISTICS])
         .run(move |device, tensors| {
-            let [
-                starts,
-                rollout,
-                bootstrap,
-                logp,
-                value,
-                dlogp,
-                dvalue,
-                statistics,
-            ] = tensors
-            else {
-                unreachable!()
-            };
+            let [starts, rollout, bootstrap, logp, value, dlogp, dvalue, statistics] = tensors else { unreachable!() };
             device.run(Dqo {
                 starts,
                 rollout,

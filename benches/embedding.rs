@@ -5,11 +5,7 @@ use crate::kernels::{Call, Embedding};
 /// `tokens` rows of `cols` from the table of `rows`, cut into two shards.
 pub fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
     let work = Work::Bytes(8.0 * (tokens * cols) as f64);
-    let mut case = Case::new(
-        Embedding::SIGNATURE,
-        format!("{tokens} of {rows} x {cols}, {dtype:?}"),
-        work,
-    );
+    let mut case = Case::new(Embedding::SIGNATURE, format!("{tokens} of {rows} x {cols}, {dtype:?}"), work);
     let (ids, first, second) = (case.indices(tokens, rows), rows / 2, rows - rows / 2);
     let (lower, upper) = (case.uniform(first * cols), case.uniform(second * cols));
     case.u32s("ids", ids)
@@ -17,22 +13,11 @@ pub fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
         .floats("upper", &[second, cols], dtype, upper)
         .output("y", &[tokens, cols])
         .run(move |device, tensors| {
-            let [ids, lower, upper, y] = tensors else {
-                unreachable!()
-            };
+            let [ids, lower, upper, y] = tensors else { unreachable!() };
             let (tokens, cols) = (tokens as u32, cols as u32);
             for (weight, first_row, shard_rows) in [(&*lower, 0, first), (&*upper, first, second)] {
                 let (first_row, shard_rows) = (first_row as u32, shard_rows as u32);
-                device.run(Embedding {
-                    ids,
-                    weight,
-                    y: &mut *y,
-                    tokens,
-                    cols,
-                    first_row,
-                    shard_rows,
-                    scale: 1.5,
-                });
+                device.run(Embedding { ids, weight, y: &mut *y, tokens, cols, first_row, shard_rows, scale: 1.5 });
             }
         })
 }

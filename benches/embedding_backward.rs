@@ -4,11 +4,7 @@ use crate::kernels::{Call, EmbeddingBackward};
 /// The gradient of `tokens` rows of `cols`, over the upper shard (from row `rows / 2` on) of a table of `rows`.
 pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(4.0 * (tokens * cols) as f64);
-    let mut case = Case::new(
-        EmbeddingBackward::SIGNATURE,
-        format!("{tokens} of {rows} x {cols}"),
-        work,
-    );
+    let mut case = Case::new(EmbeddingBackward::SIGNATURE, format!("{tokens} of {rows} x {cols}"), work);
     let ids = case.indices(tokens, rows);
     let (order, group_starts, group_ids) = crate::data::group_by_id(&ids);
     let (groups, first, shard) = (group_ids.len() as u32, rows / 2, rows - rows / 2);
@@ -18,9 +14,7 @@ pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {
         .input("dy", &[tokens, cols])
         .output("dweight", &[shard, cols])
         .run(move |device, tensors| {
-            let [order, group_starts, group_ids, dy, dweight] = tensors else {
-                unreachable!()
-            };
+            let [order, group_starts, group_ids, dy, dweight] = tensors else { unreachable!() };
             let (cols, first_row, shard_rows) = (cols as u32, first as u32, shard as u32);
             let scale = 1.5;
             device.run(EmbeddingBackward {

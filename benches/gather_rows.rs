@@ -4,28 +4,13 @@ use crate::kernels::{Call, GatherRows, NONE};
 /// `rows` rows of `cols` out of `sources`, every fifth of them none.
 pub fn case(rows: usize, sources: usize, cols: usize) -> Case {
     let work = Work::Bytes(8.0 * (rows * cols) as f64);
-    let mut case = Case::new(
-        GatherRows::SIGNATURE,
-        format!("{rows} of {sources} x {cols}"),
-        work,
-    );
+    let mut case = Case::new(GatherRows::SIGNATURE, format!("{rows} of {sources} x {cols}"), work);
     let mut index = case.indices(rows, sources);
     index.iter_mut().step_by(5).for_each(|index| *index = NONE);
-    case.u32s("index", index)
-        .input("x", &[sources, cols])
-        .output("y", &[rows, cols])
-        .run(move |device, tensors| {
-            let [index, x, y] = tensors else {
-                unreachable!()
-            };
-            device.run(GatherRows {
-                index,
-                x,
-                y,
-                rows: rows as u32,
-                cols: cols as u32,
-            });
-        })
+    case.u32s("index", index).input("x", &[sources, cols]).output("y", &[rows, cols]).run(move |device, tensors| {
+        let [index, x, y] = tensors else { unreachable!() };
+        device.run(GatherRows { index, x, y, rows: rows as u32, cols: cols as u32 });
+    })
 }
 
 /// The row of the table.

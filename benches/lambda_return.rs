@@ -7,36 +7,18 @@ pub fn case(lengths: &[usize], lambda: f32, paper_tail: bool) -> Case {
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
     let tail = if paper_tail { ", paper" } else { "" };
-    let shape = format!(
-        "{}, lambda {lambda}{tail}",
-        super::case::lengths_label(lengths)
-    );
-    Case::new(
-        LambdaReturn::SIGNATURE,
-        shape,
-        Work::Bytes(12.0 * positions as f64),
-    )
-    .u32s("starts", starts)
-    .input("reward", &[positions])
-    .input("value", &[positions])
-    .input("bootstrap", &[sequences])
-    .output("returns", &[positions])
-    .run(move |device, tensors| {
-        let [starts, reward, value, bootstrap, returns] = tensors else {
-            unreachable!()
-        };
-        let (sequences, paper_tail) = (sequences as u32, paper_tail.into());
-        device.run(LambdaReturn {
-            starts,
-            reward,
-            value,
-            bootstrap,
-            returns,
-            sequences,
-            lambda,
-            paper_tail,
-        });
-    })
+    let shape = format!("{}, lambda {lambda}{tail}", super::case::lengths_label(lengths));
+    Case::new(LambdaReturn::SIGNATURE, shape, Work::Bytes(12.0 * positions as f64))
+        .u32s("starts", starts)
+        .input("reward", &[positions])
+        .input("value", &[positions])
+        .input("bootstrap", &[sequences])
+        .output("returns", &[positions])
+        .run(move |device, tensors| {
+            let [starts, reward, value, bootstrap, returns] = tensors else { unreachable!() };
+            let (sequences, paper_tail) = (sequences as u32, paper_tail.into());
+            device.run(LambdaReturn { starts, reward, value, bootstrap, returns, sequences, lambda, paper_tail });
+        })
 }
 
 /// The row of the table: 512 sequences of 4096.

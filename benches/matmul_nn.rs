@@ -8,11 +8,7 @@ pub fn case([rows, cols, inner]: [usize; 3], dtype: DType, accumulate: bool) -> 
     const MARGIN: usize = 8; // columns beside each operand; one row before it
     let added = if accumulate { ", added" } else { "" };
     let shape = format!("{rows} x {cols} x {inner}, {dtype:?}{added}");
-    let mut case = Case::new(
-        MatmulNn::SIGNATURE,
-        shape,
-        Work::Flops(2.0 * (rows * cols * inner) as f64),
-    );
+    let mut case = Case::new(MatmulNn::SIGNATURE, shape, Work::Flops(2.0 * (rows * cols * inner) as f64));
     let [[a_rows, a_cols], [b_rows, b_cols]] = [[rows, inner], [inner, cols]];
     let b = case.uniform((b_rows + 1) * (b_cols + MARGIN));
     case.input("a", &[a_rows + 1, a_cols + MARGIN])
@@ -20,15 +16,9 @@ pub fn case([rows, cols, inner]: [usize; 3], dtype: DType, accumulate: bool) -> 
         .output("c", &[rows + 1, cols + MARGIN])
         .run(move |device, tensors| {
             let [a, b, c] = tensors else { unreachable!() };
-            let a = Operand::whole(a, a_cols + MARGIN)
-                .from_row(1)
-                .from_column(4);
-            let b = Operand::whole(b, b_cols + MARGIN)
-                .from_row(1)
-                .from_column(4);
-            let c = OperandMut::whole(c, cols + MARGIN)
-                .from_row(1)
-                .from_column(4);
+            let a = Operand::whole(a, a_cols + MARGIN).from_row(1).from_column(4);
+            let b = Operand::whole(b, b_cols + MARGIN).from_row(1).from_column(4);
+            let c = OperandMut::whole(c, cols + MARGIN).from_row(1).from_column(4);
             MatmulNn::run(device, c, a, b, [rows, cols, inner], accumulate);
         })
 }

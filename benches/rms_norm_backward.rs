@@ -5,33 +5,17 @@ use crate::kernels::{Call, RmsNormBackward};
 pub fn case(rows: usize, cols: usize, accumulate: bool) -> Case {
     let bytes = if accumulate { 16.0 } else { 12.0 };
     let shape = format!("{rows} x {cols}{}", if accumulate { ", added" } else { "" });
-    Case::new(
-        RmsNormBackward::SIGNATURE,
-        shape,
-        Work::Bytes(bytes * (rows * cols) as f64),
-    )
-    .input("dy", &[rows, cols])
-    .input("x", &[rows, cols])
-    .input("weight", &[cols])
-    .input("rstd", &[rows])
-    .output("dx", &[rows, cols])
-    .run(move |device, tensors| {
-        let [dy, x, weight, rstd, dx] = tensors else {
-            unreachable!()
-        };
-        let (rows, cols, accumulate) = (rows as u32, cols as u32, accumulate.into());
-        device.run(RmsNormBackward {
-            dy,
-            x,
-            weight,
-            rstd,
-            dx,
-            rows,
-            cols,
-            offset: 1.0,
-            accumulate,
-        });
-    })
+    Case::new(RmsNormBackward::SIGNATURE, shape, Work::Bytes(bytes * (rows * cols) as f64))
+        .input("dy", &[rows, cols])
+        .input("x", &[rows, cols])
+        .input("weight", &[cols])
+        .input("rstd", &[rows])
+        .output("dx", &[rows, cols])
+        .run(move |device, tensors| {
+            let [dy, x, weight, rstd, dx] = tensors else { unreachable!() };
+            let (rows, cols, accumulate) = (rows as u32, cols as u32, accumulate.into());
+            device.run(RmsNormBackward { dy, x, weight, rstd, dx, rows, cols, offset: 1.0, accumulate });
+        })
 }
 
 /// The row of the table.

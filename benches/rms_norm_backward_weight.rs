@@ -4,30 +4,16 @@ use crate::kernels::{BLOCK_ROWS, Call, RmsNormBackwardWeight};
 /// RMSNorm's weight gradient for `rows` x `cols`, by blocks of rows.
 pub fn case(rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(8.0 * (rows * cols) as f64);
-    Case::new(
-        RmsNormBackwardWeight::SIGNATURE,
-        format!("{rows} x {cols}"),
-        work,
-    )
-    .input("dy", &[rows, cols])
-    .input("x", &[rows, cols])
-    .input("rstd", &[rows])
-    .output("partial", &[rows.div_ceil(BLOCK_ROWS), cols])
-    .run(move |device, tensors| {
-        let [dy, x, rstd, partial] = tensors else {
-            unreachable!()
-        };
-        let (rows, cols, block_rows) = (rows as u32, cols as u32, BLOCK_ROWS as u32);
-        device.run(RmsNormBackwardWeight {
-            dy,
-            x,
-            rstd,
-            partial,
-            rows,
-            cols,
-            block_rows,
-        });
-    })
+    Case::new(RmsNormBackwardWeight::SIGNATURE, format!("{rows} x {cols}"), work)
+        .input("dy", &[rows, cols])
+        .input("x", &[rows, cols])
+        .input("rstd", &[rows])
+        .output("partial", &[rows.div_ceil(BLOCK_ROWS), cols])
+        .run(move |device, tensors| {
+            let [dy, x, rstd, partial] = tensors else { unreachable!() };
+            let (rows, cols, block_rows) = (rows as u32, cols as u32, BLOCK_ROWS as u32);
+            device.run(RmsNormBackwardWeight { dy, x, rstd, partial, rows, cols, block_rows });
+        })
 }
 
 /// The row of the table.

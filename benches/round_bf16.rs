@@ -4,38 +4,18 @@ use crate::kernels::{Call, RoundBf16};
 
 /// `count` values rounded; among them ties, both signs, zero and very small and large values.
 pub fn case(count: usize) -> Case {
-    let mut case = Case::new(
-        RoundBf16::SIGNATURE,
-        format!("{count}"),
-        Work::Bytes(6.0 * count as f64),
-    );
-    let special = [
-        0.0,
-        -0.0,
-        1.00390625,
-        1.01171875,
-        -1.00390625,
-        1e-30,
-        -1e30,
-        3.0e38,
-    ];
+    let mut case = Case::new(RoundBf16::SIGNATURE, format!("{count}"), Work::Bytes(6.0 * count as f64));
+    let special = [0.0, -0.0, 1.00390625, 1.01171875, -1.00390625, 1e-30, -1e30, 3.0e38];
     let values = case.uniform(count).into_iter().enumerate();
-    let values = values
-        .map(|(i, value)| special.get(i % 50).copied().unwrap_or(value))
-        .map(|x| f64::from(x as f32));
+    let values = values.map(|(i, value)| special.get(i % 50).copied().unwrap_or(value)).map(|x| f64::from(x as f32));
     let values = values.collect();
     let zeros = vec![0.0; count];
-    case.floats("x", &[count], DType::Real, values)
-        .floats("y", &[count], DType::Bf16, zeros)
-        .in_place()
-        .run(move |device, tensors| {
+    case.floats("x", &[count], DType::Real, values).floats("y", &[count], DType::Bf16, zeros).in_place().run(
+        move |device, tensors| {
             let [x, y] = tensors else { unreachable!() };
-            device.run(RoundBf16 {
-                x,
-                y,
-                count: count as u32,
-            });
-        })
+            device.run(RoundBf16 { x, y, count: count as u32 });
+        },
+    )
 }
 
 /// The row of the table.

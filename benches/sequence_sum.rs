@@ -7,26 +7,14 @@ pub fn case(lengths: &[usize]) -> Case {
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
     let shape = super::case::lengths_label(lengths);
-    Case::new(
-        SequenceSum::SIGNATURE,
-        shape,
-        Work::Bytes(4.0 * positions as f64),
-    )
-    .u32s("starts", starts)
-    .input("x", &[positions])
-    .output("sums", &[sequences + 2])
-    .run(move |device, tensors| {
-        let [starts, x, sums] = tensors else {
-            unreachable!()
-        };
-        device.run(SequenceSum {
-            starts,
-            x,
-            sums,
-            sequences: sequences as u32,
-            first_sequence: 1,
-        });
-    })
+    Case::new(SequenceSum::SIGNATURE, shape, Work::Bytes(4.0 * positions as f64))
+        .u32s("starts", starts)
+        .input("x", &[positions])
+        .output("sums", &[sequences + 2])
+        .run(move |device, tensors| {
+            let [starts, x, sums] = tensors else { unreachable!() };
+            device.run(SequenceSum { starts, x, sums, sequences: sequences as u32, first_sequence: 1 });
+        })
 }
 
 /// The row of the table.

@@ -3,24 +3,13 @@ use crate::kernels::{Call, Sgd};
 
 /// One step over `count` weights.
 pub fn case(count: usize) -> Case {
-    Case::new(
-        Sgd::SIGNATURE,
-        format!("{count}"),
-        Work::Bytes(12.0 * count as f64),
-    )
-    .input("gradient", &[count])
-    .output("weight", &[count])
-    .run(move |device, tensors| {
-        let [gradient, weight] = tensors else {
-            unreachable!()
-        };
-        device.run(Sgd {
-            gradient,
-            weight,
-            count: count as u32,
-            step_size: 0.3,
-        });
-    })
+    Case::new(Sgd::SIGNATURE, format!("{count}"), Work::Bytes(12.0 * count as f64))
+        .input("gradient", &[count])
+        .output("weight", &[count])
+        .run(move |device, tensors| {
+            let [gradient, weight] = tensors else { unreachable!() };
+            device.run(Sgd { gradient, weight, count: count as u32, step_size: 0.3 });
+        })
 }
 
 /// The row of the table.

@@ -4,24 +4,13 @@ use crate::kernels::{Call, SUM_SQUARES_BLOCK, SumSquares};
 /// The sums of squares of `count` values.
 pub fn case(count: usize) -> Case {
     let blocks = count.div_ceil(SUM_SQUARES_BLOCK);
-    Case::new(
-        SumSquares::SIGNATURE,
-        format!("{count}"),
-        Work::Bytes(4.0 * count as f64),
-    )
-    .input("x", &[count])
-    .output("partials", &[blocks + 2])
-    .run(move |device, tensors| {
-        let [x, partials] = tensors else {
-            unreachable!()
-        };
-        device.run(SumSquares {
-            x,
-            partials,
-            count: count as u32,
-            first_partial: 1,
-        });
-    })
+    Case::new(SumSquares::SIGNATURE, format!("{count}"), Work::Bytes(4.0 * count as f64))
+        .input("x", &[count])
+        .output("partials", &[blocks + 2])
+        .run(move |device, tensors| {
+            let [x, partials] = tensors else { unreachable!() };
+            device.run(SumSquares { x, partials, count: count as u32, first_partial: 1 });
+        })
 }
 
 /// The row of the table.

@@ -3,28 +3,15 @@ use crate::kernels::{Call, ValueHead};
 
 /// The values of `rows` hidden states of `cols`.
 pub fn case(rows: usize, cols: usize) -> Case {
-    Case::new(
-        ValueHead::SIGNATURE,
-        format!("{rows} x {cols}"),
-        Work::Bytes(4.0 * (rows * cols) as f64),
-    )
-    .input("h", &[rows, cols])
-    .input("weight", &[cols])
-    .input("bias", &[1])
-    .output("value", &[rows])
-    .run(move |device, tensors| {
-        let [h, weight, bias, value] = tensors else {
-            unreachable!()
-        };
-        device.run(ValueHead {
-            h,
-            weight,
-            bias,
-            value,
-            rows: rows as u32,
-            cols: cols as u32,
-        });
-    })
+    Case::new(ValueHead::SIGNATURE, format!("{rows} x {cols}"), Work::Bytes(4.0 * (rows * cols) as f64))
+        .input("h", &[rows, cols])
+        .input("weight", &[cols])
+        .input("bias", &[1])
+        .output("value", &[rows])
+        .run(move |device, tensors| {
+            let [h, weight, bias, value] = tensors else { unreachable!() };
+            device.run(ValueHead { h, weight, bias, value, rows: rows as u32, cols: cols as u32 });
+        })
 }
 
 /// The row of the table.

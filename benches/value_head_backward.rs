@@ -3,32 +3,17 @@ use crate::kernels::{BLOCK_ROWS, Call, ValueHeadBackward};
 
 /// The value head's gradients for `rows` hidden states of `cols`.
 pub fn case(rows: usize, cols: usize) -> Case {
-    Case::new(
-        ValueHeadBackward::SIGNATURE,
-        format!("{rows} x {cols}"),
-        Work::Bytes(8.0 * (rows * cols) as f64),
-    )
-    .input("h", &[rows, cols])
-    .input("weight", &[cols])
-    .input("dvalue", &[rows])
-    .output("dh", &[rows, cols])
-    .output("partial", &[rows.div_ceil(BLOCK_ROWS), cols])
-    .run(move |device, tensors| {
-        let [h, weight, dvalue, dh, partial] = tensors else {
-            unreachable!()
-        };
-        let (rows, cols, block_rows) = (rows as u32, cols as u32, BLOCK_ROWS as u32);
-        device.run(ValueHeadBackward {
-            h,
-            weight,
-            dvalue,
-            dh,
-            partial,
-            rows,
-            cols,
-            block_rows,
-        });
-    })
+    Case::new(ValueHeadBackward::SIGNATURE, format!("{rows} x {cols}"), Work::Bytes(8.0 * (rows * cols) as f64))
+        .input("h", &[rows, cols])
+        .input("weight", &[cols])
+        .input("dvalue", &[rows])
+        .output("dh", &[rows, cols])
+        .output("partial", &[rows.div_ceil(BLOCK_ROWS), cols])
+        .run(move |device, tensors| {
+            let [h, weight, dvalue, dh, partial] = tensors else { unreachable!() };
+            let (rows, cols, block_rows) = (rows as u32, cols as u32, BLOCK_ROWS as u32);
+            device.run(ValueHeadBackward { h, weight, dvalue, dh, partial, rows, cols, block_rows });
+        })
 }
 
 /// The row of the table.

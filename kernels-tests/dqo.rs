@@ -24,15 +24,6 @@ fn agrees_with_the_f64_twin_under_every_switch() {
 fn agrees_on_long_and_short_responses() {
     for lengths in [vec![1], vec![512, 513, 511, 2], vec![10_000]] {
         check(&case(&lengths, DEFAULT), 1e-5);
-        check(
-            &case(
-                &lengths,
-                Switches {
-                    lambda: 0.95,
-                    ..DEFAULT
-                },
-            ),
-            1e-5,
-        );
+        check(&case(&lengths, Switches { lambda: 0.95, ..DEFAULT }), 1e-5);
     }
 }

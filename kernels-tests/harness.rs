@@ -26,14 +26,7 @@ pub fn gpus() -> &'static [Device] {
         let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
         let natural = Gpu::open(adapter).unwrap();
         let software = natural.traits().software;
-        let other = Gpu::open_with(
-            adapter,
-            Traits {
-                subgroup_size: None,
-                software: !software,
-            },
-        )
-        .unwrap();
+        let other = Gpu::open_with(adapter, Traits { subgroup_size: None, software: !software }).unwrap();
         vec![Device::gpu(natural), Device::gpu(other)]
     })
 }

@@ -4,13 +4,7 @@ use crate::harness::check;
 
 #[test]
 fn agrees_with_the_f64_twin() {
-    for (rows, vocabulary, chunk) in [
-        (37, 123, 123),
-        (1, 1, 1),
-        (5, 1000, 64),
-        (3, 999, 250),
-        (2, 262_144, 8192),
-    ] {
+    for (rows, vocabulary, chunk) in [(37, 123, 123), (1, 1, 1), (5, 1000, 64), (3, 999, 250), (2, 262_144, 8192)] {
         check(&case(rows, vocabulary, chunk, 5.0, 0.0), 1e-5);
     }
 }

@@ -21,16 +21,9 @@ fn validated(text: &str, subgroups: bool) -> Result<(Module, ModuleInfo), String
         capabilities |= Capabilities::SUBGROUP;
     }
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-    let info = validator
-        .validate(&module)
-        .map_err(|error| error.emit_to_string(text))?;
-    let (module, info) = process_overrides(
-        &module,
-        &info,
-        Some((ShaderStage::Compute, "main")),
-        &Default::default(),
-    )
-    .map_err(|error| error.to_string())?;
+    let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
+    let (module, info) = process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
+        .map_err(|error| error.to_string())?;
     Ok((module.into_owned(), info.into_owned()))
 }
 
@@ -46,20 +39,13 @@ fn for_each_variant(mut visit: impl FnMut(&Signature, &Variant, &str)) {
 fn every_variant_validates_and_translates() {
     for_each_variant(|signature, variant, text| {
         let label = variant.label(signature);
-        let (module, info) =
-            validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let (module, info) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{label}: {error}"));
 
-        let spirv = naga::back::spv::Options {
-            lang_version: (1, 3),
-            ..Default::default()
-        };
+        let spirv = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
         naga::back::spv::write_vec(&module, &info, &spirv, None)
             .unwrap_or_else(|error| panic!("{label}: SPIR-V: {error}"));
 
-        let msl = naga::back::msl::Options {
-            lang_version: (2, 4),
-            ..Default::default()
-        };
+        let msl = naga::back::msl::Options { lang_version: (2, 4), ..Default::default() };
         naga::back::msl::write_string(&module, &info, &msl, &Default::default())
             .unwrap_or_else(|error| panic!("{label}: MSL: {error}"));
 
@@ -79,28 +65,15 @@ fn every_variant_validates_and_translates() {
 fn every_header_is_its_calls_signature() {
     for_each_variant(|signature, variant, text| {
         let label = variant.label(signature);
-        let module =
-            naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{label}: {error}"));
         let mut bindings = Vec::new();
         let mut params = Vec::new();
         for (_, variable) in module.global_variables.iter() {
             match variable.space {
                 AddressSpace::Storage { access } => {
-                    let binding = variable
-                        .binding
-                        .as_ref()
-                        .expect("a storage variable is bound");
-                    let access = if access.contains(StorageAccess::STORE) {
-                        Access::Write
-                    } else {
-                        Access::Read
-                    };
-                    bindings.push((
-                        binding.group,
-                        binding.binding,
-                        variable.name.clone().unwrap(),
-                        access,
-                    ));
+                    let binding = variable.binding.as_ref().expect("a storage variable is bound");
+                    let access = if access.contains(StorageAccess::STORE) { Access::Write } else { Access::Read };
+                    bindings.push((binding.group, binding.binding, variable.name.clone().unwrap(), access));
                 }
                 AddressSpace::Immediate => {
                     let TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else {
@@ -122,14 +95,8 @@ fn every_header_is_its_calls_signature() {
             }
         }
         bindings.sort_by_key(|(group, binding, ..)| (*group, *binding));
-        let bindings: Vec<_> = bindings
-            .iter()
-            .map(|(_, _, name, access)| (name.as_str(), *access))
-            .collect();
-        let params: Vec<_> = params
-            .iter()
-            .map(|(name, ty)| (name.as_str(), *ty))
-            .collect();
+        let bindings: Vec<_> = bindings.iter().map(|(_, _, name, access)| (name.as_str(), *access)).collect();
+        let params: Vec<_> = params.iter().map(|(name, ty)| (name.as_str(), *ty)).collect();
         assert_eq!(bindings, signature.bindings, "{label}: bindings");
         assert_eq!(params, signature.params, "{label}: params");
     });
@@ -139,34 +106,14 @@ fn every_header_is_its_calls_signature() {
 fn every_variant_fits_the_smallest_adapter() {
     for_each_variant(|signature, variant, text| {
         let label = variant.label(signature);
-        let (module, _) =
-            validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{label}: {error}"));
-        assert!(
-            signature.bindings.len() <= MAX_BINDINGS as usize,
-            "{label}: {} bindings",
-            signature.bindings.len()
-        );
-        assert!(
-            4 * signature.params.len() <= MAX_IMMEDIATE_BYTES as usize,
-            "{label}: params"
-        );
+        let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{label}: {error}"));
+        assert!(signature.bindings.len() <= MAX_BINDINGS as usize, "{label}: {} bindings", signature.bindings.len());
+        assert!(4 * signature.params.len() <= MAX_IMMEDIATE_BYTES as usize, "{label}: params");
         let entry = &module.entry_points[0];
-        assert!(
-            entry.workgroup_size.iter().product::<u32>() <= MAX_INVOCATIONS,
-            "{label}: {:?}",
-            entry.workgroup_size
-        );
-        let shared = module
-            .global_variables
-            .iter()
-            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
-        let bytes: u32 = shared
-            .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()))
-            .sum();
-        assert!(
-            bytes <= MAX_WORKGROUP_BYTES,
-            "{label}: {bytes} bytes of workgroup memory"
-        );
+        assert!(entry.workgroup_size.iter().product::<u32>() <= MAX_INVOCATIONS, "{label}: {:?}", entry.workgroup_size);
+        let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum();
+        assert!(bytes <= MAX_WORKGROUP_BYTES, "{label}: {bytes} bytes of workgroup memory");
     });
 }
 
@@ -188,21 +135,9 @@ const RULES: &[Rule] = &[
         why: "grid sizes come in params",
         example: "fn main(@builtin(num_workgroups) n: vec3<u32>) {}",
     },
-    Rule {
-        breaks: r"\benable\b",
-        why: "naga 30 rejects `enable subgroups;`",
-        example: "enable subgroups;",
-    },
-    Rule {
-        breaks: r"\bf16\b",
-        why: "f16 overflows: accumulate in f32, store bf16",
-        example: "var<private> x: f16;",
-    },
-    Rule {
-        breaks: r"\batomic",
-        why: "no order may depend on timing",
-        example: "var<workgroup> x: atomic<u32>;",
-    },
+    Rule { breaks: r"\benable\b", why: "naga 30 rejects `enable subgroups;`", example: "enable subgroups;" },
+    Rule { breaks: r"\bf16\b", why: "f16 overflows: accumulate in f32, store bf16", example: "var<private> x: f16;" },
+    Rule { breaks: r"\batomic", why: "no order may depend on timing", example: "var<workgroup> x: atomic<u32>;" },
     Rule {
         breaks: r"(?i)\binf\b|\bnan\b|0x7f800000|[0-9]e\+?(3[1-9]|[4-9][0-9])",
         why: "fast maths breaks infinities, NaN and huge constants: mask by select",
@@ -232,30 +167,19 @@ const RULES: &[Rule] = &[
 
 /// Text without comments.
 fn code(text: &str) -> String {
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a NaN test by comparison, `x != x`, is in the code.
 fn compares_with_itself(code: &str) -> bool {
     let comparison = Regex::new(r"([\w\[\].]+) (?:!=|==) ([\w\[\].]+)").unwrap();
-    comparison
-        .captures_iter(code)
-        .any(|found| found[1] == found[2])
+    comparison.captures_iter(code).any(|found| found[1] == found[2])
 }
 
 #[test]
 fn the_rules_catch_what_breaks_them() {
     for rule in RULES {
-        assert!(
-            Regex::new(rule.breaks)
-                .unwrap()
-                .is_match(&code(rule.example)),
-            "{}",
-            rule.why
-        );
+        assert!(Regex::new(rule.breaks).unwrap().is_match(&code(rule.example)), "{}", rule.why);
     }
     assert!(compares_with_itself("if (x[i] != x[i]) {}"));
     assert!(!compares_with_itself("if (x[i] != x[j]) {}"));
@@ -295,9 +219,7 @@ fn barriers_in_divergent_control_flow_are_found() {
              @compute @workgroup_size(8)
              fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) w: vec3<u32>) {{ {body} }}"
         );
-        validated(&text, false)
-            .unwrap_or_else(|error| panic!("{body}: {error}"))
-            .0
+        validated(&text, false).unwrap_or_else(|error| panic!("{body}: {error}")).0
     };
     for body in DIVERGENT {
         assert!(divergent_barrier(&shader(body)).is_some(), "{body}");
@@ -310,14 +232,8 @@ fn barriers_in_divergent_control_flow_are_found() {
 #[test]
 fn every_barrier_is_in_uniform_control_flow() {
     for_each_variant(|signature, variant, text| {
-        let (module, _) =
-            validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(
-            divergent_barrier(&module),
-            None,
-            "{}",
-            variant.label(signature)
-        );
+        let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(divergent_barrier(&module), None, "{}", variant.label(signature));
     });
 }
 
@@ -328,19 +244,11 @@ fn every_shader_keeps_the_rules() {
         let code = code(text);
         for rule in RULES {
             if let Some(found) = Regex::new(rule.breaks).unwrap().find(&code) {
-                broken.push(format!(
-                    "{}: {:?}: {}",
-                    variant.label(signature),
-                    found.as_str(),
-                    rule.why
-                ));
+                broken.push(format!("{}: {:?}: {}", variant.label(signature), found.as_str(), rule.why));
             }
         }
         if compares_with_itself(&code) {
-            broken.push(format!(
-                "{}: a NaN test is on the bits",
-                variant.label(signature)
-            ));
+            broken.push(format!("{}: a NaN test is on the bits", variant.label(signature)));
         }
     });
     assert!(broken.is_empty(), "{}", broken.join("\n"));
@@ -356,31 +264,19 @@ fn the_grid_folds_where_the_host_folds_it() {
 fn a_kernel_is_one_name_in_five_places() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let stems = |folder: &str, extension: &str| -> BTreeSet<String> {
-        let entries = std::fs::read_dir(root.join(folder))
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+        let entries = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
         let files = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
-        files
-            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
-            .collect()
+        files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
     };
-    let kernels: BTreeSet<String> = ALL
-        .iter()
-        .map(|signature| signature.name.to_owned())
-        .collect();
+    let kernels: BTreeSet<String> = ALL.iter().map(|signature| signature.name.to_owned()).collect();
     assert_eq!(kernels.len(), ALL.len(), "a kernel is listed twice");
-    assert_eq!(
-        stems("shaders", "wgsl"),
-        kernels,
-        "shaders/*.wgsl are the kernels of kernels::ALL"
-    );
+    assert_eq!(stems("shaders", "wgsl"), kernels, "shaders/*.wgsl are the kernels of kernels::ALL");
     for folder in ["src/kernels", "kernels-tests", "benches"] {
         let missing: Vec<_> = kernels.difference(&stems(folder, "rs")).cloned().collect();
         assert!(missing.is_empty(), "{folder} has no file for {missing:?}");
     }
     for name in &kernels {
-        let source =
-            std::fs::read_to_string(root.join("src/kernels").join(format!("{name}.rs"))).unwrap();
+        let source = std::fs::read_to_string(root.join("src/kernels").join(format!("{name}.rs"))).unwrap();
         assert!(source.contains("fn twin<T: Real>"), "{name} has no twin");
     }
 }

@@ -7,16 +7,13 @@
 use std::collections::HashMap;
 
 use naga::{
-    AddressSpace, Binding, Block, BuiltIn, Expression, Function, GlobalVariable, Handle,
-    LocalVariable, Module, Statement, StorageAccess,
+    AddressSpace, Binding, Block, BuiltIn, Expression, Function, GlobalVariable, Handle, LocalVariable, Module,
+    Statement, StorageAccess,
 };
 
 /// The first barrier of the entry point that only some invocations may reach.
 pub fn divergent_barrier(module: &Module) -> Option<String> {
-    let mut analysis = Analysis {
-        module,
-        summaries: HashMap::new(),
-    };
+    let mut analysis = Analysis { module, summaries: HashMap::new() };
     let entry = &module.entry_points[0].function;
     analysis.function(entry, true).violation
 }
@@ -58,28 +55,17 @@ impl Flow {
     }
 
     fn and(self, other: Flow) -> Flow {
-        Flow {
-            function: self.function && other.function,
-            iteration: self.iteration && other.iteration,
-        }
+        Flow { function: self.function && other.function, iteration: self.iteration && other.iteration }
     }
 }
 
 impl<'a> Analysis<'a> {
     fn function(&mut self, function: &'a Function, uniform_arguments: bool) -> Summary {
-        let summary = Summary {
-            has_barrier: false,
-            uniform_result: true,
-            violation: None,
-        };
+        let summary = Summary { has_barrier: false, uniform_result: true, violation: None };
         let mut walk = Walk {
             function,
             uniform_arguments,
-            locals: function
-                .local_variables
-                .iter()
-                .map(|(handle, _)| (handle, true))
-                .collect(),
+            locals: function.local_variables.iter().map(|(handle, _)| (handle, true)).collect(),
             calls: HashMap::new(),
             changed: true,
             summary,
@@ -88,14 +74,7 @@ impl<'a> Analysis<'a> {
         while walk.changed {
             walk.changed = false;
             walk.summary.violation = None;
-            self.block(
-                &mut walk,
-                &function.body,
-                Flow {
-                    function: true,
-                    iteration: true,
-                },
-            );
+            self.block(&mut walk, &function.body, Flow { function: true, iteration: true });
         }
         walk.summary
     }
@@ -105,8 +84,7 @@ impl<'a> Analysis<'a> {
             return summary.clone();
         }
         let summary = self.function(&self.module.functions[function], uniform_arguments);
-        self.summaries
-            .insert((function, uniform_arguments), summary.clone());
+        self.summaries.insert((function, uniform_arguments), summary.clone());
         summary
     }
 
@@ -121,21 +99,13 @@ impl<'a> Analysis<'a> {
                 }
                 Statement::Store { pointer, value } => {
                     if let Some(local) = walk.base_local(*pointer)
-                        && !(flow.uniform()
-                            && self.uniform(walk, *value)
-                            && self.uniform(walk, *pointer))
+                        && !(flow.uniform() && self.uniform(walk, *value) && self.uniform(walk, *pointer))
                     {
                         walk.lose(local);
                     }
                 }
-                Statement::Call {
-                    function,
-                    arguments,
-                    result,
-                } => {
-                    let uniform = arguments
-                        .iter()
-                        .all(|argument| self.uniform(walk, *argument));
+                Statement::Call { function, arguments, result } => {
+                    let uniform = arguments.iter().all(|argument| self.uniform(walk, *argument));
                     let summary = self.called(*function, uniform);
                     if summary.has_barrier {
                         walk.summary.has_barrier = true;
@@ -147,66 +117,31 @@ impl<'a> Analysis<'a> {
                         walk.summary.violation = summary.violation;
                     }
                     // A pointer to a local may be written through.
-                    for local in arguments
-                        .iter()
-                        .filter_map(|argument| walk.base_local(*argument))
-                        .collect::<Vec<_>>()
+                    for local in arguments.iter().filter_map(|argument| walk.base_local(*argument)).collect::<Vec<_>>()
                     {
                         walk.lose(local);
                     }
                     if let Some(result) = result {
-                        walk.calls
-                            .insert(*result, uniform && summary.uniform_result);
+                        walk.calls.insert(*result, uniform && summary.uniform_result);
                     }
                 }
                 Statement::Block(inner) => flow = self.block(walk, inner, flow),
-                Statement::If {
-                    condition,
-                    accept,
-                    reject,
-                } => {
+                Statement::If { condition, accept, reject } => {
                     let together = self.uniform(walk, *condition);
-                    let inner = if together {
-                        flow
-                    } else {
-                        Flow {
-                            function: false,
-                            iteration: false,
-                        }
-                    };
-                    let after = self
-                        .block(walk, accept, inner)
-                        .and(self.block(walk, reject, inner));
-                    flow = if together {
-                        flow.and(after)
-                    } else {
-                        flow.and(walk.leaves(accept).and(walk.leaves(reject)))
-                    };
+                    let inner = if together { flow } else { Flow { function: false, iteration: false } };
+                    let after = self.block(walk, accept, inner).and(self.block(walk, reject, inner));
+                    flow =
+                        if together { flow.and(after) } else { flow.and(walk.leaves(accept).and(walk.leaves(reject))) };
                 }
                 Statement::Switch { selector, cases } => {
                     let together = self.uniform(walk, *selector);
                     for case in cases {
-                        let inner = if together {
-                            flow
-                        } else {
-                            Flow {
-                                function: false,
-                                iteration: false,
-                            }
-                        };
+                        let inner = if together { flow } else { Flow { function: false, iteration: false } };
                         let after = self.block(walk, &case.body, inner);
-                        flow = flow.and(if together {
-                            after
-                        } else {
-                            walk.leaves(&case.body)
-                        });
+                        flow = flow.and(if together { after } else { walk.leaves(&case.body) });
                     }
                 }
-                Statement::Loop {
-                    body,
-                    continuing,
-                    break_if,
-                } => {
+                Statement::Loop { body, continuing, break_if } => {
                     let mut inner = self.block(walk, body, flow);
                     inner = self.block(walk, continuing, inner);
                     if break_if.is_some_and(|condition| !self.uniform(walk, condition)) {
@@ -230,25 +165,18 @@ impl<'a> Analysis<'a> {
     }
 
     fn uniform(&self, walk: &Walk<'a>, expression: Handle<Expression>) -> bool {
-        let all = |operands: &[Handle<Expression>]| {
-            operands.iter().all(|operand| self.uniform(walk, *operand))
-        };
+        let all = |operands: &[Handle<Expression>]| operands.iter().all(|operand| self.uniform(walk, *operand));
         match &walk.function.expressions[expression] {
-            Expression::Literal(_)
-            | Expression::Constant(_)
-            | Expression::Override(_)
-            | Expression::ZeroValue(_) => true,
-            Expression::FunctionArgument(index) => {
-                match &walk.function.arguments[*index as usize].binding {
-                    Some(Binding::BuiltIn(builtin)) => {
-                        matches!(builtin, BuiltIn::WorkGroupId | BuiltIn::NumWorkGroups)
-                    }
-                    _ => walk.uniform_arguments,
+            Expression::Literal(_) | Expression::Constant(_) | Expression::Override(_) | Expression::ZeroValue(_) => {
+                true
+            }
+            Expression::FunctionArgument(index) => match &walk.function.arguments[*index as usize].binding {
+                Some(Binding::BuiltIn(builtin)) => {
+                    matches!(builtin, BuiltIn::WorkGroupId | BuiltIn::NumWorkGroups)
                 }
-            }
-            Expression::GlobalVariable(global) => {
-                uniform_space(&self.module.global_variables[*global])
-            }
+                _ => walk.uniform_arguments,
+            },
+            Expression::GlobalVariable(global) => uniform_space(&self.module.global_variables[*global]),
             Expression::LocalVariable(local) => walk.locals[local],
             Expression::Load { pointer } => self.uniform(walk, *pointer),
             Expression::Access { base, index } => all(&[*base, *index]),
@@ -258,25 +186,11 @@ impl<'a> Analysis<'a> {
             Expression::Compose { components, .. } => all(components),
             Expression::Unary { expr, .. } => all(&[*expr]),
             Expression::Binary { left, right, .. } => all(&[*left, *right]),
-            Expression::Select {
-                condition,
-                accept,
-                reject,
-            } => all(&[*condition, *accept, *reject]),
+            Expression::Select { condition, accept, reject } => all(&[*condition, *accept, *reject]),
             Expression::Relational { argument, .. } => all(&[*argument]),
             Expression::As { expr, .. } => all(&[*expr]),
-            Expression::Math {
-                arg,
-                arg1,
-                arg2,
-                arg3,
-                ..
-            } => {
-                all(&[*arg])
-                    && [arg1, arg2, arg3]
-                        .into_iter()
-                        .flatten()
-                        .all(|argument| self.uniform(walk, *argument))
+            Expression::Math { arg, arg1, arg2, arg3, .. } => {
+                all(&[*arg]) && [arg1, arg2, arg3].into_iter().flatten().all(|argument| self.uniform(walk, *argument))
             }
             Expression::CallResult(_) => walk.calls.get(&expression).copied().unwrap_or(false),
             _ => false,
@@ -296,9 +210,7 @@ impl<'a> Walk<'a> {
     fn base_local(&self, pointer: Handle<Expression>) -> Option<Handle<LocalVariable>> {
         match &self.function.expressions[pointer] {
             Expression::LocalVariable(local) => Some(*local),
-            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => {
-                self.base_local(*base)
-            }
+            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => self.base_local(*base),
             _ => None,
         }
     }
@@ -309,34 +221,25 @@ impl<'a> Walk<'a> {
 
     fn violation(&mut self, what: &str) {
         let name = self.function.name.as_deref().unwrap_or("?");
-        self.summary.violation.get_or_insert_with(|| {
-            format!("{what} in `{name}` that only some invocations may reach")
-        });
+        self.summary
+            .violation
+            .get_or_insert_with(|| format!("{what} in `{name}` that only some invocations may reach"));
     }
 
     /// The flow behind a block that only some invocations enter: whom a return, break or continue takes away.
     fn leaves(&self, block: &Block) -> Flow {
-        let mut flow = Flow {
-            function: true,
-            iteration: true,
-        };
+        let mut flow = Flow { function: true, iteration: true };
         for statement in block {
             match statement {
                 Statement::Return { .. } | Statement::Kill => flow.function = false,
                 Statement::Break | Statement::Continue => flow.iteration = false,
                 Statement::Block(inner) => flow = flow.and(self.leaves(inner)),
-                Statement::If { accept, reject, .. } => {
-                    flow = flow.and(self.leaves(accept)).and(self.leaves(reject))
-                }
+                Statement::If { accept, reject, .. } => flow = flow.and(self.leaves(accept)).and(self.leaves(reject)),
                 Statement::Switch { cases, .. } => {
                     // A break ends only the switch.
-                    cases
-                        .iter()
-                        .for_each(|case| flow.function &= self.leaves(&case.body).function);
+                    cases.iter().for_each(|case| flow.function &= self.leaves(&case.body).function);
                 }
-                Statement::Loop {
-                    body, continuing, ..
-                } => {
+                Statement::Loop { body, continuing, .. } => {
                     flow.function &= self.leaves(body).function && self.leaves(continuing).function;
                 }
                 _ => {}

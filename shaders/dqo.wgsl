@@ -1,10 +1,11 @@
 // dqo: the whole of DQO between the model's outputs and their gradients. Over each sequence of n actions, with
-// l = logp, rollout = (log pi_ref, log mu, reward):
+// l = logp, rollout = (log pi_ref, log mu, reward, goes on):
 //   k[t] = beta (log pi_ref - l),   G = lambda-return of reward + k             (lambda_return.wgsl, eq. 3.11)
 //   w    = exp(min(1, sum_t (l - log mu)))                                      (eq. 3.14)
 //   e[t] = beta (l - log pi_ref) - (reward + N - V[t]),  N = G[t + 1], or V[t + 1] with td_target  (eq. 3.13, 3.6)
 //   f[t] = G[t] - V[t]                                                          (eq. 3.12)
 //   dlogp[t] = 2 w beta e[t] / B,   dvalue[t] = -2 w f[t] / B,   divided by n with mean_reduction
+// V behind the last action is bootstrap[b] where the response goes on there (it was cut off), else 0.
 // B = batch_sequences counts the whole optimizer step. Without policy_is (value_is) the policy's (value's) w is 1.
 // statistics[b]: w, sum (l - log mu), sum (l - log pi_ref), sum reward;
 //                sum e^2, sum f^2, sum f, sum V;  sum G, sum G^2, n, 0.
@@ -42,7 +43,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let start = starts[sequence];
     let end = starts[sequence + 1u];
     let length = end - start;
-    let final_value = bootstrap[sequence];
+    let final_value = bootstrap[sequence] * rollout[end - 1u].w;
     let paper_tail = params.paper_tail != 0u && params.lambda < 1.0;
 
     // w, and what only sums up

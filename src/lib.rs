@@ -1,10 +1,15 @@
 //! Offline reinforcement learning of language models on any GPU: hand-written WGSL kernels with CPU twins, a small
 //! transformer with hand-written forward and backward passes, and a thin trainer.
 
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod gpu;
+pub mod hub;
 pub mod kernels;
+pub mod model;
+pub mod objective;
+pub mod train;
 
 /// `1536` as `1.5 KiB`.
 pub fn format_bytes(bytes: u64) -> String {
@@ -15,11 +20,7 @@ pub fn format_bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 #[path = "../benches/mod.rs"]

@@ -1,4 +1,173 @@
-//! Packed micro-batches.
+//! Packed micro-batches: sequences end to end on one token axis, with their starts; no padding anywhere.
+
+use anyhow::Result;
+
+use super::examples::Example;
+use crate::device::{DType, Device, Tensor};
+use crate::kernels::NONE;
+
+/// The sizes that a batch's tensors are made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Tokens on the axis.
+    pub tokens: usize,
+    /// Response tokens among them.
+    pub positions: usize,
+    pub sequences: usize,
+    /// Tokens of the longest sequence.
+    pub longest: usize,
+}
+
+impl Capacity {
+    /// Room for either of two.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(other.tokens),
+            positions: self.positions.max(other.positions),
+            sequences: self.sequences.max(other.sequences),
+            longest: self.longest.max(other.longest),
+        }
+    }
+
+    /// What these sequences need.
+    pub fn of(sequences: &[Sequence]) -> Self {
+        Self {
+            tokens: sequences.iter().map(Sequence::tokens).sum(),
+            positions: sequences.iter().map(|sequence| sequence.example.completion_ids.len()).sum(),
+            sequences: sequences.len(),
+            longest: sequences.iter().map(Sequence::tokens).max().unwrap_or(0),
+        }
+    }
+}
+
+/// An example in a batch.
+#[derive(Clone, Copy)]
+pub struct Sequence<'a> {
+    pub example: &'a Example,
+    /// The state behind the last action is wanted too: the last token goes in, and V is read there.
+    pub bootstrapped: bool,
+}
+
+impl Sequence<'_> {
+    /// Tokens that go in: all but the last, from which nothing is predicted, unless it is bootstrapped.
+    pub fn tokens(&self) -> usize {
+        self.example.len() - usize::from(!self.bootstrapped)
+    }
+}
+
+/// A packed micro-batch on a device. Its tensors are made once and filled again for every micro-batch.
+pub struct DeviceBatch {
+    pub tokens: usize,
+    /// Response tokens; the axis of log-probs and values.
+    pub positions: usize,
+    pub sequences: usize,
+    /// Tokens of the longest sequence.
+    pub longest: usize,
+    /// Different ids among the tokens.
+    pub groups: usize,
+    /// `[tokens]`
+    pub ids: Tensor,
+    /// `[tokens]`: each token's place in its sequence.
+    pub position_in_sequence: Tensor,
+    /// `[tokens, 2]`: where each token's sequence starts and ends.
+    pub bounds: Tensor,
+    /// `[tokens]`, see [`group_by_id`].
+    pub order: Tensor,
+    /// `[groups + 1]`
+    pub group_starts: Tensor,
+    /// `[groups]`
+    pub group_ids: Tensor,
+    /// `[positions]`: the token that predicts each response token.
+    pub response_rows: Tensor,
+    /// `[tokens]`: the inverse of `response_rows`, NONE for the others.
+    pub position_of_token: Tensor,
+    /// `[positions]`: the response tokens.
+    pub targets: Tensor,
+    /// `[sequences + 1]`: where each sequence's response starts on the axis of positions.
+    pub response_starts: Tensor,
+    /// `[sequences]`: the last token where it is bootstrapped, else NONE.
+    pub final_rows: Tensor,
+}
+
+impl DeviceBatch {
+    /// Room for batches of this size.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(device: &Device, capacity: Capacity) -> Result<Self> {
+        let tensor = |name: &str, shape: &[usize]| device.tensor(format!("batch/{name}"), shape, DType::U32);
+        let Capacity { tokens, positions, sequences, .. } = capacity;
+        Ok(Self {
+            tokens: 0,
+            positions: 0,
+            sequences: 0,
+            longest: 0,
+            groups: 0,
+            ids: tensor("ids", &[tokens])?,
+            position_in_sequence: tensor("position_in_sequence", &[tokens])?,
+            bounds: tensor("bounds", &[tokens, 2])?,
+            order: tensor("order", &[tokens])?,
+            group_starts: tensor("group_starts", &[tokens + 1])?,
+            group_ids: tensor("group_ids", &[tokens])?,
+            response_rows: tensor("response_rows", &[positions])?,
+            position_of_token: tensor("position_of_token", &[tokens])?,
+            targets: tensor("targets", &[positions])?,
+            response_starts: tensor("response_starts", &[sequences + 1])?,
+            final_rows: tensor("final_rows", &[sequences])?,
+        })
+    }
+
+    /// Fills the batch with sequences that fit.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn load(&mut self, sequences: &[Sequence]) -> Result<()> {
+        let mut ids = Vec::new();
+        let mut position_in_sequence = Vec::new();
+        let mut bounds = Vec::new();
+        let mut response_rows = Vec::new();
+        let mut targets = Vec::new();
+        let mut response_starts = vec![0];
+        let mut final_rows = Vec::new();
+        for sequence in sequences {
+            let Example { prompt_ids, completion_ids, .. } = sequence.example;
+            let (start, tokens) = (ids.len() as u32, sequence.tokens() as u32);
+            ids.extend(prompt_ids.iter().chain(completion_ids).take(tokens as usize));
+            position_in_sequence.extend(0..tokens);
+            bounds.extend((0..tokens).flat_map(|_| [start, start + tokens]));
+            let first_row = start + prompt_ids.len() as u32 - 1;
+            response_rows.extend(first_row..first_row + completion_ids.len() as u32);
+            targets.extend(completion_ids);
+            response_starts.push(targets.len() as u32);
+            final_rows.push(if sequence.bootstrapped { start + tokens - 1 } else { NONE });
+        }
+        let mut position_of_token = vec![NONE; ids.len()];
+        for (position, &row) in response_rows.iter().enumerate() {
+            position_of_token[row as usize] = position as u32;
+        }
+        let (order, group_starts, group_ids) = group_by_id(&ids);
+
+        let Capacity { tokens, positions, sequences, longest } = Capacity::of(sequences);
+        (self.tokens, self.positions, self.sequences, self.longest) = (tokens, positions, sequences, longest);
+        self.groups = group_ids.len();
+        for (tensor, values) in [
+            (&mut self.ids, ids),
+            (&mut self.position_in_sequence, position_in_sequence),
+            (&mut self.bounds, bounds),
+            (&mut self.order, order),
+            (&mut self.group_starts, group_starts),
+            (&mut self.group_ids, group_ids),
+            (&mut self.response_rows, response_rows),
+            (&mut self.position_of_token, position_of_token),
+            (&mut self.targets, targets),
+            (&mut self.response_starts, response_starts),
+            (&mut self.final_rows, final_rows),
+        ] {
+            tensor.write_u32(0, &values)?;
+        }
+        Ok(())
+    }
+}
 
 /// Token numbers grouped by id, for [`EmbeddingBackward`](crate::kernels::EmbeddingBackward): the tokens group by group
 /// and ascending in each, where each group starts (and the last one ends), and the ids, ascending.

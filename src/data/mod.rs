@@ -1,5 +1,15 @@
 //! Rows, templates, tokens, packed batches.
 
 mod batch;
+mod examples;
+mod pack;
+mod rows;
+mod template;
+mod tokenizer;
 
-pub use batch::group_by_id;
+pub use batch::{Capacity, DeviceBatch, Sequence, group_by_id};
+pub use examples::{Example, Examples};
+pub use pack::{epoch_order, pack};
+pub use rows::{Row, RowFile, StepReward, Text};
+pub use template::ChatTemplate;
+pub use tokenizer::Tokenizer;

@@ -32,9 +32,7 @@ impl FromStr for DeviceChoice {
             "auto" => Self::Auto,
             "gpu" => Self::Gpu,
             "cpu" => Self::Cpu,
-            other => other
-                .parse()
-                .map_or_else(|_| Self::Name(text.to_owned()), Self::Index),
+            other => other.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Index),
         })
     }
 }
@@ -85,11 +83,7 @@ mod tests {
     #[test]
     fn choices_are_read_as_they_are_written() {
         for text in ["auto", "gpu", "cpu", "3", "Radeon 890M"] {
-            assert_eq!(
-                text.parse::<DeviceChoice>()
-                    .map(|choice| choice.to_string()),
-                Ok(text.to_owned())
-            );
+            assert_eq!(text.parse::<DeviceChoice>().map(|choice| choice.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("12".parse(), Ok(DeviceChoice::Index(12)));
     }

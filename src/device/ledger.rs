@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 /// Live allocations and the highest total they have reached.
 #[derive(Default)]
 pub struct Ledger {
@@ -12,7 +14,7 @@ pub struct Ledger {
 }
 
 /// One tensor's memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Allocation {
     /// The tensor's name: a path whose first part is what it serves (`policy/weights/...`).
     pub name: String,
@@ -25,13 +27,7 @@ impl Ledger {
     pub fn add(&mut self, name: &str, bytes: u64) -> u64 {
         let key = self.next;
         self.next += 1;
-        self.live.insert(
-            key,
-            Allocation {
-                name: name.to_owned(),
-                bytes,
-            },
-        );
+        self.live.insert(key, Allocation { name: name.to_owned(), bytes });
         self.total += bytes;
         self.peak = self.peak.max(self.total);
         key
@@ -73,12 +69,6 @@ mod tests {
         ledger.add("c", 5);
         ledger.remove(b);
         assert_eq!((ledger.total(), ledger.peak()), (5, 30));
-        assert_eq!(
-            ledger.live(),
-            [Allocation {
-                name: "c".into(),
-                bytes: 5
-            }]
-        );
+        assert_eq!(ledger.live(), [Allocation { name: "c".into(), bytes: 5 }]);
     }
 }

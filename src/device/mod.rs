@@ -57,11 +57,7 @@ pub(crate) fn system_memory() -> Option<u64> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     let total = system.total_memory();
-    Some(
-        system
-            .cgroup_limits()
-            .map_or(total, |limits| limits.total_memory.min(total)),
-    )
+    Some(system.cgroup_limits().map_or(total, |limits| limits.total_memory.min(total)))
 }
 
 /// A handle to where kernels run; clones share the device.
@@ -76,18 +72,12 @@ struct Shared {
 enum Backend {
     Gpu(Box<Gpu>),
     Cpu(Precision),
-    Plan {
-        precision: Precision,
-        limits: Limits,
-    },
+    Plan { precision: Precision, limits: Limits },
 }
 
 impl Device {
     fn new(backend: Backend) -> Self {
-        Self(Arc::new(Shared {
-            backend,
-            ledger: Mutex::default(),
-        }))
+        Self(Arc::new(Shared { backend, ledger: Mutex::default() }))
     }
 
     /// The CPU device: every kernel runs as its twin.
@@ -103,10 +93,7 @@ impl Device {
     /// A device that allocates and computes nothing but keeps the ledger of `of`'s size limits: what is built
     /// on it is a memory plan.
     pub fn plan(of: &Device) -> Self {
-        Self::new(Backend::Plan {
-            precision: of.precision(),
-            limits: of.limits(),
-        })
+        Self::new(Backend::Plan { precision: of.precision(), limits: of.limits() })
     }
 
     /// The precision of [`DType::Real`] tensors here.
@@ -121,10 +108,7 @@ impl Device {
     pub fn limits(&self) -> Limits {
         match &self.0.backend {
             Backend::Gpu(gpu) => gpu.memory_limits(),
-            Backend::Cpu(_) => Limits {
-                tensor_bytes: u64::MAX,
-                memory_bytes: system_memory(),
-            },
+            Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory() },
             Backend::Plan { limits, .. } => *limits,
         }
     }
@@ -134,11 +118,7 @@ impl Device {
         match &self.0.backend {
             Backend::Gpu(gpu) => gpu.description(),
             Backend::Cpu(precision) => {
-                format!(
-                    "CPU ({}, {} threads)",
-                    format!("{precision:?}").to_lowercase(),
-                    rayon::current_num_threads()
-                )
+                format!("CPU ({}, {} threads)", format!("{precision:?}").to_lowercase(), rayon::current_num_threads())
             }
             Backend::Plan { .. } => "plan".to_owned(),
         }
@@ -228,9 +208,6 @@ impl Device {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // A ledger is whole between any two of its calls, so one that a panicking thread held is still good.
-        self.0
-            .ledger
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -23,21 +23,12 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     ///
     /// `c` is rows x cols with row stride `c_stride`; `a` and `b` carry both their strides, so a
     /// transposed operand is one whose strides are swapped. `accumulate` adds to `c`, else it is overwritten.
-    fn gemm(
-        c: MatrixMut<'_, Self>,
-        a: Matrix<'_, Self>,
-        b: Matrix<'_, Self>,
-        inner: usize,
-        accumulate: bool,
-    );
+    fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool);
 }
 
 /// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
 /// error grows with `len / 16`.
-pub(crate) fn sum_terms<T: Real, const N: usize>(
-    len: usize,
-    term: impl Fn(usize) -> [T; N],
-) -> [T; N] {
+pub(crate) fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T; N]) -> [T; N] {
     const LANES: usize = 16;
     let mut sums = [[T::zero(); LANES]; N];
     let mut add = |i: usize, lane: usize| {
@@ -64,11 +55,7 @@ pub struct Matrix<'a, T> {
 impl<T> Matrix<'_, T> {
     /// The length of `data` that a `rows` x `cols` operand reaches into.
     fn reach(&self, rows: usize, cols: usize) -> usize {
-        if rows == 0 || cols == 0 {
-            0
-        } else {
-            (rows - 1) * self.row_stride + (cols - 1) * self.col_stride + 1
-        }
+        if rows == 0 || cols == 0 { 0 } else { (rows - 1) * self.row_stride + (cols - 1) * self.col_stride + 1 }
     }
 }
 
@@ -105,30 +92,18 @@ macro_rules! real {
                 f64::from(self)
             }
 
-            fn gemm(
-                c: MatrixMut<'_, Self>,
-                a: Matrix<'_, Self>,
-                b: Matrix<'_, Self>,
-                inner: usize,
-                accumulate: bool,
-            ) {
+            fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool) {
                 let (rows, cols) = (c.rows, c.cols);
                 if rows == 0 || cols == 0 {
                     return;
                 }
                 if inner == 0 {
                     if !accumulate {
-                        c.data
-                            .chunks_mut(c.row_stride)
-                            .take(rows)
-                            .for_each(|row| row[..cols].fill(0.0));
+                        c.data.chunks_mut(c.row_stride).take(rows).for_each(|row| row[..cols].fill(0.0));
                     }
                     return;
                 }
-                assert!(
-                    c.data.len() >= (rows - 1) * c.row_stride + cols,
-                    "gemm: c is too short"
-                );
+                assert!(c.data.len() >= (rows - 1) * c.row_stride + cols, "gemm: c is too short");
                 assert!(a.data.len() >= a.reach(rows, inner), "gemm: a is too short");
                 assert!(b.data.len() >= b.reach(inner, cols), "gemm: b is too short");
                 // SAFETY: the three assertions above bound every element that the strides reach, and `c` is

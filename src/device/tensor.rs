@@ -75,14 +75,7 @@ impl Tensor {
         device: Device,
         ledger_key: u64,
     ) -> Self {
-        Self {
-            name,
-            shape: shape.to_vec(),
-            dtype,
-            data,
-            device,
-            ledger_key,
-        }
+        Self { name, shape: shape.to_vec(), dtype, data, device, ledger_key }
     }
 
     /// The name that errors and plans show.
@@ -130,22 +123,13 @@ impl Tensor {
 
     /// The elements, to a twin.
     pub(crate) fn real<T: Real>(&self) -> &[T] {
-        T::slice(&self.data).unwrap_or_else(|| {
-            panic!(
-                "{} does not hold the device's floating-point type",
-                self.name
-            )
-        })
+        T::slice(&self.data).unwrap_or_else(|| panic!("{} does not hold the device's floating-point type", self.name))
     }
 
     /// The elements, to be written by a twin.
     pub(crate) fn real_mut<T: Real>(&mut self) -> &mut [T] {
-        T::slice_mut(&mut self.data).unwrap_or_else(|| {
-            panic!(
-                "{} does not hold the device's floating-point type",
-                self.name
-            )
-        })
+        T::slice_mut(&mut self.data)
+            .unwrap_or_else(|| panic!("{} does not hold the device's floating-point type", self.name))
     }
 
     /// The elements of a `U32` tensor, to a twin.
@@ -184,18 +168,9 @@ impl Tensor {
     ///
     /// # Errors
     /// Where the device reported an error.
-    pub fn write(
-        &mut self,
-        start: usize,
-        values: impl ExactSizeIterator<Item = f64>,
-    ) -> Result<()> {
+    pub fn write(&mut self, start: usize, values: impl ExactSizeIterator<Item = f64>) -> Result<()> {
         let end = start + values.len();
-        assert!(
-            end <= self.len(),
-            "{}: writing {start}..{end} of {}",
-            self.name,
-            self.len()
-        );
+        assert!(end <= self.len(), "{}: writing {start}..{end} of {}", self.name, self.len());
         match (&mut self.data, self.dtype) {
             (Data::F32(elements), _) => fill(&mut elements[start..end], values.map(|v| v as f32)),
             (Data::F64(elements), _) => fill(&mut elements[start..end], values),
@@ -225,18 +200,25 @@ impl Tensor {
     /// Where the device reported an error.
     pub fn write_u32(&mut self, start: usize, values: &[u32]) -> Result<()> {
         assert_eq!(self.dtype, DType::U32, "{} does not hold u32", self.name);
-        assert!(
-            start + values.len() <= self.len(),
-            "{}: writing {} at {start}",
-            self.name,
-            values.len()
-        );
+        assert!(start + values.len() <= self.len(), "{}: writing {} at {start}", self.name, values.len());
         match &mut self.data {
             Data::U32(elements) => elements[start..start + values.len()].copy_from_slice(values),
             Data::Gpu(_) => self.upload(start * 4, bytemuck::cast_slice(values))?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes over the values of a tensor of the same length, rounded to this one's type.
+    ///
+    /// # Errors
+    /// Where a device fails.
+    pub fn copy_from(&mut self, other: &Tensor) -> Result<()> {
+        assert_eq!(self.len(), other.len(), "{} and {} differ in length", self.name, other.name);
+        match self.data {
+            Data::Planned => Ok(()),
+            _ => self.write(0, other.read(other.len())?.into_iter()),
+        }
     }
 
     /// Sets every element to zero, after all that was run before.
@@ -262,9 +244,7 @@ impl Tensor {
     pub fn read(&self, count: usize) -> Result<Vec<f64>> {
         let bytes = self.read_bytes(count)?;
         Ok(match (self.dtype, self.device.precision()) {
-            (DType::Real, Precision::F32) => {
-                widen(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes), f64::from)
-            }
+            (DType::Real, Precision::F32) => widen(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes), f64::from),
             (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(&bytes),
             (DType::Bf16, _) => widen(bytemuck::pod_collect_to_vec::<u8, bf16>(&bytes), f64::from),
             (DType::U32, _) => widen(bytemuck::pod_collect_to_vec::<u8, u32>(&bytes), f64::from),
@@ -276,18 +256,11 @@ impl Tensor {
     /// # Errors
     /// Where the device was lost or reported an error.
     pub fn read_bytes(&self, count: usize) -> Result<Vec<u8>> {
-        assert!(
-            count <= self.len(),
-            "{}: reading {count} of {}",
-            self.name,
-            self.len()
-        );
+        assert!(count <= self.len(), "{}: reading {count} of {}", self.name, self.len());
         let size = count * self.element_bytes();
         Ok(match &self.data {
             Data::Gpu(buffer) => {
-                let Backend::Gpu(gpu) = &self.device.0.backend else {
-                    unreachable!("a buffer is on a GPU")
-                };
+                let Backend::Gpu(gpu) = &self.device.0.backend else { unreachable!("a buffer is on a GPU") };
                 gpu.download(&self.name, buffer, size)?
             }
             Data::F32(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),

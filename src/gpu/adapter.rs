@@ -21,9 +21,7 @@ impl AdapterList {
             },
             ..wgpu::InstanceDescriptor::new_without_display_handle()
         });
-        Self(pollster::block_on(
-            instance.enumerate_adapters(Backends::all()),
-        ))
+        Self(pollster::block_on(instance.enumerate_adapters(Backends::all())))
     }
 
     /// Every adapter with its index.
@@ -47,24 +45,15 @@ impl AdapterList {
             },
             DeviceChoice::Index(index) => {
                 let adapter = self.0.get(*index).with_context(|| {
-                    format!(
-                        "--device {index}: there is no such adapter; there are {}",
-                        self.names()
-                    )
+                    format!("--device {index}: there is no such adapter; there are {}", self.names())
                 })?;
                 Ok(Some(adapter))
             }
             DeviceChoice::Name(name) => {
                 let wanted = name.to_lowercase();
-                let adapter = self
-                    .0
-                    .iter()
-                    .find(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
+                let adapter = self.0.iter().find(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
                 let adapter = adapter.with_context(|| {
-                    format!(
-                        "--device {name}: no adapter's name contains it; there are {}",
-                        self.names()
-                    )
+                    format!("--device {name}: no adapter's name contains it; there are {}", self.names())
                 })?;
                 Ok(Some(adapter))
             }
@@ -79,19 +68,14 @@ impl AdapterList {
             DeviceType::Other => 3,
             DeviceType::Cpu => 4,
         };
-        self.0
-            .iter()
-            .filter(|adapter| allowed(&adapter.get_info()))
-            .min_by_key(rank)
+        self.0.iter().filter(|adapter| allowed(&adapter.get_info())).min_by_key(rank)
     }
 
     fn names(&self) -> String {
         if self.0.is_empty() {
             return "none".to_owned();
         }
-        let name = |(index, adapter): (usize, &wgpu::Adapter)| {
-            format!("{index} ({})", adapter.get_info().name)
-        };
+        let name = |(index, adapter): (usize, &wgpu::Adapter)| format!("{index} ({})", adapter.get_info().name);
         self.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 }
@@ -115,31 +99,11 @@ pub fn check_requirements(name: &str, features: Features, limits: &Limits) -> Re
         missing.push("immediate data (push constants)".to_owned());
     }
     let needed = [
-        (
-            "bytes of immediate data",
-            limits.max_immediate_size,
-            MAX_IMMEDIATE_BYTES,
-        ),
-        (
-            "invocations a workgroup",
-            limits.max_compute_invocations_per_workgroup,
-            MAX_INVOCATIONS,
-        ),
-        (
-            "bytes of workgroup memory",
-            limits.max_compute_workgroup_storage_size,
-            MAX_WORKGROUP_BYTES,
-        ),
-        (
-            "storage buffers a kernel",
-            limits.max_storage_buffers_per_shader_stage,
-            MAX_BINDINGS,
-        ),
-        (
-            "workgroups a dimension",
-            limits.max_compute_workgroups_per_dimension,
-            65535,
-        ),
+        ("bytes of immediate data", limits.max_immediate_size, MAX_IMMEDIATE_BYTES),
+        ("invocations a workgroup", limits.max_compute_invocations_per_workgroup, MAX_INVOCATIONS),
+        ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size, MAX_WORKGROUP_BYTES),
+        ("storage buffers a kernel", limits.max_storage_buffers_per_shader_stage, MAX_BINDINGS),
+        ("workgroups a dimension", limits.max_compute_workgroups_per_dimension, 65535),
     ];
     for (what, has, needs) in needed {
         if has < needs {
@@ -147,10 +111,7 @@ pub fn check_requirements(name: &str, features: Features, limits: &Limits) -> Re
         }
     }
     if !missing.is_empty() {
-        bail!(
-            "the adapter {name} is too small: it lacks {}; use another --device or --device cpu",
-            missing.join(", ")
-        );
+        bail!("the adapter {name} is too small: it lacks {}; use another --device or --device cpu", missing.join(", "));
     }
     Ok(())
 }
@@ -161,19 +122,11 @@ mod tests {
 
     #[test]
     fn an_adapter_too_small_is_refused_by_what_it_lacks() {
-        let enough = Limits {
-            max_immediate_size: 128,
-            max_compute_invocations_per_workgroup: 256,
-            ..Limits::defaults()
-        };
+        let enough =
+            Limits { max_immediate_size: 128, max_compute_invocations_per_workgroup: 256, ..Limits::defaults() };
         assert!(check_requirements("A", Features::IMMEDIATES, &enough).is_ok());
-        let small = Limits {
-            max_compute_workgroup_storage_size: 8192,
-            ..enough
-        };
-        let error = check_requirements("A", Features::empty(), &small)
-            .unwrap_err()
-            .to_string();
+        let small = Limits { max_compute_workgroup_storage_size: 8192, ..enough };
+        let error = check_requirements("A", Features::empty(), &small).unwrap_err().to_string();
         assert_eq!(
             error,
             "the adapter A is too small: it lacks immediate data (push constants), 16384 bytes of workgroup memory \

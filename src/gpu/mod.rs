@@ -13,8 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use wgpu::{BufferUsages, DeviceType, Features};
 
 pub use adapter::{
-    AdapterList, MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES,
-    check_requirements,
+    AdapterList, MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES, check_requirements,
 };
 pub use self_test::self_test;
 
@@ -36,11 +35,9 @@ pub struct Traits {
 
 impl Traits {
     fn of(info: &wgpu::AdapterInfo, features: Features) -> Self {
-        let one_size =
-            info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 8;
+        let one_size = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 8;
         Self {
-            subgroup_size: (features.contains(Features::SUBGROUP) && one_size)
-                .then_some(info.subgroup_min_size),
+            subgroup_size: (features.contains(Features::SUBGROUP) && one_size).then_some(info.subgroup_min_size),
             software: info.device_type == DeviceType::Cpu,
         }
     }
@@ -91,7 +88,9 @@ impl Gpu {
         let lost = fault.clone();
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.note(format!("the GPU was lost ({message}); the last checkpoint is whole, --resume goes on from it"));
+                lost.note(format!(
+                    "the GPU was lost ({message}); the last checkpoint is whole, --resume goes on from it"
+                ));
             }
         });
         let uncaptured = fault.clone();
@@ -124,9 +123,7 @@ impl Gpu {
     pub fn memory_limits(&self) -> Limits {
         let limits = self.device.limits();
         Limits {
-            tensor_bytes: limits
-                .max_storage_buffer_binding_size
-                .min(limits.max_buffer_size),
+            tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             memory_bytes: self.memory_bytes(),
         }
     }
@@ -137,11 +134,7 @@ impl Gpu {
             return crate::device::system_memory();
         }
         let gpus = sysinfo::Gpus::new_with_refreshed_list().ok()?;
-        let here = gpus.iter().find(|gpu| {
-            gpu.pci()
-                .to_string()
-                .eq_ignore_ascii_case(&self.info.device_pci_bus_id)
-        });
+        let here = gpus.iter().find(|gpu| gpu.pci().to_string().eq_ignore_ascii_case(&self.info.device_pci_bus_id));
         here?.total_memory()
     }
 
@@ -183,22 +176,15 @@ impl Gpu {
             return Ok(());
         }
         let tensors = kernel.bindings();
-        let buffers = tensors.iter().map(|tensor| {
-            tensor
-                .buffer()
-                .cloned()
-                .context("a tensor is not on the GPU")
-        });
+        let buffers = tensors.iter().map(|tensor| tensor.buffer().cloned().context("a tensor is not on the GPU"));
         let buffers = buffers.collect::<Result<Vec<_>>>()?;
         let mut pipelines = lock(&self.pipelines);
         let pipeline = pipelines.get(&self.device, K::SIGNATURE, &launch)?;
         let compute = pipeline.compute.clone();
-        let bind_group = pipeline
-            .bind_group(&self.device, buffers)
-            .with_context(|| {
-                let names: Vec<_> = tensors.iter().map(|tensor| tensor.name()).collect();
-                format!("kernel {} with {}", K::SIGNATURE.name, names.join(", "))
-            })?;
+        let bind_group = pipeline.bind_group(&self.device, buffers).with_context(|| {
+            let names: Vec<_> = tensors.iter().map(|tensor| tensor.name()).collect();
+            format!("kernel {} with {}", K::SIGNATURE.name, names.join(", "))
+        })?;
 
         let mut recorder = lock(&self.recorder);
         let pass = recorder.pass(&self.device, launch.cost.seconds());
@@ -218,24 +204,15 @@ impl Gpu {
 
     /// Zeroes a buffer, in order with the dispatches.
     pub fn clear(&self, buffer: &wgpu::Buffer) {
-        lock(&self.recorder)
-            .encoder(&self.device)
-            .clear_buffer(buffer, 0, None);
+        lock(&self.recorder).encoder(&self.device).clear_buffer(buffer, 0, None);
     }
 
     /// Writes bytes into a buffer, after all that was recorded before.
     ///
     /// # Errors
     /// Where the device has a fault.
-    pub fn upload(
-        &self,
-        name: &str,
-        buffer: &wgpu::Buffer,
-        offset: usize,
-        bytes: &[u8],
-    ) -> Result<()> {
-        self.check()
-            .with_context(|| format!("before writing {name}"))?;
+    pub fn upload(&self, name: &str, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check().with_context(|| format!("before writing {name}"))?;
         let mut recorder = lock(&self.recorder);
         // A write takes effect before the submission that follows it: what is recorded must go first.
         self.submit(&mut recorder)?;
@@ -266,9 +243,7 @@ impl Gpu {
                     mapped_at_creation: false,
                 }));
             }
-            let Some(target) = staging.as_ref() else {
-                unreachable!("made above")
-            };
+            let Some(target) = staging.as_ref() else { unreachable!("made above") };
             let mut recorder = lock(&self.recorder);
             let encoder = recorder.encoder(&self.device);
             encoder.copy_buffer_to_buffer(buffer, bytes.len() as u64, target, 0, wanted);
@@ -279,14 +254,8 @@ impl Gpu {
                 let _ = sender.send(result); // the receiver is gone only where waiting failed
             });
             self.wait(&mut recorder).with_context(context)?;
-            receiver
-                .recv()
-                .context("the GPU did not answer")?
-                .with_context(context)?;
-            let view = slice
-                .get_mapped_range()
-                .map_err(|error| anyhow!("{error}"))
-                .with_context(context)?;
+            receiver.recv().context("the GPU did not answer")?.with_context(context)?;
+            let view = slice.get_mapped_range().map_err(|error| anyhow!("{error}")).with_context(context)?;
             let take = (size - bytes.len()).min(wanted as usize);
             bytes.extend_from_slice(&view[..take]);
             drop(view);
@@ -346,22 +315,15 @@ impl Gpu {
         {
             let mut recorder = lock(&self.recorder);
             recorder.timestamps = None;
-            recorder
-                .encoder(&self.device)
-                .resolve_query_set(&query_set, 0..2, &resolved, 0);
+            recorder.encoder(&self.device).resolve_query_set(&query_set, 0..2, &resolved, 0);
         }
-        let ticks: Vec<u64> =
-            bytemuck::pod_collect_to_vec(&self.download("timestamps", &resolved, 16)?);
-        Ok(ticks[1].saturating_sub(ticks[0]) as f64
-            * f64::from(self.queue.get_timestamp_period())
-            * 1e-9)
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download("timestamps", &resolved, 16)?);
+        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
     }
 
     /// Bytes that the driver's allocator holds, blocks that are not full included, where it reports them.
     pub fn allocator_bytes(&self) -> Option<u64> {
-        self.device
-            .generate_allocator_report()
-            .map(|report| report.total_allocated_bytes)
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }
 
     fn submit(&self, recorder: &mut Recorder) -> Result<()> {
@@ -373,15 +335,11 @@ impl Gpu {
     }
 
     fn wait(&self, recorder: &mut Recorder) -> Result<()> {
-        recorder
-            .wait(&self.device)
-            .map_err(|error| anyhow!("the GPU did not finish its work: {error}"))
+        recorder.wait(&self.device).map_err(|error| anyhow!("the GPU did not finish its work: {error}"))
     }
 }
 
 /// What the mutexes here guard is whole between any two calls, so a lock that a panicking thread held is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -35,35 +35,19 @@ impl Pipelines {
     ///
     /// # Errors
     /// Names the kernel and its variant, with the compiler's message.
-    pub fn get(
-        &mut self,
-        device: &wgpu::Device,
-        signature: &Signature,
-        launch: &Launch,
-    ) -> Result<&mut Pipeline> {
-        let constants: Vec<_> = launch
-            .constants
-            .iter()
-            .map(|&(name, value)| (name, value.to_bits()))
-            .collect();
-        let key = Key {
-            variant: launch.variant,
-            constants,
-        };
+    pub fn get(&mut self, device: &wgpu::Device, signature: &Signature, launch: &Launch) -> Result<&mut Pipeline> {
+        let constants: Vec<_> = launch.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+        let key = Key { variant: launch.variant, constants };
         Ok(match self.known.entry(key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(compile(device, signature, launch)?)
-            }
+            std::collections::hash_map::Entry::Vacant(new) => new.insert(compile(device, signature, launch)?),
         })
     }
 
     /// Drops the bind groups that hold `buffer`, so that it can be freed.
     pub fn forget(&mut self, buffer: &wgpu::Buffer) {
         for pipeline in self.known.values_mut() {
-            pipeline
-                .bind_groups
-                .retain(|buffers, _| !buffers.contains(buffer));
+            pipeline.bind_groups.retain(|buffers, _| !buffers.contains(buffer));
         }
     }
 }
@@ -73,27 +57,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// Where wgpu refuses them; the caller names kernel and tensors.
-    pub fn bind_group(
-        &mut self,
-        device: &wgpu::Device,
-        buffers: Vec<wgpu::Buffer>,
-    ) -> Result<&wgpu::BindGroup> {
+    pub fn bind_group(&mut self, device: &wgpu::Device, buffers: Vec<wgpu::Buffer>) -> Result<&wgpu::BindGroup> {
         Ok(match self.bind_groups.entry(buffers) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
                 let entries: Vec<_> = (0..)
                     .zip(new.key())
-                    .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                        binding,
-                        resource: buffer.as_entire_binding(),
-                    })
+                    .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
                     .collect();
                 let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-                let descriptor = wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &self.layout,
-                    entries: &entries,
-                };
+                let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
                 let group = device.create_bind_group(&descriptor);
                 match pollster::block_on(scope.pop()) {
                     Some(error) => return Err(anyhow!("{error}")),
@@ -106,11 +79,8 @@ impl Pipeline {
 
 /// In tests and debug builds shaders check their bounds and loops; a release build trusts the checks that every
 /// call makes of its shapes.
-const CHECKS: ShaderRuntimeChecks = if cfg!(debug_assertions) {
-    ShaderRuntimeChecks::checked()
-} else {
-    ShaderRuntimeChecks::unchecked()
-};
+const CHECKS: ShaderRuntimeChecks =
+    if cfg!(debug_assertions) { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
 
 fn compile(device: &wgpu::Device, signature: &Signature, launch: &Launch) -> Result<Pipeline> {
     let label = launch.variant.label(signature);
@@ -135,14 +105,8 @@ fn compile(device: &wgpu::Device, signature: &Signature, launch: &Launch) -> Res
         cache: None,
     });
     if let Some(error) = pollster::block_on(scope.pop()) {
-        return Err(anyhow!(
-            "kernel {label} does not compile on this adapter: {error}"
-        ));
+        return Err(anyhow!("kernel {label} does not compile on this adapter: {error}"));
     }
     let layout = compute.get_bind_group_layout(0);
-    Ok(Pipeline {
-        compute,
-        layout,
-        bind_groups: HashMap::new(),
-    })
+    Ok(Pipeline { compute, layout, bind_groups: HashMap::new() })
 }

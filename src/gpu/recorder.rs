@@ -25,22 +25,14 @@ impl Recorder {
     /// The pass to record a dispatch of `seconds` into.
     pub fn pass(&mut self, device: &wgpu::Device, seconds: f64) -> &mut wgpu::ComputePass<'static> {
         self.seconds += seconds;
-        let encoder = self
-            .encoder
-            .get_or_insert_with(|| device.create_command_encoder(&Default::default()));
+        let encoder = self.encoder.get_or_insert_with(|| device.create_command_encoder(&Default::default()));
         self.pass.get_or_insert_with(|| {
-            let timestamp_writes =
-                self.timestamps
-                    .as_ref()
-                    .map(|query_set| wgpu::ComputePassTimestampWrites {
-                        query_set,
-                        beginning_of_pass_write_index: Some(0),
-                        end_of_pass_write_index: Some(1),
-                    });
-            let descriptor = wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes,
-            };
+            let timestamp_writes = self.timestamps.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            });
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
             encoder.begin_compute_pass(&descriptor).forget_lifetime()
         })
     }
@@ -48,8 +40,7 @@ impl Recorder {
     /// The encoder, outside any pass: for copies, in order with the dispatches.
     pub fn encoder(&mut self, device: &wgpu::Device) -> &mut wgpu::CommandEncoder {
         self.pass = None;
-        self.encoder
-            .get_or_insert_with(|| device.create_command_encoder(&Default::default()))
+        self.encoder.get_or_insert_with(|| device.create_command_encoder(&Default::default()))
     }
 
     /// Whether the work recorded should be submitted before more is added.
@@ -58,11 +49,7 @@ impl Recorder {
     }
 
     /// Hands what is recorded to the queue, and waits until few enough submissions are in flight.
-    pub fn submit(
-        &mut self,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-    ) -> Result<(), wgpu::PollError> {
+    pub fn submit(&mut self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<(), wgpu::PollError> {
         self.pass = None;
         self.seconds = 0.0;
         let Some(encoder) = self.encoder.take() else {
@@ -71,10 +58,7 @@ impl Recorder {
         self.in_flight.push_back(queue.submit([encoder.finish()]));
         while self.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = self.in_flight.pop_front();
-            device.poll(wgpu::PollType::Wait {
-                submission_index: oldest,
-                timeout: None,
-            })?;
+            device.poll(wgpu::PollType::Wait { submission_index: oldest, timeout: None })?;
         }
         Ok(())
     }

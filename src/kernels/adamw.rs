@@ -49,38 +49,25 @@ impl Kernel for AdamW<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost {
-                flops: 12.0 * f64::from(self.count),
-                bytes: 28.0 * f64::from(self.count),
-            },
+            cost: Cost { flops: 12.0 * f64::from(self.count), bytes: 28.0 * f64::from(self.count) },
         }
     }
 
     fn twin<T: Real>(&mut self) {
         let count = self.count as usize;
         let of = |parameter: f32| T::of(parameter.into());
-        let (scale, step_size, keep) = (
-            of(self.gradient_scale),
-            of(self.step_size),
-            T::one() - of(self.decay),
-        );
+        let (scale, step_size, keep) = (of(self.gradient_scale), of(self.step_size), T::one() - of(self.decay));
         let (beta1, beta2, epsilon) = (of(self.beta1), of(self.beta2), of(self.epsilon));
         let inverse_sqrt_correction2 = of(self.inverse_sqrt_correction2);
         let gradient = &self.gradient.real::<T>()[..count];
-        let (weight, m, v) = (
-            self.weight.real_mut::<T>(),
-            self.m.real_mut::<T>(),
-            self.v.real_mut::<T>(),
-        );
+        let (weight, m, v) = (self.weight.real_mut::<T>(), self.m.real_mut::<T>(), self.v.real_mut::<T>());
         let state = (weight.par_iter_mut(), m.par_iter_mut(), v.par_iter_mut()).into_par_iter();
-        gradient.par_iter().zip(state).with_min_len(8192).for_each(
-            |(&gradient, (weight, m, v))| {
-                let g = scale * gradient;
-                *m += (T::one() - beta1) * (g - *m);
-                *v = beta2 * *v + (T::one() - beta2) * g * g;
-                let direction = *m / (v.sqrt() * inverse_sqrt_correction2 + epsilon);
-                *weight = *weight * keep - step_size * direction;
-            },
-        );
+        gradient.par_iter().zip(state).with_min_len(8192).for_each(|(&gradient, (weight, m, v))| {
+            let g = scale * gradient;
+            *m += (T::one() - beta1) * (g - *m);
+            *v = beta2 * *v + (T::one() - beta2) * g * g;
+            let direction = *m / (v.sqrt() * inverse_sqrt_correction2 + epsilon);
+            *weight = *weight * keep - step_size * direction;
+        });
     }
 }

@@ -31,22 +31,13 @@ impl Kernel for AddBias<'_> {
     fn launch(&self, _: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let elements = (rows * cols) as f64;
-        launch_by_width(
-            &VARIANTS,
-            rows,
-            cols,
-            Cost {
-                flops: elements,
-                bytes: 8.0 * elements,
-            },
-        )
+        launch_by_width(&VARIANTS, rows, cols, Cost { flops: elements, bytes: 8.0 * elements })
     }
 
     fn twin<T: Real>(&mut self) {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let bias = &self.bias.real::<T>()[..cols];
         let y = &mut self.y.real_mut::<T>()[..rows * cols];
-        y.par_chunks_mut(cols)
-            .for_each(|y| y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias));
+        y.par_chunks_mut(cols).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias));
     }
 }

@@ -45,43 +45,26 @@ impl Kernel for AddRmsNorm<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: 5.0 * (rows * cols) as f64,
-            bytes: 16.0 * (rows * cols) as f64,
-        };
+        let cost = Cost { flops: 5.0 * (rows * cols) as f64, bytes: 16.0 * (rows * cols) as f64 };
         launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let (epsilon, offset) = (T::of(self.epsilon.into()), T::of(self.offset.into()));
-        let (x, delta, weight) = (
-            &self.x.real::<T>()[..rows * cols],
-            self.delta.real::<T>(),
-            self.weight.real::<T>(),
-        );
-        let (h, y, rstd) = (
-            self.h.real_mut::<T>(),
-            self.y.real_mut::<T>(),
-            self.rstd.real_mut::<T>(),
-        );
+        let (x, delta, weight) = (&self.x.real::<T>()[..rows * cols], self.delta.real::<T>(), self.weight.real::<T>());
+        let (h, y, rstd) = (self.h.real_mut::<T>(), self.y.real_mut::<T>(), self.rstd.real_mut::<T>());
         let inputs = (x.par_chunks(cols), delta.par_chunks(cols));
-        let outputs = (
-            h.par_chunks_mut(cols),
-            y.par_chunks_mut(cols),
-            rstd.par_iter_mut(),
-        );
-        (inputs.into_par_iter(), outputs.into_par_iter())
-            .into_par_iter()
-            .for_each(|((x, delta), (h, y, rstd))| {
-                for ((h, &x), &delta) in h.iter_mut().zip(x).zip(delta) {
-                    *h = x + delta;
-                }
-                let [squares] = sum_terms(h.len(), |c| [h[c] * h[c]]);
-                *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
-                for ((y, &h), &weight) in y.iter_mut().zip(&*h).zip(weight) {
-                    *y = h * *rstd * (offset + weight);
-                }
-            });
+        let outputs = (h.par_chunks_mut(cols), y.par_chunks_mut(cols), rstd.par_iter_mut());
+        (inputs.into_par_iter(), outputs.into_par_iter()).into_par_iter().for_each(|((x, delta), (h, y, rstd))| {
+            for ((h, &x), &delta) in h.iter_mut().zip(x).zip(delta) {
+                *h = x + delta;
+            }
+            let [squares] = sum_terms(h.len(), |c| [h[c] * h[c]]);
+            *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+            for ((y, &h), &weight) in y.iter_mut().zip(&*h).zip(weight) {
+                *y = h * *rstd * (offset + weight);
+            }
+        });
     }
 }

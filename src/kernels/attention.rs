@@ -12,10 +12,7 @@ use crate::gpu::Traits;
 
 pub(super) const ATTENTION_TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/attention.wgsl"),
-    &[ATTENTION_TILES],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/attention.wgsl"), &[ATTENTION_TILES]);
 
 /// Tokens of a tile: the unit in which a long batch is cut into dispatches.
 pub const TILE: usize = 32;
@@ -84,10 +81,7 @@ pub(super) fn for_tile_runs(tokens: usize, flops: f64, mut part: impl FnMut(u32,
 
 impl<'a> Attention<'a> {
     /// Attention over `tokens` tokens whose longest sequence has `longest`, in as many dispatches as that needs.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the tensors of the formula, named at the call by their variables"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "the tensors of the formula, named at the call by their variables")]
     pub fn run(
         device: &Device,
         heads: Heads,
@@ -127,18 +121,9 @@ pub(super) fn check_heads<K: Kernel>(
     tiles: u32,
 ) {
     let name = K::SIGNATURE.name;
-    assert!(
-        heads.is_multiple_of(kv_heads),
-        "{name}: {kv_heads} key heads do not divide {heads} heads"
-    );
-    assert!(
-        head_dim.is_multiple_of(4) && head_dim as usize <= MAX_HEAD_DIM,
-        "{name}: head_dim {head_dim}"
-    );
-    assert!(
-        (first_tile + tiles) as usize <= (tokens as usize).div_ceil(TILE),
-        "{name}: tiles behind the last token"
-    );
+    assert!(heads.is_multiple_of(kv_heads), "{name}: {kv_heads} key heads do not divide {heads} heads");
+    assert!(head_dim.is_multiple_of(4) && head_dim as usize <= MAX_HEAD_DIM, "{name}: head_dim {head_dim}");
+    assert!((first_tile + tiles) as usize <= (tokens as usize).div_ceil(TILE), "{name}: tiles behind the last token");
 }
 
 /// The launch of a kernel that works tile by tile for each of `heads`.
@@ -153,10 +138,7 @@ pub(super) fn launch_tiles(
         variant,
         constants: vec![("HEAD_DIM", f64::from(head_dim))],
         workgroups: [tiles, heads, 1],
-        cost: Cost {
-            flops: flops_a_tile * f64::from(tiles),
-            bytes: 0.0,
-        },
+        cost: Cost { flops: flops_a_tile * f64::from(tiles), bytes: 0.0 },
     }
 }
 
@@ -184,11 +166,7 @@ pub(super) fn blocks(bounds: &[u32], tokens: u32, first_tile: u32, tiles: u32) -
 }
 
 /// Splits rows of `width` values into the parts that the blocks own; the blocks are in order and leave no gap.
-pub(super) fn split_rows<'a, T>(
-    data: &'a mut [T],
-    blocks: &[Block],
-    width: usize,
-) -> Vec<&'a mut [T]> {
+pub(super) fn split_rows<'a, T>(data: &'a mut [T], blocks: &[Block], width: usize) -> Vec<&'a mut [T]> {
     let first = blocks.first().map_or(0, |block| block.rows.start);
     let mut rest = &mut data[first * width..];
     let mut parts = Vec::with_capacity(blocks.len());
@@ -201,37 +179,19 @@ pub(super) fn split_rows<'a, T>(
 }
 
 /// One head of a tensor `[tokens, heads, head_dim]`, from a row on, as an operand.
-pub(super) fn head_rows<T>(
-    data: &[T],
-    row: usize,
-    head: usize,
-    heads: usize,
-    dim: usize,
-) -> Matrix<'_, T> {
-    Matrix {
-        data: &data[(row * heads + head) * dim..],
-        row_stride: heads * dim,
-        col_stride: 1,
-    }
+pub(super) fn head_rows<T>(data: &[T], row: usize, head: usize, heads: usize, dim: usize) -> Matrix<'_, T> {
+    Matrix { data: &data[(row * heads + head) * dim..], row_stride: heads * dim, col_stride: 1 }
 }
 
 impl<'a, T> Matrix<'a, T> {
     /// The same elements with rows and columns exchanged.
     pub(super) fn transposed(self) -> Self {
-        Matrix {
-            data: self.data,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-        }
+        Matrix { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
     }
 
     /// A whole row-major array of rows of `cols`.
     pub(super) fn row_major(data: &'a [T], cols: usize) -> Self {
-        Matrix {
-            data,
-            row_stride: cols,
-            col_stride: 1,
-        }
+        Matrix { data, row_stride: cols, col_stride: 1 }
     }
 }
 
@@ -239,25 +199,13 @@ impl<'a, T> MatrixMut<'a, T> {
     /// A whole row-major array of rows of `cols`.
     pub(super) fn row_major(data: &'a mut [T], cols: usize) -> Self {
         let rows = data.len() / cols;
-        MatrixMut {
-            data,
-            rows,
-            cols,
-            row_stride: cols,
-        }
+        MatrixMut { data, rows, cols, row_stride: cols }
     }
 }
 
 impl Kernel for Attention<'_> {
     fn check(&self) {
-        check_heads::<Self>(
-            self.tokens,
-            self.heads,
-            self.kv_heads,
-            self.head_dim,
-            self.first_tile,
-            self.tiles,
-        );
+        check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
         reaches::<Self>(self.q, tokens * self.heads as usize * dim);
@@ -268,65 +216,41 @@ impl Kernel for Attention<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let flops =
-            4.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
+        let flops = 4.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
         launch_tiles(&VARIANTS[0], self.tiles, self.heads, self.head_dim, flops)
     }
 
     fn twin<T: Real>(&mut self) {
-        let (heads, kv_heads, dim) = (
-            self.heads as usize,
-            self.kv_heads as usize,
-            self.head_dim as usize,
-        );
+        let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
         let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
         let o = split_rows(self.o.real_mut::<T>(), &blocks, heads * dim);
         let lse = split_rows(self.lse.real_mut::<T>(), &blocks, heads);
-        blocks
-            .into_par_iter()
-            .zip(o)
-            .zip(lse)
-            .for_each(|((block, o), lse)| {
-                let (first, count, keys) = (
-                    block.rows.start,
-                    block.rows.len(),
-                    block.rows.end - block.sequence.start,
-                );
-                let mut scores = vec![T::zero(); count * keys];
-                for head in 0..heads {
-                    let kv_head = head / (heads / kv_heads);
-                    let k = head_rows(k, block.sequence.start, kv_head, kv_heads, dim);
-                    let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
-                    let s = MatrixMut::row_major(&mut scores, keys);
-                    T::gemm(
-                        s,
-                        head_rows(q, first, head, heads, dim),
-                        k.transposed(),
-                        dim,
-                        false,
-                    );
-                    for (row, s) in scores.chunks_mut(keys).enumerate() {
-                        let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
-                        let largest = seen.iter().copied().reduce(T::max).unwrap_or(T::zero());
-                        let mut sum = T::zero();
-                        for s in &mut *seen {
-                            *s = (scale * (*s - largest)).exp();
-                            sum += *s;
-                        }
-                        seen.iter_mut().for_each(|s| *s /= sum);
-                        hidden.fill(T::zero());
-                        lse[row * heads + head] = scale * largest + sum.ln();
+        blocks.into_par_iter().zip(o).zip(lse).for_each(|((block, o), lse)| {
+            let (first, count, keys) = (block.rows.start, block.rows.len(), block.rows.end - block.sequence.start);
+            let mut scores = vec![T::zero(); count * keys];
+            for head in 0..heads {
+                let kv_head = head / (heads / kv_heads);
+                let k = head_rows(k, block.sequence.start, kv_head, kv_heads, dim);
+                let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
+                let s = MatrixMut::row_major(&mut scores, keys);
+                T::gemm(s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
+                for (row, s) in scores.chunks_mut(keys).enumerate() {
+                    let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
+                    let largest = seen.iter().copied().reduce(T::max).unwrap_or(T::zero());
+                    let mut sum = T::zero();
+                    for s in &mut *seen {
+                        *s = (scale * (*s - largest)).exp();
+                        sum += *s;
                     }
-                    let o = MatrixMut {
-                        data: &mut o[head * dim..],
-                        rows: count,
-                        cols: dim,
-                        row_stride: heads * dim,
-                    };
-                    T::gemm(o, Matrix::row_major(&scores, keys), v, keys, false);
+                    seen.iter_mut().for_each(|s| *s /= sum);
+                    hidden.fill(T::zero());
+                    lse[row * heads + head] = scale * largest + sum.ln();
                 }
-            });
+                let o = MatrixMut { data: &mut o[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
+                T::gemm(o, Matrix::row_major(&scores, keys), v, keys, false);
+            }
+        });
     }
 }

@@ -7,8 +7,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
 use crate::device::{Real, sum_terms};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 2] =
-    reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
+static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
 
 kernel! {
     /// `row_statistics = (lse, o . dout)` of each row: a head of a token.
@@ -32,10 +31,7 @@ kernel! {
 impl Kernel for AttentionBackwardDelta<'_> {
     fn check(&self) {
         let (rows, dim) = (self.rows as usize, self.head_dim as usize);
-        assert!(
-            dim.is_multiple_of(4),
-            "attention_backward_delta: head_dim {dim}"
-        );
+        assert!(dim.is_multiple_of(4), "attention_backward_delta: head_dim {dim}");
         reaches::<Self>(self.o, rows * dim);
         reaches::<Self>(self.dout, rows * dim);
         reaches::<Self>(self.lse, rows);
@@ -44,10 +40,7 @@ impl Kernel for AttentionBackwardDelta<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let (rows, dim) = (self.rows as usize, self.head_dim as usize);
-        let cost = Cost {
-            flops: 2.0 * (rows * dim) as f64,
-            bytes: 8.0 * (rows * dim) as f64,
-        };
+        let cost = Cost { flops: 2.0 * (rows * dim) as f64, bytes: 8.0 * (rows * dim) as f64 };
         launch_reducing_rows(&VARIANTS, traits, rows, dim, cost)
     }
 
@@ -56,11 +49,9 @@ impl Kernel for AttentionBackwardDelta<'_> {
         let (o, dout) = (&self.o.real::<T>()[..rows * dim], self.dout.real::<T>());
         let (lse, row_statistics) = (self.lse.real::<T>(), self.row_statistics.real_mut::<T>());
         let inputs = (o.par_chunks(dim), dout.par_chunks(dim), lse.par_iter()).into_par_iter();
-        inputs.zip(row_statistics.par_chunks_mut(2)).for_each(
-            |((o, dout, &lse), row_statistics)| {
-                row_statistics[0] = lse;
-                [row_statistics[1]] = sum_terms(dim, |c| [o[c] * dout[c]]);
-            },
-        );
+        inputs.zip(row_statistics.par_chunks_mut(2)).for_each(|((o, dout, &lse), row_statistics)| {
+            row_statistics[0] = lse;
+            [row_statistics[1]] = sum_terms(dim, |c| [o[c] * dout[c]]);
+        });
     }
 }

@@ -4,18 +4,15 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles,
-    split_rows,
+    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
 };
 use super::variants::only;
 use super::{Kernel, Launch, Variant, kernel, reaches};
 use crate::device::{Device, Matrix, MatrixMut, Real, Tensor};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/attention_backward_key_value.wgsl"),
-    &[ATTENTION_TILES],
-);
+static VARIANTS: [Variant; 1] =
+    only(include_str!("../../shaders/attention_backward_key_value.wgsl"), &[ATTENTION_TILES]);
 
 kernel! {
     /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or behind the key in its sequence and over the
@@ -88,14 +85,7 @@ impl<'a> AttentionBackwardKeyValue<'a> {
 
 impl Kernel for AttentionBackwardKeyValue<'_> {
     fn check(&self) {
-        check_heads::<Self>(
-            self.tokens,
-            self.heads,
-            self.kv_heads,
-            self.head_dim,
-            self.first_tile,
-            self.tiles,
-        );
+        check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
@@ -108,97 +98,45 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let flops =
-            8.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
-        launch_tiles(
-            &VARIANTS[0],
-            self.tiles,
-            self.kv_heads,
-            self.head_dim,
-            flops,
-        )
+        let flops = 8.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
+        launch_tiles(&VARIANTS[0], self.tiles, self.kv_heads, self.head_dim, flops)
     }
 
     fn twin<T: Real>(&mut self) {
-        let (heads, kv_heads, dim) = (
-            self.heads as usize,
-            self.kv_heads as usize,
-            self.head_dim as usize,
-        );
+        let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
         let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
         let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
         let dk = split_rows(self.dk.real_mut::<T>(), &blocks, kv_heads * dim);
         let dv = split_rows(self.dv.real_mut::<T>(), &blocks, kv_heads * dim);
-        blocks
-            .into_par_iter()
-            .zip(dk)
-            .zip(dv)
-            .for_each(|((block, dk), dv)| {
-                let (first, keys, queries) = (
-                    block.rows.start,
-                    block.rows.len(),
-                    block.sequence.end - block.rows.start,
-                );
-                let mut s = vec![T::zero(); queries * keys];
-                let mut dp = vec![T::zero(); queries * keys];
-                for head in 0..heads {
-                    let kv_head = head / (heads / kv_heads);
-                    let k = head_rows(k, first, kv_head, kv_heads, dim);
-                    let v = head_rows(v, first, kv_head, kv_heads, dim);
-                    let q = head_rows(q, first, head, heads, dim);
-                    let dout = head_rows(dout, first, head, heads, dim);
-                    T::gemm(
-                        MatrixMut::row_major(&mut s, keys),
-                        q,
-                        k.transposed(),
-                        dim,
-                        false,
-                    );
-                    T::gemm(
-                        MatrixMut::row_major(&mut dp, keys),
-                        dout,
-                        v.transposed(),
-                        dim,
-                        false,
-                    );
-                    for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks_mut(keys)).enumerate() {
-                        let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
-                        let (lse, delta) = (statistics[0], statistics[1]);
-                        for (key, (s, dp)) in s.iter_mut().zip(dp).enumerate() {
-                            let p = if key <= row {
-                                (scale * *s - lse).exp()
-                            } else {
-                                T::zero()
-                            };
-                            *s = p;
-                            *dp = scale * p * (*dp - delta);
-                        }
+        blocks.into_par_iter().zip(dk).zip(dv).for_each(|((block, dk), dv)| {
+            let (first, keys, queries) = (block.rows.start, block.rows.len(), block.sequence.end - block.rows.start);
+            let mut s = vec![T::zero(); queries * keys];
+            let mut dp = vec![T::zero(); queries * keys];
+            for head in 0..heads {
+                let kv_head = head / (heads / kv_heads);
+                let k = head_rows(k, first, kv_head, kv_heads, dim);
+                let v = head_rows(v, first, kv_head, kv_heads, dim);
+                let q = head_rows(q, first, head, heads, dim);
+                let dout = head_rows(dout, first, head, heads, dim);
+                T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
+                T::gemm(MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
+                for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks_mut(keys)).enumerate() {
+                    let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
+                    let (lse, delta) = (statistics[0], statistics[1]);
+                    for (key, (s, dp)) in s.iter_mut().zip(dp).enumerate() {
+                        let p = if key <= row { (scale * *s - lse).exp() } else { T::zero() };
+                        *s = p;
+                        *dp = scale * p * (*dp - delta);
                     }
-                    let first_of_group = head.is_multiple_of(heads / kv_heads);
-                    let rows = |data| MatrixMut {
-                        data,
-                        rows: keys,
-                        cols: dim,
-                        row_stride: kv_heads * dim,
-                    };
-                    let transposed = |data| Matrix::row_major(data, keys).transposed();
-                    T::gemm(
-                        rows(&mut dv[kv_head * dim..]),
-                        transposed(&s),
-                        dout,
-                        queries,
-                        !first_of_group,
-                    );
-                    T::gemm(
-                        rows(&mut dk[kv_head * dim..]),
-                        transposed(&dp),
-                        q,
-                        queries,
-                        !first_of_group,
-                    );
                 }
-            });
+                let first_of_group = head.is_multiple_of(heads / kv_heads);
+                let rows = |data| MatrixMut { data, rows: keys, cols: dim, row_stride: kv_heads * dim };
+                let transposed = |data| Matrix::row_major(data, keys).transposed();
+                T::gemm(rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, !first_of_group);
+                T::gemm(rows(&mut dk[kv_head * dim..]), transposed(&dp), q, queries, !first_of_group);
+            }
+        });
     }
 }

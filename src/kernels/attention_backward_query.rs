@@ -3,18 +3,14 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles,
-    split_rows,
+    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
 };
 use super::variants::only;
 use super::{Kernel, Launch, Variant, kernel, reaches};
 use crate::device::{Device, Matrix, MatrixMut, Real, Tensor};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/attention_backward_query.wgsl"),
-    &[ATTENTION_TILES],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/attention_backward_query.wgsl"), &[ATTENTION_TILES]);
 
 kernel! {
     /// `p = exp(scale q . k - lse)`, `ds = p (dout . v - delta)`, `dq = scale sum ds k`.
@@ -83,14 +79,7 @@ impl<'a> AttentionBackwardQuery<'a> {
 
 impl Kernel for AttentionBackwardQuery<'_> {
     fn check(&self) {
-        check_heads::<Self>(
-            self.tokens,
-            self.heads,
-            self.kv_heads,
-            self.head_dim,
-            self.first_tile,
-            self.tiles,
-        );
+        check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
@@ -103,28 +92,19 @@ impl Kernel for AttentionBackwardQuery<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let flops =
-            6.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
+        let flops = 6.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
         launch_tiles(&VARIANTS[0], self.tiles, self.heads, self.head_dim, flops)
     }
 
     fn twin<T: Real>(&mut self) {
-        let (heads, kv_heads, dim) = (
-            self.heads as usize,
-            self.kv_heads as usize,
-            self.head_dim as usize,
-        );
+        let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
         let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
         let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
         let dq = split_rows(self.dq.real_mut::<T>(), &blocks, heads * dim);
         blocks.into_par_iter().zip(dq).for_each(|(block, dq)| {
-            let (first, count, keys) = (
-                block.rows.start,
-                block.rows.len(),
-                block.rows.end - block.sequence.start,
-            );
+            let (first, count, keys) = (block.rows.start, block.rows.len(), block.rows.end - block.sequence.start);
             let mut s = vec![T::zero(); count * keys];
             let mut dp = vec![T::zero(); count * keys];
             for head in 0..heads {
@@ -133,20 +113,8 @@ impl Kernel for AttentionBackwardQuery<'_> {
                 let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
                 let q = head_rows(q, first, head, heads, dim);
                 let dout = head_rows(dout, first, head, heads, dim);
-                T::gemm(
-                    MatrixMut::row_major(&mut s, keys),
-                    q,
-                    k.transposed(),
-                    dim,
-                    false,
-                );
-                T::gemm(
-                    MatrixMut::row_major(&mut dp, keys),
-                    dout,
-                    v.transposed(),
-                    dim,
-                    false,
-                );
+                T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
+                T::gemm(MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
                 for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks(keys)).enumerate() {
                     let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
                     let (lse, delta) = (statistics[0], statistics[1]);
@@ -156,12 +124,7 @@ impl Kernel for AttentionBackwardQuery<'_> {
                     }
                     hidden.fill(T::zero());
                 }
-                let dq = MatrixMut {
-                    data: &mut dq[head * dim..],
-                    rows: count,
-                    cols: dim,
-                    row_stride: heads * dim,
-                };
+                let dq = MatrixMut { data: &mut dq[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
                 T::gemm(dq, Matrix::row_major(&s, keys), k, keys, false);
             }
         });

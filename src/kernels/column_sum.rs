@@ -42,40 +42,14 @@ impl ColumnSum<'_> {
     ) {
         let (rows, cols) = (rows as u32, cols as u32);
         let block_rows = BLOCK_ROWS as u32;
-        device.run(ColumnSum {
-            x,
-            sums: partial,
-            rows,
-            cols,
-            block_rows,
-            accumulate: 0,
-        });
-        ColumnSum::of_partial(
-            device,
-            partial,
-            sums,
-            rows.div_ceil(block_rows) as usize,
-            cols as usize,
-        );
+        device.run(ColumnSum { x, sums: partial, rows, cols, block_rows, accumulate: 0 });
+        ColumnSum::of_partial(device, partial, sums, rows.div_ceil(block_rows) as usize, cols as usize);
     }
 
     /// The second step alone: `sums[c] += sum over b of partial[b, c]`.
-    pub fn of_partial(
-        device: &Device,
-        partial: &Tensor,
-        sums: &mut Tensor,
-        blocks: usize,
-        cols: usize,
-    ) {
+    pub fn of_partial(device: &Device, partial: &Tensor, sums: &mut Tensor, blocks: usize, cols: usize) {
         let (rows, cols) = (blocks as u32, cols as u32);
-        device.run(ColumnSum {
-            x: partial,
-            sums,
-            rows,
-            cols,
-            block_rows: rows.max(1),
-            accumulate: 1,
-        });
+        device.run(ColumnSum { x: partial, sums, rows, cols, block_rows: rows.max(1), accumulate: 1 });
     }
 }
 
@@ -88,40 +62,23 @@ impl Kernel for ColumnSum<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: (rows * cols) as f64,
-            bytes: 4.0 * (rows * cols) as f64,
-        };
-        launch_by_width(
-            &VARIANTS,
-            rows.div_ceil(self.block_rows as usize),
-            cols,
-            cost,
-        )
+        let cost = Cost { flops: (rows * cols) as f64, bytes: 4.0 * (rows * cols) as f64 };
+        launch_by_width(&VARIANTS, rows.div_ceil(self.block_rows as usize), cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {
-        let (rows, cols, block) = (
-            self.rows as usize,
-            self.cols as usize,
-            self.block_rows as usize,
-        );
-        let (x, sums) = (
-            &self.x.real::<T>()[..rows * cols],
-            self.sums.real_mut::<T>(),
-        );
+        let (rows, cols, block) = (self.rows as usize, self.cols as usize, self.block_rows as usize);
+        let (x, sums) = (&self.x.real::<T>()[..rows * cols], self.sums.real_mut::<T>());
         let accumulate = self.accumulate != 0;
-        (x.par_chunks(block * cols), sums.par_chunks_mut(cols))
-            .into_par_iter()
-            .for_each(|(x, sums)| {
-                if !accumulate {
-                    sums.fill(T::zero());
+        (x.par_chunks(block * cols), sums.par_chunks_mut(cols)).into_par_iter().for_each(|(x, sums)| {
+            if !accumulate {
+                sums.fill(T::zero());
+            }
+            for x in x.chunks(cols) {
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum += x;
                 }
-                for x in x.chunks(cols) {
-                    for (sum, &x) in sums.iter_mut().zip(x) {
-                        *sum += x;
-                    }
-                }
-            });
+            }
+        });
     }
 }

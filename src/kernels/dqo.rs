@@ -7,10 +7,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
 use crate::device::{Real, sum_terms};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/dqo.wgsl"),
-    &[shared::GRID, REVERSE_SCAN],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/dqo.wgsl"), &[shared::GRID, REVERSE_SCAN]);
 
 /// Numbers in a sequence's row of [`Dqo::statistics`].
 pub const STATISTICS: usize = 12;
@@ -21,9 +18,9 @@ kernel! {
     pub struct Dqo in "dqo" of VARIANTS {
         /// `[sequences + 1]`: where each sequence starts on the axis of positions.
         read starts,
-        /// `[positions, 4]`: log pi_ref, log mu, reward, unused.
+        /// `[positions, 4]`: log pi_ref, log mu, reward, and 1 where the response goes on behind its last action.
         read rollout,
-        /// `[sequences]`: V of the state behind the last action; 0 where the sequence ended.
+        /// `[sequences]`: V of the state behind the last action, taken for 0 where the response does not go on.
         read bootstrap,
         /// `[positions]`: log pi of the actions.
         read logp,
@@ -66,10 +63,7 @@ impl Kernel for Dqo<'_> {
         for tensor in [self.value, self.dlogp, self.dvalue] {
             reaches::<Self>(tensor, positions);
         }
-        reaches::<Self>(
-            self.statistics,
-            (self.first_sequence + self.sequences) as usize * STATISTICS,
-        );
+        reaches::<Self>(self.statistics, (self.first_sequence + self.sequences) as usize * STATISTICS);
     }
 
     fn launch(&self, _: Traits) -> Launch {
@@ -78,64 +72,36 @@ impl Kernel for Dqo<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line(self.sequences as usize),
-            cost: Cost {
-                flops: 30.0 * positions,
-                bytes: 32.0 * positions,
-            },
+            cost: Cost { flops: 30.0 * positions, bytes: 32.0 * positions },
         }
     }
 
     fn twin<T: Real>(&mut self) {
-        let (beta, target) = (
-            T::of(self.beta.into()),
-            (T::of(self.lambda.into()), self.paper_tail != 0),
-        );
+        let (beta, target) = (T::of(self.beta.into()), (T::of(self.lambda.into()), self.paper_tail != 0));
         let starts = &self.starts.u32s()[..=self.sequences as usize];
         let (rollout, bootstrap) = (self.rollout.real::<T>(), self.bootstrap.real::<T>());
         let (logp, value) = (self.logp.real::<T>(), self.value.real::<T>());
         let (dlogp, dvalue) = (self.dlogp.real_mut::<T>(), self.dvalue.real_mut::<T>());
-        let statistics =
-            &mut self.statistics.real_mut::<T>()[self.first_sequence as usize * STATISTICS..];
-        let (logp_ref, logp_mu, reward) = (
-            |t: usize| rollout[4 * t],
-            |t: usize| rollout[4 * t + 1],
-            |t: usize| rollout[4 * t + 2],
-        );
+        let statistics = &mut self.statistics.real_mut::<T>()[self.first_sequence as usize * STATISTICS..];
+        let (logp_ref, logp_mu, reward) =
+            (|t: usize| rollout[4 * t], |t: usize| rollout[4 * t + 1], |t: usize| rollout[4 * t + 2]);
 
-        for ((range, &bootstrap), statistics) in starts
-            .windows(2)
-            .zip(bootstrap)
-            .zip(statistics.chunks_mut(STATISTICS))
+        for ((range, &bootstrap), statistics) in starts.windows(2).zip(bootstrap).zip(statistics.chunks_mut(STATISTICS))
         {
             let positions = range[0] as usize..range[1] as usize;
             let length = T::of(positions.len() as f64);
-            let [log_ratio, log_ratio_ref, reward_sum, value_sum] =
-                sum_terms(positions.len(), |i| {
-                    let t = positions.start + i;
-                    [
-                        logp[t] - logp_mu(t),
-                        logp[t] - logp_ref(t),
-                        reward(t),
-                        value[t],
-                    ]
-                });
+            let bootstrap = bootstrap * rollout[4 * positions.end - 1];
+            let [log_ratio, log_ratio_ref, reward_sum, value_sum] = sum_terms(positions.len(), |i| {
+                let t = positions.start + i;
+                [logp[t] - logp_mu(t), logp[t] - logp_ref(t), reward(t), value[t]]
+            });
             let w = log_ratio.min(T::one()).exp();
-            let per_sequence = if self.mean_reduction != 0 {
-                length
-            } else {
-                T::one()
-            };
+            let per_sequence = if self.mean_reduction != 0 { length } else { T::one() };
             let scale = T::of(2.0) / (T::of(self.batch_sequences.into()) * per_sequence);
             let policy_scale = scale * beta * if self.policy_is != 0 { w } else { T::one() };
             let value_scale = scale * if self.value_is != 0 { w } else { T::one() };
 
-            let [
-                mut e_squared,
-                mut f_squared,
-                mut f_sum,
-                mut g_sum,
-                mut g_squared,
-            ] = [T::zero(); 5];
+            let [mut e_squared, mut f_squared, mut f_sum, mut g_sum, mut g_squared] = [T::zero(); 5];
             let k = |t: usize| beta * (logp_ref(t) - logp[t]);
             for_each_return(
                 positions.clone(),

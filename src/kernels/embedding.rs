@@ -31,11 +31,7 @@ kernel! {
 
 impl Kernel for Embedding<'_> {
     fn check(&self) {
-        assert!(
-            self.cols.is_multiple_of(4),
-            "embedding: {} columns are not a multiple of 4",
-            self.cols
-        );
+        assert!(self.cols.is_multiple_of(4), "embedding: {} columns are not a multiple of 4", self.cols);
         reaches::<Self>(self.ids, self.tokens as usize);
         reaches::<Self>(self.weight, self.shard_rows as usize * self.cols as usize);
         reaches::<Self>(self.y, self.tokens as usize * self.cols as usize);
@@ -48,10 +44,7 @@ impl Kernel for Embedding<'_> {
             variant: &VARIANTS[usize::from(self.weight.dtype() == DType::Bf16)],
             constants: Vec::new(),
             workgroups: line((elements / 4).div_ceil(FLAT_LANES)),
-            cost: Cost {
-                flops: elements as f64,
-                bytes,
-            },
+            cost: Cost { flops: elements as f64, bytes },
         }
     }
 
@@ -62,21 +55,17 @@ impl Kernel for Embedding<'_> {
         let ids = &self.ids.u32s()[..self.tokens as usize];
         let weight = self.weight;
         let y = self.y.real_mut::<T>();
-        ids.par_iter()
-            .zip(y.par_chunks_mut(cols))
-            .for_each(|(&id, y)| {
-                if shard.contains(&(id as usize)) {
-                    let first = (id as usize - shard.start) * cols;
-                    if weight.dtype() == DType::Bf16 {
-                        let row = &weight.bf16s()[first..first + cols];
-                        y.iter_mut()
-                            .zip(row)
-                            .for_each(|(y, w)| *y = scale * T::of(w.to_f64()));
-                    } else {
-                        let row = &weight.real::<T>()[first..first + cols];
-                        y.iter_mut().zip(row).for_each(|(y, &w)| *y = scale * w);
-                    }
+        ids.par_iter().zip(y.par_chunks_mut(cols)).for_each(|(&id, y)| {
+            if shard.contains(&(id as usize)) {
+                let first = (id as usize - shard.start) * cols;
+                if weight.dtype() == DType::Bf16 {
+                    let row = &weight.bf16s()[first..first + cols];
+                    y.iter_mut().zip(row).for_each(|(y, w)| *y = scale * T::of(w.to_f64()));
+                } else {
+                    let row = &weight.real::<T>()[first..first + cols];
+                    y.iter_mut().zip(row).for_each(|(y, &w)| *y = scale * w);
                 }
-            });
+            }
+        });
     }
 }

@@ -7,10 +7,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
 use crate::device::Real;
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/embedding_backward.wgsl"),
-    &[shared::GRID],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/embedding_backward.wgsl"), &[shared::GRID]);
 
 kernel! {
     /// `dweight[id - first_row] += scale * sum over the tokens t with that id of dy[t]`, the tokens grouped by id.
@@ -38,11 +35,7 @@ kernel! {
 
 impl Kernel for EmbeddingBackward<'_> {
     fn check(&self) {
-        assert!(
-            self.cols.is_multiple_of(4),
-            "embedding_backward: {} columns are not a multiple of 4",
-            self.cols
-        );
+        assert!(self.cols.is_multiple_of(4), "embedding_backward: {} columns are not a multiple of 4", self.cols);
         reaches::<Self>(self.group_starts, self.groups as usize + 1);
         reaches::<Self>(self.group_ids, self.groups as usize);
         reaches::<Self>(self.dy, self.order.len() * self.cols as usize);
@@ -55,10 +48,7 @@ impl Kernel for EmbeddingBackward<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.groups as usize * self.cols as usize / 4).div_ceil(FLAT_LANES)),
-            cost: Cost {
-                flops: elements as f64,
-                bytes: 8.0 * elements as f64,
-            },
+            cost: Cost { flops: elements as f64, bytes: 8.0 * elements as f64 },
         }
     }
 
@@ -66,10 +56,7 @@ impl Kernel for EmbeddingBackward<'_> {
         let cols = self.cols as usize;
         let scale = T::of(self.scale.into());
         let (order, starts) = (self.order.u32s(), self.group_starts.u32s());
-        let (ids, dy) = (
-            &self.group_ids.u32s()[..self.groups as usize],
-            self.dy.real::<T>(),
-        );
+        let (ids, dy) = (&self.group_ids.u32s()[..self.groups as usize], self.dy.real::<T>());
         let dweight = self.dweight.real_mut::<T>();
         // The ids ascend, so each group's row is split off the rows that are left.
         let mut rest = &mut dweight[..self.shard_rows as usize * cols];
@@ -81,10 +68,7 @@ impl Kernel for EmbeddingBackward<'_> {
             }
             let (_, from_row) = rest.split_at_mut((id - next_row) as usize * cols);
             let (row, after) = from_row.split_at_mut(cols);
-            work.push((
-                &order[starts[group] as usize..starts[group + 1] as usize],
-                row,
-            ));
+            work.push((&order[starts[group] as usize..starts[group + 1] as usize], row));
             (rest, next_row) = (after, id + 1);
         }
         work.into_par_iter().for_each(|(tokens, row)| {

@@ -9,10 +9,7 @@ use crate::gpu::Traits;
 
 pub(super) const GATE: &str = include_str!("../../shaders/shared/gate.wgsl");
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/gated_mlp.wgsl"),
-    &[shared::GRID, GATE],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp.wgsl"), &[shared::GRID, GATE]);
 
 /// The function of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +30,7 @@ impl Activation {
     }
 
     fn of_index(index: u32) -> Self {
-        if index == Activation::GeluTanh.index() {
-            Activation::GeluTanh
-        } else {
-            Activation::Silu
-        }
+        if index == Activation::GeluTanh.index() { Activation::GeluTanh } else { Activation::Silu }
     }
 
     /// `z` and `z'` of `f(x) = x sigmoid(z(x))`.
@@ -47,10 +40,7 @@ impl Activation {
             Activation::GeluTanh => {
                 let scale = T::of(2.0 * (2.0 / std::f64::consts::PI).sqrt());
                 let cubic = T::of(0.044715);
-                (
-                    scale * (x + cubic * x * x * x),
-                    scale * (T::one() + T::of(3.0) * cubic * x * x),
-                )
+                (scale * (x + cubic * x * x * x), scale * (T::one() + T::of(3.0) * cubic * x * x))
             }
         }
     }
@@ -98,10 +88,7 @@ impl Kernel for GatedMlp<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost {
-                flops: 8.0 * f64::from(self.count),
-                bytes: 12.0 * f64::from(self.count),
-            },
+            cost: Cost { flops: 8.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
         }
     }
 
@@ -110,11 +97,10 @@ impl Kernel for GatedMlp<'_> {
         let activation = self.activation;
         let (x, up) = (&self.gate.real::<T>()[..count], self.up.real::<T>());
         let act = self.act.real_mut::<T>();
-        (x.par_iter(), up.par_iter(), act.par_iter_mut())
-            .into_par_iter()
-            .with_min_len(4096)
-            .for_each(|(&x, &up, act)| {
+        (x.par_iter(), up.par_iter(), act.par_iter_mut()).into_par_iter().with_min_len(4096).for_each(
+            |(&x, &up, act)| {
                 *act = gate(x, activation).0 * up;
-            });
+            },
+        );
     }
 }

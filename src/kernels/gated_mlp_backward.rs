@@ -8,10 +8,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
 use crate::device::Real;
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/gated_mlp_backward.wgsl"),
-    &[shared::GRID, GATE],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp_backward.wgsl"), &[shared::GRID, GATE]);
 
 kernel! {
     /// `dgate = dact up f'(gate)`, `dup = dact f(gate)`, and `act = f(gate) up` once more, which the forward pass did
@@ -38,9 +35,7 @@ kernel! {
 
 impl Kernel for GatedMlpBackward<'_> {
     fn check(&self) {
-        for tensor in [
-            self.gate, self.up, self.dact, self.dgate, self.dup, self.act,
-        ] {
+        for tensor in [self.gate, self.up, self.dact, self.dgate, self.dup, self.act] {
             reaches::<Self>(tensor, self.count as usize);
         }
     }
@@ -50,37 +45,22 @@ impl Kernel for GatedMlpBackward<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost {
-                flops: 16.0 * f64::from(self.count),
-                bytes: 24.0 * f64::from(self.count),
-            },
+            cost: Cost { flops: 16.0 * f64::from(self.count), bytes: 24.0 * f64::from(self.count) },
         }
     }
 
     fn twin<T: Real>(&mut self) {
         let count = self.count as usize;
         let activation = self.activation;
-        let (x, up, dact) = (
-            &self.gate.real::<T>()[..count],
-            self.up.real::<T>(),
-            self.dact.real::<T>(),
-        );
-        let (dgate, dup, act) = (
-            self.dgate.real_mut::<T>(),
-            self.dup.real_mut::<T>(),
-            self.act.real_mut::<T>(),
-        );
+        let (x, up, dact) = (&self.gate.real::<T>()[..count], self.up.real::<T>(), self.dact.real::<T>());
+        let (dgate, dup, act) = (self.dgate.real_mut::<T>(), self.dup.real_mut::<T>(), self.act.real_mut::<T>());
         let inputs = (x.par_iter(), up.par_iter(), dact.par_iter()).into_par_iter();
-        let outputs =
-            (dgate.par_iter_mut(), dup.par_iter_mut(), act.par_iter_mut()).into_par_iter();
-        inputs
-            .zip(outputs)
-            .with_min_len(4096)
-            .for_each(|((&x, &up, &dact), (dgate, dup, act))| {
-                let (f, slope) = gate(x, activation);
-                *dgate = dact * up * slope;
-                *dup = dact * f;
-                *act = f * up;
-            });
+        let outputs = (dgate.par_iter_mut(), dup.par_iter_mut(), act.par_iter_mut()).into_par_iter();
+        inputs.zip(outputs).with_min_len(4096).for_each(|((&x, &up, &dact), (dgate, dup, act))| {
+            let (f, slope) = gate(x, activation);
+            *dgate = dact * up * slope;
+            *dup = dact * f;
+            *act = f * up;
+        });
     }
 }

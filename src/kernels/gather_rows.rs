@@ -38,27 +38,16 @@ impl Kernel for GatherRows<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        launch_by_width(
-            &VARIANTS,
-            rows,
-            cols,
-            Cost {
-                flops: 0.0,
-                bytes: 8.0 * (rows * cols) as f64,
-            },
-        )
+        launch_by_width(&VARIANTS, rows, cols, Cost { flops: 0.0, bytes: 8.0 * (rows * cols) as f64 })
     }
 
     fn twin<T: Real>(&mut self) {
         let cols = self.cols as usize;
         let (index, x) = (&self.index.u32s()[..self.rows as usize], self.x.real::<T>());
         let y = self.y.real_mut::<T>();
-        index
-            .par_iter()
-            .zip(y.par_chunks_mut(cols))
-            .for_each(|(&source, y)| match source {
-                NONE => y.fill(T::zero()),
-                source => y.copy_from_slice(&x[source as usize * cols..][..cols]),
-            });
+        index.par_iter().zip(y.par_chunks_mut(cols)).for_each(|(&source, y)| match source {
+            NONE => y.fill(T::zero()),
+            source => y.copy_from_slice(&x[source as usize * cols..][..cols]),
+        });
     }
 }

@@ -68,20 +68,12 @@ pub struct Variant {
 impl Variant {
     /// The whole text.
     pub fn text(&self) -> String {
-        std::iter::once(&self.source)
-            .chain(self.includes)
-            .copied()
-            .collect::<Vec<_>>()
-            .join("\n")
+        std::iter::once(&self.source).chain(self.includes).copied().collect::<Vec<_>>().join("\n")
     }
 
     /// `kernel` or `kernel (variant)`.
     pub fn label(&self, signature: &Signature) -> String {
-        if self.name.is_empty() {
-            signature.name.to_owned()
-        } else {
-            format!("{} ({})", signature.name, self.name)
-        }
+        if self.name.is_empty() { signature.name.to_owned() } else { format!("{} ({})", signature.name, self.name) }
     }
 }
 

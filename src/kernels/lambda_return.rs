@@ -7,10 +7,7 @@ use crate::gpu::Traits;
 
 pub(super) const REVERSE_SCAN: &str = include_str!("../../shaders/shared/reverse_scan.wgsl");
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/lambda_return.wgsl"),
-    &[shared::GRID, REVERSE_SCAN],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/lambda_return.wgsl"), &[shared::GRID, REVERSE_SCAN]);
 
 kernel! {
     /// `G[t] = reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1]` over each sequence, from its end.
@@ -46,17 +43,9 @@ pub(super) fn for_each_return<T: Real>(
     let mut next_return = if paper_tail { T::zero() } else { bootstrap };
     let mut power = T::one();
     for t in positions.clone().rev() {
-        let next_value = if t + 1 < positions.end {
-            value[t + 1]
-        } else {
-            bootstrap
-        };
+        let next_value = if t + 1 < positions.end { value[t + 1] } else { bootstrap };
         power *= lambda;
-        let weight = if paper_tail {
-            T::one() - power
-        } else {
-            T::one()
-        };
+        let weight = if paper_tail { T::one() - power } else { T::one() };
         let g = weight * reward(t) + (T::one() - lambda) * next_value + lambda * next_return;
         visit(t, g, next_return, next_value);
         next_return = g;
@@ -78,32 +67,18 @@ impl Kernel for LambdaReturn<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line(self.sequences as usize),
-            cost: Cost {
-                flops: 8.0 * positions,
-                bytes: 12.0 * positions,
-            },
+            cost: Cost { flops: 8.0 * positions, bytes: 12.0 * positions },
         }
     }
 
     fn twin<T: Real>(&mut self) {
         let target = (T::of(self.lambda.into()), self.paper_tail != 0);
         let starts = &self.starts.u32s()[..=self.sequences as usize];
-        let (reward, value, bootstrap) = (
-            self.reward.real::<T>(),
-            self.value.real::<T>(),
-            self.bootstrap.real::<T>(),
-        );
+        let (reward, value, bootstrap) = (self.reward.real::<T>(), self.value.real::<T>(), self.bootstrap.real::<T>());
         let returns = self.returns.real_mut::<T>();
         for (range, &bootstrap) in starts.windows(2).zip(bootstrap) {
             let positions = range[0] as usize..range[1] as usize;
-            for_each_return(
-                positions,
-                |t| reward[t],
-                value,
-                bootstrap,
-                target,
-                |t, g, _, _| returns[t] = g,
-            );
+            for_each_return(positions, |t| reward[t], value, bootstrap, target, |t, g, _, _| returns[t] = g);
         }
     }
 }

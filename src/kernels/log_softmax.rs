@@ -7,8 +7,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
 use crate::device::{Real, sum_terms};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 2] =
-    reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
+static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
 
 kernel! {
     /// Takes one chunk of logits into the running statistics of its tokens; after the chunk with the last columns,
@@ -41,11 +40,7 @@ kernel! {
 
 impl Kernel for LogSoftmax<'_> {
     fn check(&self) {
-        assert!(
-            self.stride.is_multiple_of(4) && self.stride >= self.cols,
-            "log_softmax: stride {}",
-            self.stride
-        );
+        assert!(self.stride.is_multiple_of(4) && self.stride >= self.cols, "log_softmax: stride {}", self.stride);
         let tokens = (self.first_row + self.rows) as usize;
         reaches::<Self>(self.logits, self.rows as usize * self.stride as usize);
         reaches::<Self>(self.targets, tokens);
@@ -57,17 +52,8 @@ impl Kernel for LogSoftmax<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let elements = f64::from(self.rows) * f64::from(self.cols);
-        let cost = Cost {
-            flops: 8.0 * elements,
-            bytes: 4.0 * elements,
-        };
-        launch_reducing_rows(
-            &VARIANTS,
-            traits,
-            self.rows as usize,
-            self.stride as usize,
-            cost,
-        )
+        let cost = Cost { flops: 8.0 * elements, bytes: 4.0 * elements };
+        launch_reducing_rows(&VARIANTS, traits, self.rows as usize, self.stride as usize, cost)
     }
 
     fn twin<T: Real>(&mut self) {
@@ -81,36 +67,26 @@ impl Kernel for LogSoftmax<'_> {
         let entropy = &mut self.entropy.real_mut::<T>()[tokens.clone()];
         let lse = &mut self.lse.real_mut::<T>()[tokens];
         let inputs = (logits.par_chunks(stride), targets.par_iter());
-        let outputs = (
-            running.par_chunks_mut(4),
-            logp.par_iter_mut(),
-            entropy.par_iter_mut(),
-            lse.par_iter_mut(),
-        );
-        (inputs.into_par_iter(), outputs.into_par_iter())
-            .into_par_iter()
-            .for_each(|((x, &target), outputs)| {
-                let (running, logp, entropy, lse) = outputs;
-                let x = &x[..cols];
-                let before = if first_col == 0 {
-                    [x[0], T::zero(), T::zero(), T::zero()]
-                } else {
-                    [0, 1, 2, 3].map(|i| running[i])
-                };
-                let m = x.iter().fold(before[0], |m, &x| m.max(x));
-                let d = before[0] - m;
-                let [chunk_s, chunk_u] = sum_terms(x.len(), |c| {
-                    let e = (x[c] - m).exp();
-                    [e, (x[c] - m) * e]
-                });
-                let s = d.exp() * before[1] + chunk_s;
-                let u = d.exp() * (before[2] + d * before[1]) + chunk_u;
-                let column = (target as usize).wrapping_sub(first_col);
-                let target_logit = x.get(column).copied().unwrap_or(before[3]);
-                running.copy_from_slice(&[m, s, u, target_logit]);
-                *logp = target_logit - m - s.ln();
-                *entropy = s.ln() - u / s;
-                *lse = m + s.ln();
+        let outputs = (running.par_chunks_mut(4), logp.par_iter_mut(), entropy.par_iter_mut(), lse.par_iter_mut());
+        (inputs.into_par_iter(), outputs.into_par_iter()).into_par_iter().for_each(|((x, &target), outputs)| {
+            let (running, logp, entropy, lse) = outputs;
+            let x = &x[..cols];
+            let before =
+                if first_col == 0 { [x[0], T::zero(), T::zero(), T::zero()] } else { [0, 1, 2, 3].map(|i| running[i]) };
+            let m = x.iter().fold(before[0], |m, &x| m.max(x));
+            let d = before[0] - m;
+            let [chunk_s, chunk_u] = sum_terms(x.len(), |c| {
+                let e = (x[c] - m).exp();
+                [e, (x[c] - m) * e]
             });
+            let s = d.exp() * before[1] + chunk_s;
+            let u = d.exp() * (before[2] + d * before[1]) + chunk_u;
+            let column = (target as usize).wrapping_sub(first_col);
+            let target_logit = x.get(column).copied().unwrap_or(before[3]);
+            running.copy_from_slice(&[m, s, u, target_logit]);
+            *logp = target_logit - m - s.ln();
+            *entropy = s.ln() - u / s;
+            *lse = m + s.ln();
+        });
     }
 }

@@ -7,10 +7,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
 use crate::device::Real;
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/log_softmax_backward.wgsl"),
-    &[shared::GRID],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/log_softmax_backward.wgsl"), &[shared::GRID]);
 
 kernel! {
     /// `dlogits = dlogp (onehot(target) - softmax(logits))` for one chunk of columns; padding columns become 0.
@@ -56,10 +53,7 @@ impl Kernel for LogSoftmaxBackward<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((elements / 4).div_ceil(FLAT_LANES)),
-            cost: Cost {
-                flops: 4.0 * elements as f64,
-                bytes: 8.0 * elements as f64,
-            },
+            cost: Cost { flops: 4.0 * elements as f64, bytes: 8.0 * elements as f64 },
         }
     }
 
@@ -68,17 +62,9 @@ impl Kernel for LogSoftmaxBackward<'_> {
         let (first_row, first_col) = (self.first_row as usize, self.first_col as usize);
         let tokens = first_row..first_row + rows;
         let targets = &self.targets.u32s()[tokens.clone()];
-        let (lse, dlogp) = (
-            &self.lse.real::<T>()[tokens.clone()],
-            &self.dlogp.real::<T>()[tokens],
-        );
+        let (lse, dlogp) = (&self.lse.real::<T>()[tokens.clone()], &self.dlogp.real::<T>()[tokens]);
         let logits = &mut self.logits.real_mut::<T>()[..rows * stride];
-        let rows = (
-            targets.par_iter(),
-            lse.par_iter(),
-            dlogp.par_iter(),
-            logits.par_chunks_mut(stride),
-        );
+        let rows = (targets.par_iter(), lse.par_iter(), dlogp.par_iter(), logits.par_chunks_mut(stride));
         rows.into_par_iter().for_each(|(&target, &lse, &dlogp, x)| {
             for x in &mut x[..cols] {
                 *x = -dlogp * (*x - lse).exp();

@@ -23,12 +23,7 @@ impl Kernel for MarkStep<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: [1, 1, 1],
-            cost: Cost::default(),
-        }
+        Launch { variant: &VARIANTS[0], constants: Vec::new(), workgroups: [1, 1, 1], cost: Cost::default() }
     }
 
     fn twin<T: Real>(&mut self) {

@@ -23,27 +23,17 @@ pub struct Operand<'a> {
 impl<'a> Operand<'a> {
     /// The rows of `width` values that fill the tensor.
     pub fn whole(tensor: &'a Tensor, width: usize) -> Self {
-        Self {
-            tensor,
-            offset: 0,
-            stride: width,
-        }
+        Self { tensor, offset: 0, stride: width }
     }
 
     /// The same rows from row `row` on.
     pub fn from_row(self, row: usize) -> Self {
-        Self {
-            offset: self.offset + row * self.stride,
-            ..self
-        }
+        Self { offset: self.offset + row * self.stride, ..self }
     }
 
     /// The same rows from column `column` on.
     pub fn from_column(self, column: usize) -> Self {
-        Self {
-            offset: self.offset + column,
-            ..self
-        }
+        Self { offset: self.offset + column, ..self }
     }
 }
 
@@ -57,27 +47,17 @@ pub struct OperandMut<'a> {
 impl<'a> OperandMut<'a> {
     /// The rows of `width` values that fill the tensor.
     pub fn whole(tensor: &'a mut Tensor, width: usize) -> Self {
-        Self {
-            tensor,
-            offset: 0,
-            stride: width,
-        }
+        Self { tensor, offset: 0, stride: width }
     }
 
     /// The same rows from row `row` on.
     pub fn from_row(self, row: usize) -> Self {
-        Self {
-            offset: self.offset + row * self.stride,
-            ..self
-        }
+        Self { offset: self.offset + row * self.stride, ..self }
     }
 
     /// The same rows from column `column` on.
     pub fn from_column(self, column: usize) -> Self {
-        Self {
-            offset: self.offset + column,
-            ..self
-        }
+        Self { offset: self.offset + column, ..self }
     }
 }
 
@@ -85,29 +65,14 @@ impl<'a> OperandMut<'a> {
 pub(super) const fn weight_variants(source: &'static str) -> [Variant; 2] {
     use shared::{WEIGHT_BF16, WEIGHT_F32};
     [
-        Variant {
-            name: "tiles, f32",
-            source,
-            includes: &[TILES, WEIGHT_F32],
-            subgroups: false,
-        },
-        Variant {
-            name: "tiles, bf16",
-            source,
-            includes: &[TILES, WEIGHT_BF16],
-            subgroups: false,
-        },
+        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
+        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
     ]
 }
 
 /// The texts of a product of two activations.
 pub(super) const fn activation_variants(source: &'static str) -> [Variant; 1] {
-    [Variant {
-        name: "tiles",
-        source,
-        includes: &[TILES],
-        subgroups: false,
-    }]
+    [Variant { name: "tiles", source, includes: &[TILES], subgroups: false }]
 }
 
 /// The launch of the variant for `b`'s type.
@@ -120,36 +85,21 @@ pub(super) fn launch(
     let variant = &variants[usize::from(b.dtype() == DType::Bf16)];
     // A workgroup of 128 x 128 reads half as much as one of 64 x 64, where there is work for enough of them.
     let tile: u32 = if rows >= 512 && cols >= 512 { 128 } else { 64 };
-    let constants = [
-        ("TILE", tile),
-        ("THREADS", tile * tile / 64),
-        ("QUADS", tile / 4),
-        ("TILE_WORDS", 8 * tile),
-    ];
+    let constants = [("TILE", tile), ("THREADS", tile * tile / 64), ("QUADS", tile / 4), ("TILE_WORDS", 8 * tile)];
     Launch {
         variant,
-        constants: constants
-            .map(|(name, value)| (name, f64::from(value)))
-            .to_vec(),
+        constants: constants.map(|(name, value)| (name, f64::from(value))).to_vec(),
         workgroups: [cols.div_ceil(tile), rows.div_ceil(tile), 1],
         cost: cost(rows as usize, cols as usize, inner as usize),
     }
 }
 
 fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
-    Cost {
-        flops: 2.0 * (rows * cols) as f64 * inner as f64,
-        bytes: 0.0,
-    }
+    Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
 }
 
 /// Calls `part(first_row, count)` for runs of rows of the product that are each short enough for one dispatch.
-pub(super) fn for_row_runs(
-    rows: usize,
-    cols: usize,
-    inner: usize,
-    mut part: impl FnMut(usize, usize),
-) {
+pub(super) fn for_row_runs(rows: usize, cols: usize, inner: usize, mut part: impl FnMut(usize, usize)) {
     const STEP: usize = 128;
     let run = STEP * cost(STEP, cols, inner).per_dispatch(rows.div_ceil(STEP));
     for first in (0..rows).step_by(run) {
@@ -158,47 +108,23 @@ pub(super) fn for_row_runs(
 }
 
 /// Checks that `tensor` holds a matrix of `rows` x `cols` at this place, and that the place suits vectors of four.
-pub(super) fn check(
-    kernel: &str,
-    tensor: &Tensor,
-    (offset, stride): (u32, u32),
-    rows: u32,
-    cols: u32,
-) {
-    let (offset, stride, rows, cols) = (
-        offset as usize,
-        stride as usize,
-        rows as usize,
-        cols as usize,
-    );
+pub(super) fn check(kernel: &str, tensor: &Tensor, (offset, stride): (u32, u32), rows: u32, cols: u32) {
+    let (offset, stride, rows, cols) = (offset as usize, stride as usize, rows as usize, cols as usize);
     let name = tensor.name();
-    assert!(
-        [offset, stride, cols].iter().all(|n| n.is_multiple_of(4)),
-        "{kernel}: {name} is not in groups of four"
-    );
-    assert!(
-        stride >= cols,
-        "{kernel}: {name} has rows of {cols} every {stride}"
-    );
+    assert!([offset, stride, cols].iter().all(|n| n.is_multiple_of(4)), "{kernel}: {name} is not in groups of four");
+    assert!(stride >= cols, "{kernel}: {name} has rows of {cols} every {stride}");
     if rows > 0 {
         let end = offset + (rows - 1) * stride + cols;
-        assert!(
-            tensor.len() >= end,
-            "{kernel}: {name} holds {} elements, needs {end}",
-            tensor.len()
-        );
+        assert!(tensor.len() >= end, "{kernel}: {name} holds {} elements, needs {end}", tensor.len());
     }
 }
 
 /// The floating-point values of a weight from `offset` on, widened from bf16 where it is stored so.
 pub(super) fn weight_values<T: Real>(tensor: &Tensor, offset: usize, len: usize) -> Cow<'_, [T]> {
     match tensor.dtype() {
-        DType::Bf16 => Cow::Owned(
-            tensor.bf16s()[offset..offset + len]
-                .par_iter()
-                .map(|value| T::of(value.to_f64()))
-                .collect(),
-        ),
+        DType::Bf16 => {
+            Cow::Owned(tensor.bf16s()[offset..offset + len].par_iter().map(|value| T::of(value.to_f64())).collect())
+        }
         _ => Cow::Borrowed(&tensor.real::<T>()[offset..offset + len]),
     }
 }
@@ -213,30 +139,15 @@ pub(super) fn parallel_gemm<T: Real>(
     accumulate: bool,
 ) {
     const BLOCK_ROWS: usize = 128;
-    let MatrixMut {
-        data,
-        rows,
-        cols,
-        row_stride,
-    } = c;
+    let MatrixMut { data, rows, cols, row_stride } = c;
     if rows == 0 {
         return;
     }
     let data = &mut data[..(rows - 1) * row_stride + cols];
-    data.par_chunks_mut(BLOCK_ROWS * row_stride)
-        .enumerate()
-        .for_each(|(block, data)| {
-            let first = block * BLOCK_ROWS;
-            let c = MatrixMut {
-                data,
-                rows: BLOCK_ROWS.min(rows - first),
-                cols,
-                row_stride,
-            };
-            let a = Matrix {
-                data: &a.data[first * a.row_stride..],
-                ..a
-            };
-            T::gemm(c, a, b, inner, accumulate);
-        });
+    data.par_chunks_mut(BLOCK_ROWS * row_stride).enumerate().for_each(|(block, data)| {
+        let first = block * BLOCK_ROWS;
+        let c = MatrixMut { data, rows: BLOCK_ROWS.min(rows - first), cols, row_stride };
+        let a = Matrix { data: &a.data[first * a.row_stride..], ..a };
+        T::gemm(c, a, b, inner, accumulate);
+    });
 }

@@ -1,8 +1,6 @@
 //! The matrix product of a layer's input gradient: `dx = dy W`.
 
-use super::matmul::{
-    Operand, OperandMut, check, for_row_runs, launch, parallel_gemm, weight_values, weight_variants,
-};
+use super::matmul::{Operand, OperandMut, check, for_row_runs, launch, parallel_gemm, weight_values, weight_variants};
 use super::{Kernel, Launch, Variant, kernel};
 use crate::device::{Device, Matrix, MatrixMut, Real};
 use crate::gpu::Traits;
@@ -65,68 +63,24 @@ impl MatmulNn<'_> {
 
 impl Kernel for MatmulNn<'_> {
     fn check(&self) {
-        check(
-            "matmul_nn",
-            self.a,
-            (self.a_offset, self.a_stride),
-            self.rows,
-            self.inner,
-        );
-        check(
-            "matmul_nn",
-            self.b,
-            (self.b_offset, self.b_stride),
-            self.inner,
-            self.cols,
-        );
-        check(
-            "matmul_nn",
-            self.c,
-            (self.c_offset, self.c_stride),
-            self.rows,
-            self.cols,
-        );
+        check("matmul_nn", self.a, (self.a_offset, self.a_stride), self.rows, self.inner);
+        check("matmul_nn", self.b, (self.b_offset, self.b_stride), self.inner, self.cols);
+        check("matmul_nn", self.c, (self.c_offset, self.c_stride), self.rows, self.cols);
     }
 
     fn launch(&self, traits: Traits) -> Launch {
-        launch(
-            &VARIANTS,
-            traits,
-            self.b,
-            [self.rows, self.cols, self.inner],
-        )
+        launch(&VARIANTS, traits, self.b, [self.rows, self.cols, self.inner])
     }
 
     fn twin<T: Real>(&mut self) {
         let (rows, cols, inner) = (self.rows as usize, self.cols as usize, self.inner as usize);
-        let (a_stride, b_stride, row_stride) = (
-            self.a_stride as usize,
-            self.b_stride as usize,
-            self.c_stride as usize,
-        );
+        let (a_stride, b_stride, row_stride) = (self.a_stride as usize, self.b_stride as usize, self.c_stride as usize);
         let a = &self.a.real::<T>()[self.a_offset as usize..];
-        let a = Matrix {
-            data: a,
-            row_stride: a_stride,
-            col_stride: 1,
-        };
-        let b = weight_values::<T>(
-            self.b,
-            self.b_offset as usize,
-            (inner - 1) * b_stride + cols,
-        );
-        let b = Matrix {
-            data: &b,
-            row_stride: b_stride,
-            col_stride: 1,
-        };
+        let a = Matrix { data: a, row_stride: a_stride, col_stride: 1 };
+        let b = weight_values::<T>(self.b, self.b_offset as usize, (inner - 1) * b_stride + cols);
+        let b = Matrix { data: &b, row_stride: b_stride, col_stride: 1 };
         let c = &mut self.c.real_mut::<T>()[self.c_offset as usize..];
-        let c = MatrixMut {
-            data: c,
-            rows,
-            cols,
-            row_stride,
-        };
+        let c = MatrixMut { data: c, rows, cols, row_stride };
         parallel_gemm(c, a, b, inner, self.accumulate != 0);
     }
 }

@@ -40,10 +40,7 @@ impl Kernel for RmsNorm<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: 4.0 * (rows * cols) as f64,
-            bytes: 8.0 * (rows * cols) as f64,
-        };
+        let cost = Cost { flops: 4.0 * (rows * cols) as f64, bytes: 8.0 * (rows * cols) as f64 };
         launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
     }
 
@@ -52,18 +49,12 @@ impl Kernel for RmsNorm<'_> {
         let (epsilon, offset) = (T::of(self.epsilon.into()), T::of(self.offset.into()));
         let (x, weight) = (&self.x.real::<T>()[..rows * cols], self.weight.real::<T>());
         let (y, rstd) = (self.y.real_mut::<T>(), self.rstd.real_mut::<T>());
-        (
-            x.par_chunks(cols),
-            y.par_chunks_mut(cols),
-            rstd.par_iter_mut(),
-        )
-            .into_par_iter()
-            .for_each(|(x, y, rstd)| {
-                let [squares] = sum_terms(x.len(), |c| [x[c] * x[c]]);
-                *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
-                for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
-                    *y = x * *rstd * (offset + weight);
-                }
-            });
+        (x.par_chunks(cols), y.par_chunks_mut(cols), rstd.par_iter_mut()).into_par_iter().for_each(|(x, y, rstd)| {
+            let [squares] = sum_terms(x.len(), |c| [x[c] * x[c]]);
+            *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+            for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * *rstd * (offset + weight);
+            }
+        });
     }
 }

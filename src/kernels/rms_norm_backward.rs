@@ -44,40 +44,24 @@ impl Kernel for RmsNormBackward<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: 9.0 * (rows * cols) as f64,
-            bytes: 12.0 * (rows * cols) as f64,
-        };
+        let cost = Cost { flops: 9.0 * (rows * cols) as f64, bytes: 12.0 * (rows * cols) as f64 };
         launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let offset = T::of(self.offset.into());
-        let (dy, x, weight) = (
-            &self.dy.real::<T>()[..rows * cols],
-            self.x.real::<T>(),
-            self.weight.real::<T>(),
-        );
+        let (dy, x, weight) = (&self.dy.real::<T>()[..rows * cols], self.x.real::<T>(), self.weight.real::<T>());
         let (rstd, dx) = (self.rstd.real::<T>(), self.dx.real_mut::<T>());
         let accumulate = self.accumulate != 0;
-        let rows = (
-            dy.par_chunks(cols),
-            x.par_chunks(cols),
-            rstd.par_iter(),
-            dx.par_chunks_mut(cols),
-        );
+        let rows = (dy.par_chunks(cols), x.par_chunks(cols), rstd.par_iter(), dx.par_chunks_mut(cols));
         rows.into_par_iter().for_each(|(dy, x, &rstd, dx)| {
             let g = |c: usize| dy[c] * (offset + weight[c]);
             let [projection] = sum_terms(cols, |c| [g(c) * x[c]]);
             let mean = projection * rstd / T::of(cols as f64);
             for c in 0..cols {
                 let gradient = rstd * (g(c) - x[c] * rstd * mean);
-                dx[c] = if accumulate {
-                    dx[c] + gradient
-                } else {
-                    gradient
-                };
+                dx[c] = if accumulate { dx[c] + gradient } else { gradient };
             }
         });
     }

@@ -8,8 +8,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
 use crate::device::Real;
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 2] =
-    by_width(include_str!("../../shaders/rms_norm_backward_weight.wgsl"));
+static VARIANTS: [Variant; 2] = by_width(include_str!("../../shaders/rms_norm_backward_weight.wgsl"));
 
 kernel! {
     /// `partial[b, c] = sum over the rows r of block b of dy[r, c] x[r, c] rstd[r]`.
@@ -41,43 +40,22 @@ impl Kernel for RmsNormBackwardWeight<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: 3.0 * (rows * cols) as f64,
-            bytes: 8.0 * (rows * cols) as f64,
-        };
-        launch_by_width(
-            &VARIANTS,
-            rows.div_ceil(self.block_rows as usize),
-            cols,
-            cost,
-        )
+        let cost = Cost { flops: 3.0 * (rows * cols) as f64, bytes: 8.0 * (rows * cols) as f64 };
+        launch_by_width(&VARIANTS, rows.div_ceil(self.block_rows as usize), cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {
-        let (rows, cols, block) = (
-            self.rows as usize,
-            self.cols as usize,
-            self.block_rows as usize,
-        );
-        let (dy, x) = (
-            &self.dy.real::<T>()[..rows * cols],
-            &self.x.real::<T>()[..rows * cols],
-        );
+        let (rows, cols, block) = (self.rows as usize, self.cols as usize, self.block_rows as usize);
+        let (dy, x) = (&self.dy.real::<T>()[..rows * cols], &self.x.real::<T>()[..rows * cols]);
         let (rstd, partial) = (&self.rstd.real::<T>()[..rows], self.partial.real_mut::<T>());
-        let blocks = (
-            dy.par_chunks(block * cols),
-            x.par_chunks(block * cols),
-            rstd.par_chunks(block),
-        );
-        (blocks.into_par_iter(), partial.par_chunks_mut(cols))
-            .into_par_iter()
-            .for_each(|((dy, x, rstd), partial)| {
-                partial.fill(T::zero());
-                for ((dy, x), &rstd) in dy.chunks(cols).zip(x.chunks(cols)).zip(rstd) {
-                    for ((sum, &dy), &x) in partial.iter_mut().zip(dy).zip(x) {
-                        *sum += dy * x * rstd;
-                    }
+        let blocks = (dy.par_chunks(block * cols), x.par_chunks(block * cols), rstd.par_chunks(block));
+        (blocks.into_par_iter(), partial.par_chunks_mut(cols)).into_par_iter().for_each(|((dy, x, rstd), partial)| {
+            partial.fill(T::zero());
+            for ((dy, x), &rstd) in dy.chunks(cols).zip(x.chunks(cols)).zip(rstd) {
+                for ((sum, &dy), &x) in partial.iter_mut().zip(dy).zip(x) {
+                    *sum += dy * x * rstd;
                 }
-            });
+            }
+        });
     }
 }

@@ -31,16 +31,9 @@ kernel! {
 
 impl Kernel for Rope<'_> {
     fn check(&self) {
-        assert!(
-            self.head_dim.is_multiple_of(2),
-            "rope: head_dim {} is odd",
-            self.head_dim
-        );
+        assert!(self.head_dim.is_multiple_of(2), "rope: head_dim {} is odd", self.head_dim);
         reaches::<Self>(self.positions, self.tokens as usize);
-        reaches::<Self>(
-            self.x,
-            (self.tokens * self.heads) as usize * self.head_dim as usize,
-        );
+        reaches::<Self>(self.x, (self.tokens * self.heads) as usize * self.head_dim as usize);
     }
 
     fn launch(&self, _: Traits) -> Launch {
@@ -50,34 +43,24 @@ impl Kernel for Rope<'_> {
             &VARIANTS,
             rows,
             self.head_dim as usize / 2,
-            Cost {
-                flops: 3.0 * elements,
-                bytes: 8.0 * elements,
-            },
+            Cost { flops: 3.0 * elements, bytes: 8.0 * elements },
         )
     }
 
     fn twin<T: Real>(&mut self) {
-        let (tokens, heads, dim) = (
-            self.tokens as usize,
-            self.heads as usize,
-            self.head_dim as usize,
-        );
+        let (tokens, heads, dim) = (self.tokens as usize, self.heads as usize, self.head_dim as usize);
         let sign = T::of(self.sign.into());
         let (positions, table) = (&self.positions.u32s()[..tokens], self.table.real::<T>());
         let x = self.x.real_mut::<T>();
-        positions
-            .par_iter()
-            .zip(x.par_chunks_mut(heads * dim))
-            .for_each(|(&position, x)| {
-                let (cosines, sines) = table[position as usize * dim..][..dim].split_at(dim / 2);
-                for head in x.chunks_mut(dim) {
-                    let (a, b) = head.split_at_mut(dim / 2);
-                    for (((a, b), &cosine), &sine) in a.iter_mut().zip(b).zip(cosines).zip(sines) {
-                        let sine = sign * sine;
-                        (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
-                    }
+        positions.par_iter().zip(x.par_chunks_mut(heads * dim)).for_each(|(&position, x)| {
+            let (cosines, sines) = table[position as usize * dim..][..dim].split_at(dim / 2);
+            for head in x.chunks_mut(dim) {
+                let (a, b) = head.split_at_mut(dim / 2);
+                for (((a, b), &cosine), &sine) in a.iter_mut().zip(b).zip(cosines).zip(sines) {
+                    let sine = sign * sine;
+                    (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
                 }
-            });
+            }
+        });
     }
 }

@@ -7,10 +7,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
 use crate::device::{Real, to_bf16};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = only(
-    include_str!("../../shaders/round_bf16.wgsl"),
-    &[shared::GRID],
-);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/round_bf16.wgsl"), &[shared::GRID]);
 
 kernel! {
     /// `y = x` rounded to bf16, to nearest, ties to even. Values are finite.
@@ -35,19 +32,12 @@ impl Kernel for RoundBf16<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost {
-                flops: 0.0,
-                bytes: 6.0 * f64::from(self.count),
-            },
+            cost: Cost { flops: 0.0, bytes: 6.0 * f64::from(self.count) },
         }
     }
 
     fn twin<T: Real>(&mut self) {
         let x = &self.x.real::<T>()[..self.count as usize];
-        self.y
-            .bf16s_mut()
-            .par_iter_mut()
-            .zip(x)
-            .for_each(|(y, x)| *y = to_bf16(x.wide()));
+        self.y.bf16s_mut().par_iter_mut().zip(x).for_each(|(y, x)| *y = to_bf16(x.wide()));
     }
 }

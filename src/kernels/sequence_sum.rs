@@ -5,8 +5,7 @@ use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
 use crate::device::{Real, sum_terms};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 2] =
-    reducing_rows_of_four(include_str!("../../shaders/sequence_sum.wgsl"));
+static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/sequence_sum.wgsl"));
 
 kernel! {
     /// `sums[first_sequence + b] = sum of x[t]` over the positions of sequence `b`.
@@ -31,19 +30,13 @@ impl Kernel for SequenceSum<'_> {
     }
 
     fn launch(&self, traits: Traits) -> Launch {
-        let cost = Cost {
-            flops: self.x.len() as f64,
-            bytes: 4.0 * self.x.len() as f64,
-        };
+        let cost = Cost { flops: self.x.len() as f64, bytes: 4.0 * self.x.len() as f64 };
         launch_reducing_rows(&VARIANTS, traits, self.sequences as usize, 4, cost)
     }
 
     fn twin<T: Real>(&mut self) {
         let first = self.first_sequence as usize;
-        let (starts, x) = (
-            &self.starts.u32s()[..=self.sequences as usize],
-            self.x.real::<T>(),
-        );
+        let (starts, x) = (&self.starts.u32s()[..=self.sequences as usize], self.x.real::<T>());
         let sums = &mut self.sums.real_mut::<T>()[first..];
         for (range, sum) in starts.windows(2).zip(sums) {
             let x = &x[range[0] as usize..range[1] as usize];

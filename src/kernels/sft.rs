@@ -29,10 +29,7 @@ impl Kernel for Sft<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.positions as usize).div_ceil(FLAT_LANES)),
-            cost: Cost {
-                flops: 0.0,
-                bytes: 4.0 * f64::from(self.positions),
-            },
+            cost: Cost { flops: 0.0, bytes: 4.0 * f64::from(self.positions) },
         }
     }
 

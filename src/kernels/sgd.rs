@@ -34,10 +34,7 @@ impl Kernel for Sgd<'_> {
             variant: &VARIANTS[0],
             constants: Vec::new(),
             workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost {
-                flops: 2.0 * f64::from(self.count),
-                bytes: 12.0 * f64::from(self.count),
-            },
+            cost: Cost { flops: 2.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
         }
     }
 
@@ -45,9 +42,6 @@ impl Kernel for Sgd<'_> {
         let step_size = T::of(self.step_size.into());
         let gradient = &self.gradient.real::<T>()[..self.count as usize];
         let weight = self.weight.real_mut::<T>();
-        weight
-            .par_iter_mut()
-            .zip(gradient)
-            .for_each(|(weight, &gradient)| *weight -= step_size * gradient);
+        weight.par_iter_mut().zip(gradient).for_each(|(weight, &gradient)| *weight -= step_size * gradient);
     }
 }

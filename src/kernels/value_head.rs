@@ -36,19 +36,13 @@ impl Kernel for ValueHead<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: 2.0 * (rows * cols) as f64,
-            bytes: 4.0 * (rows * cols) as f64,
-        };
+        let cost = Cost { flops: 2.0 * (rows * cols) as f64, bytes: 4.0 * (rows * cols) as f64 };
         launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let (h, weight) = (
-            &self.h.real::<T>()[..rows * cols],
-            &self.weight.real::<T>()[..cols],
-        );
+        let (h, weight) = (&self.h.real::<T>()[..rows * cols], &self.weight.real::<T>()[..cols]);
         let (bias, value) = (self.bias.real::<T>()[0], self.value.real_mut::<T>());
         h.par_chunks(cols).zip(value).for_each(|(h, value)| {
             let [product] = sum_terms(cols, |c| [h[c] * weight[c]]);

@@ -42,46 +42,25 @@ impl Kernel for ValueHeadBackward<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
-        let cost = Cost {
-            flops: 3.0 * (rows * cols) as f64,
-            bytes: 8.0 * (rows * cols) as f64,
-        };
-        launch_by_width(
-            &VARIANTS,
-            rows.div_ceil(self.block_rows as usize),
-            cols,
-            cost,
-        )
+        let cost = Cost { flops: 3.0 * (rows * cols) as f64, bytes: 8.0 * (rows * cols) as f64 };
+        launch_by_width(&VARIANTS, rows.div_ceil(self.block_rows as usize), cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {
-        let (rows, cols, block) = (
-            self.rows as usize,
-            self.cols as usize,
-            self.block_rows as usize,
-        );
-        let (h, weight) = (
-            &self.h.real::<T>()[..rows * cols],
-            &self.weight.real::<T>()[..cols],
-        );
+        let (rows, cols, block) = (self.rows as usize, self.cols as usize, self.block_rows as usize);
+        let (h, weight) = (&self.h.real::<T>()[..rows * cols], &self.weight.real::<T>()[..cols]);
         let dvalue = &self.dvalue.real::<T>()[..rows];
         let (dh, partial) = (self.dh.real_mut::<T>(), self.partial.real_mut::<T>());
         let inputs = (h.par_chunks(block * cols), dvalue.par_chunks(block)).into_par_iter();
-        let outputs = (
-            dh.par_chunks_mut(block * cols),
-            partial.par_chunks_mut(cols),
-        )
-            .into_par_iter();
-        inputs
-            .zip(outputs)
-            .for_each(|((h, dvalue), (dh, partial))| {
-                partial.fill(T::zero());
-                for ((h, dh), &dvalue) in h.chunks(cols).zip(dh.chunks_mut(cols)).zip(dvalue) {
-                    for c in 0..cols {
-                        dh[c] = dvalue * weight[c];
-                        partial[c] += dvalue * h[c];
-                    }
+        let outputs = (dh.par_chunks_mut(block * cols), partial.par_chunks_mut(cols)).into_par_iter();
+        inputs.zip(outputs).for_each(|((h, dvalue), (dh, partial))| {
+            partial.fill(T::zero());
+            for ((h, dh), &dvalue) in h.chunks(cols).zip(dh.chunks_mut(cols)).zip(dvalue) {
+                for c in 0..cols {
+                    dh[c] = dvalue * weight[c];
+                    partial[c] += dvalue * h[c];
                 }
-            });
+            }
+        });
     }
 }

@@ -26,12 +26,7 @@ const WORKGROUP_ROW_LANES: u32 = 64;
 
 /// A kernel that needs no choice.
 pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [Variant; 1] {
-    [Variant {
-        name: "",
-        source,
-        includes,
-        subgroups: false,
-    }]
+    [Variant { name: "", source, includes, subgroups: false }]
 }
 
 /// A kernel with one workgroup a row that reduces over it: four values at a time or one, over a subgroup or through
@@ -39,30 +34,10 @@ pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [V
 pub const fn reducing_rows(source: &'static str) -> [Variant; 4] {
     use shared::{GRID, SCALAR, SUBGROUP_ROW, VEC4, WORKGROUP_ROW};
     [
-        Variant {
-            name: "vec4, subgroup",
-            source,
-            includes: &[GRID, VEC4, SUBGROUP_ROW],
-            subgroups: true,
-        },
-        Variant {
-            name: "vec4, workgroup",
-            source,
-            includes: &[GRID, VEC4, WORKGROUP_ROW],
-            subgroups: false,
-        },
-        Variant {
-            name: "scalar, subgroup",
-            source,
-            includes: &[GRID, SCALAR, SUBGROUP_ROW],
-            subgroups: true,
-        },
-        Variant {
-            name: "scalar, workgroup",
-            source,
-            includes: &[GRID, SCALAR, WORKGROUP_ROW],
-            subgroups: false,
-        },
+        Variant { name: "vec4, subgroup", source, includes: &[GRID, VEC4, SUBGROUP_ROW], subgroups: true },
+        Variant { name: "vec4, workgroup", source, includes: &[GRID, VEC4, WORKGROUP_ROW], subgroups: false },
+        Variant { name: "scalar, subgroup", source, includes: &[GRID, SCALAR, SUBGROUP_ROW], subgroups: true },
+        Variant { name: "scalar, workgroup", source, includes: &[GRID, SCALAR, WORKGROUP_ROW], subgroups: false },
     ]
 }
 
@@ -70,18 +45,8 @@ pub const fn reducing_rows(source: &'static str) -> [Variant; 4] {
 pub const fn reducing_rows_of_four(source: &'static str) -> [Variant; 2] {
     use shared::{GRID, SUBGROUP_ROW, WORKGROUP_ROW};
     [
-        Variant {
-            name: "subgroup",
-            source,
-            includes: &[GRID, SUBGROUP_ROW],
-            subgroups: true,
-        },
-        Variant {
-            name: "workgroup",
-            source,
-            includes: &[GRID, WORKGROUP_ROW],
-            subgroups: false,
-        },
+        Variant { name: "subgroup", source, includes: &[GRID, SUBGROUP_ROW], subgroups: true },
+        Variant { name: "workgroup", source, includes: &[GRID, WORKGROUP_ROW], subgroups: false },
     ]
 }
 
@@ -98,30 +63,15 @@ pub fn launch_reducing_rows(
         Some(size) => (&variants[scalar], size),
         None => (&variants[scalar + 1], WORKGROUP_ROW_LANES),
     };
-    Launch {
-        variant,
-        constants: vec![("LANES", f64::from(lanes))],
-        workgroups: line(workgroups),
-        cost,
-    }
+    Launch { variant, constants: vec![("LANES", f64::from(lanes))], workgroups: line(workgroups), cost }
 }
 
 /// A kernel whose invocations each own elements of a row: four values at a time, or one.
 pub const fn by_width(source: &'static str) -> [Variant; 2] {
     use shared::{GRID, SCALAR, VEC4};
     [
-        Variant {
-            name: "vec4",
-            source,
-            includes: &[GRID, VEC4],
-            subgroups: false,
-        },
-        Variant {
-            name: "scalar",
-            source,
-            includes: &[GRID, SCALAR],
-            subgroups: false,
-        },
+        Variant { name: "vec4", source, includes: &[GRID, VEC4], subgroups: false },
+        Variant { name: "scalar", source, includes: &[GRID, SCALAR], subgroups: false },
     ]
 }
 
@@ -129,41 +79,17 @@ pub const fn by_width(source: &'static str) -> [Variant; 2] {
 pub const FLAT_LANES: usize = 64;
 
 /// The launch of one of [`by_width`]: `rows` of `cols` values, an invocation for every element of every row.
-pub fn launch_by_width(
-    variants: &'static [Variant; 2],
-    rows: usize,
-    cols: usize,
-    cost: Cost,
-) -> Launch {
-    let (variant, width) = if cols.is_multiple_of(4) {
-        (&variants[0], 4)
-    } else {
-        (&variants[1], 1)
-    };
+pub fn launch_by_width(variants: &'static [Variant; 2], rows: usize, cols: usize, cost: Cost) -> Launch {
+    let (variant, width) = if cols.is_multiple_of(4) { (&variants[0], 4) } else { (&variants[1], 1) };
     let workgroups = line((rows * (cols / width)).div_ceil(FLAT_LANES));
-    Launch {
-        variant,
-        constants: Vec::new(),
-        workgroups,
-        cost,
-    }
+    Launch { variant, constants: Vec::new(), workgroups, cost }
 }
 
 /// A kernel that reads a matrix stored as f32 or as bf16.
 pub const fn by_weight(source: &'static str) -> [Variant; 2] {
     use shared::{GRID, WEIGHT_BF16, WEIGHT_F32};
     [
-        Variant {
-            name: "f32",
-            source,
-            includes: &[GRID, WEIGHT_F32],
-            subgroups: false,
-        },
-        Variant {
-            name: "bf16",
-            source,
-            includes: &[GRID, WEIGHT_BF16],
-            subgroups: false,
-        },
+        Variant { name: "f32", source, includes: &[GRID, WEIGHT_F32], subgroups: false },
+        Variant { name: "bf16", source, includes: &[GRID, WEIGHT_BF16], subgroups: false },
     ]
 }

@@ -1,0 +1,74 @@
+//! `dqo-wgpu logp`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::Ended;
+use crate::data::{Examples, RowFile, Tokenizer};
+use crate::device::DeviceChoice;
+use crate::hub::model_dir;
+use crate::model::{Checkpoint, ModelConfig};
+use crate::train::{Progress, Scorer, Source, WeightType, write_file};
+
+#[derive(Args)]
+pub struct LogpArgs {
+    /// The policy: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
+    #[arg(long, value_name = "DIR|ID")]
+    model: String,
+    /// Rows with a prompt and a response each, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Where a row for each row goes: {"logps": [...], "entropies": [...]}
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: WeightType,
+    /// Tokens a micro-batch
+    #[arg(long, default_value_t = 2048)]
+    tokens_per_micro_batch: usize,
+}
+
+pub fn run(args: &LogpArgs) -> Result<Ended> {
+    ensure!(args.tokens_per_micro_batch > 0, "--tokens-per-micro-batch is 0; it must be at least 1");
+    let dir = model_dir(&args.model)?;
+    let config = ModelConfig::read(&dir)?;
+    let tokenizer = Tokenizer::read(&dir, &config)?;
+    let file = RowFile::read(&args.data)?;
+    let Examples { examples, .. } = Examples::build(&file, &tokenizer, &config, usize::MAX)?;
+    for example in &examples {
+        ensure!(
+            example.len() <= config.context_length,
+            "{}:{}: has {} tokens, and the model computes at most {}",
+            file.path.display(),
+            example.line,
+            example.len(),
+            config.context_length
+        );
+    }
+    let device = args.device.parse::<DeviceChoice>()?.open(args.dtype.precision())?;
+    let checkpoint = Checkpoint::open(&dir)?;
+    let source = Source { config: &config, checkpoint: Some(&checkpoint) };
+    let size = (&examples[..], args.tokens_per_micro_batch);
+    let mut scorer = Scorer::new(&device, source, "policy", args.dtype.storage(), size)?;
+
+    let mut progress = Progress::new("logp", examples.len(), 0);
+    let mut output = Vec::new();
+    scorer.score(&examples, |_, scored| {
+        progress.advance(scored.len(), "");
+        for row in scored {
+            writeln!(output, "{}", json!({ "logps": row.logps, "entropies": row.entropies }))?;
+        }
+        Ok(())
+    })?;
+    write_file(&args.output, &output).context("the log-probs")?;
+    println!("{}", args.output.display());
+    Ok(Ended::Done)
+}

@@ -1,0 +1,69 @@
+//! The command line: one file a verb, which parses and checks, then calls the library.
+//!
+//! Results go to stdout, progress to stderr. Exit codes: 0, 1 (failed, with `error: ...`), 2 (wrong usage),
+//! 130 (interrupted; a checkpoint was saved first).
+
+mod devices;
+mod interrupt;
+mod logp;
+mod merge;
+mod plan;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Fine-tunes language models by offline reinforcement learning (DQO) on any GPU.
+#[derive(Parser)]
+#[command(name = "dqo-wgpu", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show the adapters, their limits and features, and which one `auto` takes
+    Devices(devices::DevicesArgs),
+    /// Write the log-prob and the entropy of every response token
+    Logp(logp::LogpArgs),
+    /// Train a policy, and a value network where the method has one
+    Train(train::TrainArgs),
+    /// Show the memory and the steps of a training run, buffer by buffer, without training
+    Plan(plan::PlanArgs),
+}
+
+/// How a verb ended well.
+enum Ended {
+    Done,
+    Interrupted,
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let Some((_, matches)) = matches.subcommand() else { unreachable!("a verb is required") };
+    match run(cli.verb, matches) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
+    match verb {
+        Verb::Devices(args) => devices::run(&args),
+        Verb::Logp(args) => logp::run(&args),
+        Verb::Train(args) => train::run(args, matches),
+        Verb::Plan(args) => plan::run(args, matches),
+    }
+}

@@ -1,0 +1,38 @@
+//! `dqo-wgpu train`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{ArgMatches, Args};
+
+use super::merge::{config_file, merge};
+use super::{Ended, interrupt};
+use crate::train::{Outcome, Run, TrainConfig};
+
+#[derive(Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    config: TrainConfig,
+    /// Options from a file, such as the config.toml of another run; what is typed wins
+    #[arg(long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Go on from the newest whole checkpoint in --output-dir
+    #[arg(long)]
+    resume: bool,
+}
+
+pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
+    let file = config_file(args.file, args.resume, args.config.output_dir.as_deref());
+    let config = merge(args.config, matches, file.as_deref())?;
+    let interrupt = interrupt::listen()?;
+    match Run::open(config)?.train(args.resume, interrupt)? {
+        Outcome::Finished(dir) => {
+            println!("{}", dir.display());
+            Ok(Ended::Done)
+        }
+        Outcome::Interrupted(step) => {
+            eprintln!("interrupted behind step {step}; --resume goes on from there");
+            Ok(Ended::Interrupted)
+        }
+    }
+}

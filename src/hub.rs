@@ -1,0 +1,43 @@
+//! Model names: a directory, or an id that is fetched from the Hugging Face hub.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use hf_hub::api::sync::ApiBuilder;
+
+/// Files of a model repository that are of use here.
+fn is_wanted(name: &str) -> bool {
+    let bare = !name.contains('/');
+    bare && (name.ends_with(".json") || name.ends_with(".safetensors") || name.ends_with(".jinja"))
+}
+
+/// The directory of a model: `name` itself, or where the hub's files of that id are kept (`HF_HOME`, `HF_ENDPOINT` and
+/// a token are taken from where `huggingface_hub` takes them).
+///
+/// # Errors
+/// Where there is no such directory and the id cannot be fetched.
+pub fn model_dir(name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let parts: Vec<_> = name.split('/').collect();
+    let is_id = parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('.'));
+    if !is_id {
+        bail!("{name}: there is no such model directory, and it is no id of the form OWNER/NAME either");
+    }
+    fetch(name)
+        .with_context(|| format!("{name}: there is no such directory, and the hub does not give a model of this id"))
+}
+
+fn fetch(id: &str) -> Result<PathBuf> {
+    let api = ApiBuilder::from_env().with_progress(true).build()?;
+    let repository = api.model(id.to_owned());
+    let info = repository.info()?;
+    let mut dir = None;
+    for file in info.siblings.iter().filter(|file| is_wanted(&file.rfilename)) {
+        let path = repository.get(&file.rfilename)?;
+        dir = path.parent().map(Path::to_owned);
+    }
+    dir.context("the repository has no configuration and no safetensors")
+}

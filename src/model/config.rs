@@ -1,0 +1,426 @@
+//! A model's `config.json`: what it says of the decoder, and the refusal, by name, of what the decoder does not do.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+
+use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
+
+/// A decoder of the Llama family, as Hugging Face's configurations describe it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The architecture's name without its head: `Llama`, `Qwen2`, ...
+    pub family: &'static str,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    /// `num_attention_heads`, `num_key_value_heads` and `head_dim`.
+    pub heads: Heads,
+    pub vocab_size: usize,
+    /// The longest sequence that is computed as the model means it.
+    pub context_length: usize,
+    pub rms_norm_eps: f32,
+    /// 1 where a norm's stored weight is its scale less 1 (Gemma), else 0.
+    pub norm_offset: f32,
+    /// What embeddings are multiplied by: `sqrt(hidden_size)` for Gemma, else 1.
+    pub embedding_scale: f32,
+    pub activation: Activation,
+    /// Biases on the query, key and value projections.
+    pub qkv_bias: bool,
+    /// A bias on the output projection.
+    pub output_bias: bool,
+    /// Biases in the MLP.
+    pub mlp_bias: bool,
+    /// RMSNorm on each query and key head (Qwen3).
+    pub qk_norm: bool,
+    pub rope: Rope,
+    pub tie_word_embeddings: bool,
+    /// The end tokens that `config.json` names.
+    pub eos_token_ids: Vec<u32>,
+    /// The file, as read: written back with what changes.
+    pub json: Map<String, Value>,
+}
+
+/// Rotary position embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    pub theta: f64,
+    pub scaling: Option<Llama3Scaling>,
+}
+
+/// `rope_type: llama3`: low frequencies are slowed down by `factor`, high ones stay, those between are blended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Llama3Scaling {
+    pub factor: f64,
+    pub low_freq_factor: f64,
+    pub high_freq_factor: f64,
+    pub original_max_position_embeddings: f64,
+}
+
+/// What the families differ in where the configuration is silent.
+struct Family {
+    model_type: &'static str,
+    name: &'static str,
+    tied: bool,
+    qkv_bias: bool,
+    qk_norm: bool,
+    gemma: bool,
+}
+
+const FAMILIES: [Family; 5] = [
+    Family { model_type: "llama", name: "Llama", tied: false, qkv_bias: false, qk_norm: false, gemma: false },
+    Family { model_type: "mistral", name: "Mistral", tied: false, qkv_bias: false, qk_norm: false, gemma: false },
+    Family { model_type: "qwen2", name: "Qwen2", tied: false, qkv_bias: true, qk_norm: false, gemma: false },
+    Family { model_type: "qwen3", name: "Qwen3", tied: false, qkv_bias: false, qk_norm: true, gemma: false },
+    Family { model_type: "gemma", name: "Gemma", tied: true, qkv_bias: false, qk_norm: false, gemma: true },
+];
+
+impl ModelConfig {
+    /// Reads `DIR/config.json`.
+    ///
+    /// # Errors
+    /// Names the file and the field that is missing, wrong or not supported.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!("{}: cannot be read; a model is a Hugging Face directory with a config.json", path.display())
+        })?;
+        let json = serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
+        Self::of_json(json).with_context(|| path.display().to_string())
+    }
+
+    /// The configuration in a JSON object.
+    ///
+    /// # Errors
+    /// Names the field that is missing, wrong or not supported.
+    pub fn of_json(json: Map<String, Value>) -> Result<Self> {
+        let fields = Fields(&json);
+        let model_type: String = fields.required("model_type")?;
+        let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
+            let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+            bail!("model_type {model_type:?} is not supported; supported are {}", known.join(", "));
+        };
+        fields.refuse_unsupported()?;
+
+        let hidden_size = fields.size("hidden_size")?;
+        let num_heads = fields.size("num_attention_heads")?;
+        let heads = Heads {
+            heads: num_heads,
+            kv_heads: fields.optional("num_key_value_heads")?.unwrap_or(num_heads),
+            head_dim: fields.optional("head_dim")?.unwrap_or(hidden_size / num_heads),
+        };
+        ensure!(
+            heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
+            "num_key_value_heads {} does not divide num_attention_heads {}",
+            heads.kv_heads,
+            heads.heads
+        );
+        let intermediate_size = fields.size("intermediate_size")?;
+        for (name, size) in
+            [("hidden_size", hidden_size), ("intermediate_size", intermediate_size), ("head_dim", heads.head_dim)]
+        {
+            ensure!(
+                size > 0 && size.is_multiple_of(4),
+                "{name} {size} is not supported: the kernels read four values at a time, so it must be a multiple of 4"
+            );
+        }
+        ensure!(heads.head_dim <= MAX_HEAD_DIM, "head_dim {} is not supported: at most {MAX_HEAD_DIM}", heads.head_dim);
+        let attention_bias = fields.optional("attention_bias")?.unwrap_or(false);
+        let max_position_embeddings = fields.optional("max_position_embeddings")?.unwrap_or(usize::MAX);
+
+        Ok(Self {
+            family: family.name,
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers: fields.size("num_hidden_layers")?,
+            heads,
+            vocab_size: fields.size("vocab_size")?,
+            context_length: fields.sliding_window(family)?.unwrap_or(usize::MAX).min(max_position_embeddings),
+            rms_norm_eps: fields.optional("rms_norm_eps")?.unwrap_or(1e-6),
+            norm_offset: if family.gemma { 1.0 } else { 0.0 },
+            embedding_scale: if family.gemma { (hidden_size as f32).sqrt() } else { 1.0 },
+            activation: fields.activation(family)?,
+            qkv_bias: family.qkv_bias || attention_bias,
+            output_bias: attention_bias && !family.qkv_bias,
+            mlp_bias: fields.optional("mlp_bias")?.unwrap_or(false),
+            qk_norm: family.qk_norm,
+            rope: fields.rope()?,
+            tie_word_embeddings: fields.optional("tie_word_embeddings")?.unwrap_or(family.tied),
+            eos_token_ids: token_ids(&json, "eos_token_id")?,
+            json,
+        })
+    }
+
+    /// The first architecture that the file names.
+    pub fn architecture(&self) -> Option<&str> {
+        self.json.get("architectures")?.get(0)?.as_str()
+    }
+}
+
+/// A field that holds a token id, several, or none.
+///
+/// # Errors
+/// Where it holds something else.
+pub fn token_ids(json: &Map<String, Value>, name: &str) -> Result<Vec<u32>> {
+    let id = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.with_context(|| format!("{name} {value} is not a token id"))
+    };
+    match json.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
+        Some(value) => Ok(vec![id(value)?]),
+    }
+}
+
+struct Fields<'a>(&'a Map<String, Value>);
+
+impl Fields<'_> {
+    fn optional<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                let parsed = serde_json::from_value(value.clone());
+                parsed.map(Some).with_context(|| format!("{name} {value} is not what this field holds"))
+            }
+        }
+    }
+
+    fn required<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        self.optional(name)?.with_context(|| format!("{name} is missing"))
+    }
+
+    fn size(&self, name: &str) -> Result<usize> {
+        let size: usize = self.required(name)?;
+        ensure!(size > 0, "{name} is 0");
+        Ok(size)
+    }
+
+    fn refuse_unsupported(&self) -> Result<()> {
+        for name in ["quantization_config", "final_logit_softcapping", "attn_logit_softcapping"] {
+            if let Some(value) = self.optional::<Value>(name)? {
+                bail!("{name} {value} is not supported; use a model without it");
+            }
+        }
+        if self.optional("use_bidirectional_attention")? == Some(true) {
+            bail!("use_bidirectional_attention is not supported");
+        }
+        let partial: f64 = self.optional("partial_rotary_factor")?.unwrap_or(1.0);
+        ensure!(partial == 1.0, "partial_rotary_factor {partial} is not supported; only 1 is");
+        if let Some(layer_types) = self.optional::<Vec<String>>("layer_types")?
+            && let Some(other) = layer_types.iter().find(|layer_type| *layer_type != "full_attention")
+        {
+            bail!("layer_types contains {other:?}, which is not supported; only \"full_attention\" is");
+        }
+        Ok(())
+    }
+
+    /// The window of a model that slides one over all layers: up to its length it changes nothing.
+    fn sliding_window(&self, family: &Family) -> Result<Option<usize>> {
+        let in_use = self.optional("use_sliding_window")?.unwrap_or(family.model_type == "mistral");
+        Ok(if in_use { self.optional("sliding_window")? } else { None })
+    }
+
+    fn activation(&self, family: &Family) -> Result<Activation> {
+        let name: String = match self.optional("hidden_activation")? {
+            Some(name) => name,
+            None => self.required("hidden_act")?,
+        };
+        match name.as_str() {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+            // Gemma's first configurations say "gelu" and mean the tanh form, as transformers reads them.
+            "gelu" if family.gemma => Ok(Activation::GeluTanh),
+            other => bail!("hidden_act {other:?} is not supported; supported are \"silu\" and \"gelu_pytorch_tanh\""),
+        }
+    }
+
+    /// `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (4).
+    fn rope(&self) -> Result<Rope> {
+        let parameters: Option<Map<String, Value>> = match self.optional("rope_parameters")? {
+            Some(parameters) => Some(parameters),
+            None => self.optional("rope_scaling")?,
+        };
+        let parameters = parameters.unwrap_or_default();
+        let rope = Fields(&parameters);
+        let theta = match rope.optional("rope_theta")? {
+            Some(theta) => theta,
+            None => self.optional("rope_theta")?.unwrap_or(10_000.0),
+        };
+        let rope_type = match rope.optional::<String>("rope_type")? {
+            Some(rope_type) => rope_type,
+            None => rope.optional("type")?.unwrap_or_else(|| "default".to_owned()),
+        };
+        let scaling = match rope_type.as_str() {
+            "default" => {
+                ensure!(
+                    !parameters.values().any(Value::is_object),
+                    "rope_parameters differ by layer, which is not supported"
+                );
+                None
+            }
+            "llama3" => Some(Llama3Scaling {
+                factor: rope.required("factor")?,
+                low_freq_factor: rope.required("low_freq_factor")?,
+                high_freq_factor: rope.required("high_freq_factor")?,
+                original_max_position_embeddings: rope.required("original_max_position_embeddings")?,
+            }),
+            other => bail!("rope_type {other:?} is not supported; supported are \"default\" and \"llama3\""),
+        };
+        Ok(Rope { theta, scaling })
+    }
+}
+
+impl Rope {
+    /// Angular frequencies of the `head_dim / 2` pairs, in f32 as transformers computes them.
+    fn frequencies(&self, head_dim: usize) -> Vec<f32> {
+        let frequency = |i: usize| {
+            let exponent = (2 * i) as f32 / head_dim as f32;
+            let frequency = 1.0 / (self.theta as f32).powf(exponent);
+            self.scaling.as_ref().map_or(frequency, |scaling| scaling.apply(frequency))
+        };
+        (0..head_dim / 2).map(frequency).collect()
+    }
+
+    /// For each position the cosines, then the sines, of its angles: `[positions, head_dim]`. The angles are products
+    /// in f32, as in transformers; what is computed of them is exact.
+    pub fn table(&self, positions: usize, head_dim: usize) -> Vec<f64> {
+        let frequencies = self.frequencies(head_dim);
+        let angle = |position: usize, frequency: &f32| f64::from(position as f32 * frequency);
+        let row = |position: usize| {
+            let cosines = frequencies.iter().map(move |frequency| angle(position, frequency).cos());
+            cosines.chain(frequencies.iter().map(move |frequency| angle(position, frequency).sin()))
+        };
+        (0..positions).flat_map(row).collect()
+    }
+}
+
+impl Llama3Scaling {
+    fn apply(&self, frequency: f32) -> f32 {
+        let wavelength = 2.0 * std::f64::consts::PI / f64::from(frequency);
+        let ratio = self.original_max_position_embeddings / wavelength;
+        let scaled = f64::from(frequency) / self.factor;
+        if ratio < self.low_freq_factor {
+            scaled as f32
+        } else if ratio > self.high_freq_factor {
+            frequency
+        } else {
+            let smooth = (ratio - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
+            ((1.0 - smooth) * scaled + smooth * f64::from(frequency)) as f32
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llama() -> Value {
+        serde_json::json!({
+            "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "vocab_size": 100, "hidden_act": "silu", "rope_theta": 5000.0,
+        })
+    }
+
+    fn parse(changes: Value) -> Result<ModelConfig> {
+        let (Value::Object(mut json), Value::Object(changes)) = (llama(), changes) else { unreachable!() };
+        json.extend(changes);
+        ModelConfig::of_json(json)
+    }
+
+    fn refusal(changes: Value) -> String {
+        format!("{:#}", parse(changes).unwrap_err())
+    }
+
+    #[test]
+    fn transformers_4_and_5_say_the_same() {
+        let scaling = serde_json::json!({
+            "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        });
+        let old = parse(serde_json::json!({"rope_theta": 500000.0, "rope_scaling": scaling})).unwrap();
+        let mut new = scaling.clone();
+        new["rope_theta"] = 500000.0.into();
+        let new = parse(serde_json::json!({"rope_theta": null, "rope_parameters": new})).unwrap();
+        assert_eq!(old.rope, new.rope);
+        assert_eq!(old.rope.theta, 500000.0);
+        assert!(old.rope.scaling.is_some());
+        assert_eq!(parse(serde_json::json!({})).unwrap().rope, Rope { theta: 5000.0, scaling: None });
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        let cases = [
+            (
+                serde_json::json!({"model_type": "mamba"}),
+                "model_type \"mamba\" is not supported; supported are llama, mistral, qwen2, qwen3, gemma",
+            ),
+            (
+                serde_json::json!({"final_logit_softcapping": 30.0}),
+                "final_logit_softcapping 30.0 is not supported; use a model without it",
+            ),
+            (
+                serde_json::json!({"quantization_config": {"bits": 4}}),
+                "quantization_config {\"bits\":4} is not supported; use a model without it",
+            ),
+            (
+                serde_json::json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}),
+                "rope_type \"yarn\" is not supported; supported are \"default\" and \"llama3\"",
+            ),
+            (
+                serde_json::json!({"layer_types": ["full_attention", "sliding_attention"]}),
+                "layer_types contains \"sliding_attention\", which is not supported; only \"full_attention\" is",
+            ),
+            (
+                serde_json::json!({"hidden_act": "gelu"}),
+                "hidden_act \"gelu\" is not supported; supported are \"silu\" and \"gelu_pytorch_tanh\"",
+            ),
+            (
+                serde_json::json!({"head_dim": 6}),
+                "head_dim 6 is not supported: the kernels read four values at a time, so it must be a multiple of 4",
+            ),
+            (serde_json::json!({"head_dim": 512}), "head_dim 512 is not supported: at most 256"),
+            (
+                serde_json::json!({"num_key_value_heads": 3}),
+                "num_key_value_heads 3 does not divide num_attention_heads 4",
+            ),
+            (
+                serde_json::json!({"partial_rotary_factor": 0.5}),
+                "partial_rotary_factor 0.5 is not supported; only 1 is",
+            ),
+            (serde_json::json!({"use_bidirectional_attention": true}), "use_bidirectional_attention is not supported"),
+            (serde_json::json!({"hidden_size": null}), "hidden_size is missing"),
+            (
+                serde_json::json!({"hidden_size": "big"}),
+                "hidden_size \"big\" is not what this field holds: invalid type: string \"big\", expected usize",
+            ),
+        ];
+        for (changes, expected) in cases {
+            assert_eq!(refusal(changes), expected);
+        }
+    }
+
+    #[test]
+    fn a_sliding_window_bounds_the_context() {
+        let window = serde_json::json!({"model_type": "mistral", "sliding_window": 64, "max_position_embeddings": 256});
+        assert_eq!(parse(window).unwrap().context_length, 64);
+        let unused = serde_json::json!({"model_type": "qwen2", "use_sliding_window": false, "sliding_window": 64});
+        assert_eq!(parse(unused).unwrap().context_length, usize::MAX);
+    }
+
+    #[test]
+    fn gemma_is_a_decoder_with_its_own_scales() {
+        let gemma = parse(serde_json::json!({"model_type": "gemma", "hidden_act": "gelu"})).unwrap();
+        assert_eq!((gemma.norm_offset, gemma.embedding_scale), (1.0, 32f32.sqrt()));
+        assert!(gemma.tie_word_embeddings);
+        assert_eq!(gemma.activation, Activation::GeluTanh);
+    }
+
+    #[test]
+    fn end_tokens_may_be_one_or_several() {
+        assert_eq!(parse(serde_json::json!({"eos_token_id": 2})).unwrap().eos_token_ids, [2]);
+        assert_eq!(parse(serde_json::json!({"eos_token_id": [2, 7]})).unwrap().eos_token_ids, [2, 7]);
+        assert_eq!(refusal(serde_json::json!({"eos_token_id": -1})), "eos_token_id -1 is not a token id");
+    }
+}

@@ -1,0 +1,162 @@
+//! The LM head: from hidden states to log-probs and back, without the logits of all tokens and the whole vocabulary.
+//!
+//! Three phases, as chunks of [`BLOCK_TOKENS`] x [`CHUNK_COLUMNS`] logits at a time: the forward pass streams the chunks
+//! into running statistics; a method turns log-probs into their gradients; the backward pass computes the chunks again.
+
+use anyhow::Result;
+
+use super::Build;
+use super::parameter::Parameter;
+use crate::data::DeviceBatch;
+use crate::device::{Device, Tensor};
+use crate::kernels::{LogSoftmax, LogSoftmaxBackward, MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
+
+/// Tokens of a chunk at most.
+const BLOCK_TOKENS: usize = 2048;
+/// Columns of a chunk at most: with [`BLOCK_TOKENS`] rows they are 32 MiB of f32.
+const CHUNK_COLUMNS: usize = 4096;
+
+/// What the head leaves behind and works in.
+pub struct LmHeadActivations {
+    /// `[positions]`: log-prob of each action.
+    pub logp: Tensor,
+    /// `[positions]`: entropy of its distribution, in nats.
+    pub entropy: Tensor,
+    lse: Tensor,
+    running: Tensor,
+    logits: Tensor,
+}
+
+impl LmHeadActivations {
+    /// Room for a batch. The logits' is bounded by a constant, whatever the batch and the vocabulary.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, positions: usize) -> Result<Self> {
+        let tensor = |name: &str, shape: &[usize]| build.scratch(&format!("lm_head/{name}"), shape);
+        Ok(Self {
+            logp: tensor("logp", &[positions])?,
+            entropy: tensor("entropy", &[positions])?,
+            lse: tensor("lse", &[positions])?,
+            running: tensor("running", &[positions, 4])?,
+            logits: tensor("logits", &[positions.min(BLOCK_TOKENS), stride(build.config.vocab_size)])?,
+        })
+    }
+}
+
+/// From one row of the logits' scratch to the next.
+fn stride(vocabulary: usize) -> usize {
+    vocabulary.min(CHUNK_COLUMNS).next_multiple_of(4)
+}
+
+/// Some columns of the vocabulary: rows of one shard of the head's weight.
+struct Chunk {
+    shard: usize,
+    /// The first row in the shard.
+    first_row: usize,
+    /// The first id.
+    first_id: usize,
+    columns: usize,
+}
+
+fn chunks(weight: &Parameter) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    for (index, shard) in weight.shards().iter().enumerate() {
+        for first_row in (0..shard.rows).step_by(CHUNK_COLUMNS) {
+            let columns = CHUNK_COLUMNS.min(shard.rows - first_row);
+            chunks.push(Chunk { shard: index, first_row, first_id: shard.first_row + first_row, columns });
+        }
+    }
+    chunks
+}
+
+fn blocks(positions: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..positions).step_by(BLOCK_TOKENS).map(move |first| (first, BLOCK_TOKENS.min(positions - first)))
+}
+
+/// `saved.logp` and `saved.entropy` of the batch's actions, predicted from `hidden` `[positions, hidden]`.
+pub fn forward(
+    device: &Device,
+    weight: &Parameter,
+    hidden: &Tensor,
+    batch: &DeviceBatch,
+    saved: &mut LmHeadActivations,
+) {
+    let LmHeadActivations { logp, entropy, lse, running, logits } = saved;
+    let chunks = chunks(weight);
+    for (first_row, rows) in blocks(batch.positions) {
+        for chunk in &chunks {
+            compute_logits(device, weight, chunk, hidden, (first_row, rows), logits);
+            device.run(LogSoftmax {
+                logits,
+                targets: &batch.targets,
+                running: &mut *running,
+                logp: &mut *logp,
+                entropy: &mut *entropy,
+                lse: &mut *lse,
+                rows: rows as u32,
+                cols: chunk.columns as u32,
+                stride: stride(weight.rows()) as u32,
+                first_row: first_row as u32,
+                first_col: chunk.first_id as u32,
+            });
+        }
+    }
+}
+
+/// `dhidden`, and the weight's gradient where it is trained, of `dlogp`.
+pub fn backward(
+    device: &Device,
+    weight: &mut Parameter,
+    hidden: &Tensor,
+    batch: &DeviceBatch,
+    saved: &mut LmHeadActivations,
+    dlogp: &Tensor,
+    dhidden: &mut Tensor,
+) {
+    let LmHeadActivations { lse, logits, .. } = saved;
+    let (stride, width) = (stride(weight.rows()), weight.cols());
+    for (first_row, rows) in blocks(batch.positions) {
+        for chunk in chunks(weight) {
+            compute_logits(device, weight, &chunk, hidden, (first_row, rows), logits);
+            device.run(LogSoftmaxBackward {
+                targets: &batch.targets,
+                lse,
+                dlogp,
+                logits,
+                rows: rows as u32,
+                cols: chunk.columns as u32,
+                stride: stride as u32,
+                first_row: first_row as u32,
+                first_col: chunk.first_id as u32,
+            });
+            let dlogits = Operand::whole(logits, stride);
+            let columns = chunk.columns.next_multiple_of(4);
+            let shard = &mut weight.shards_mut()[chunk.shard];
+            let w = Operand::whole(&shard.weight, width).from_row(chunk.first_row);
+            let dh = OperandMut::whole(dhidden, width).from_row(first_row);
+            MatmulNn::run(device, dh, dlogits, w, [rows, width, columns], chunk.first_id > 0);
+            if let Some(gradient) = &mut shard.gradient {
+                let dw = OperandMut::whole(gradient, width).from_row(chunk.first_row);
+                let h = Operand::whole(hidden, width).from_row(first_row);
+                MatmulTn::run(device, dw, dlogits, h, [columns, width, rows], true);
+            }
+        }
+    }
+}
+
+/// One chunk of logits. Columns behind the vocabulary's end come from the rows of zeros that fill the last shard up.
+fn compute_logits(
+    device: &Device,
+    weight: &Parameter,
+    chunk: &Chunk,
+    hidden: &Tensor,
+    (first_row, rows): (usize, usize),
+    logits: &mut Tensor,
+) {
+    let width = weight.cols();
+    let h = Operand::whole(hidden, width).from_row(first_row);
+    let w = Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row);
+    let logits = OperandMut::whole(logits, stride(weight.rows()));
+    MatmulNt::run(device, logits, h, w, [rows, chunk.columns.next_multiple_of(4), width], false);
+}

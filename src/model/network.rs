@@ -1,0 +1,221 @@
+//! The two networks: the policy (decoder and LM head) and the value network (decoder and value head).
+
+use anyhow::{Result, ensure};
+
+use super::Build;
+use super::decoder::{Activations, Decoder, Scratch};
+use super::lm_head::{self, LmHeadActivations};
+use super::parameter::Parameter;
+use crate::data::DeviceBatch;
+use crate::device::{Device, Tensor};
+use crate::kernels::{BLOCK_ROWS, ColumnSum, ValueHead, ValueHeadBackward};
+
+/// A language model.
+pub struct Policy {
+    decoder: Decoder,
+    /// `None`: the head is the embedding.
+    lm_head: Option<Parameter>,
+}
+
+/// What the policy's forward pass leaves behind.
+pub struct PolicyActivations {
+    decoder: Activations,
+    /// Log-probs and entropies.
+    pub head: LmHeadActivations,
+    /// `[positions, hidden]`; only for a backward pass.
+    dhidden: Option<Tensor>,
+}
+
+impl PolicyActivations {
+    /// Room for a batch; `keep` for a backward pass too.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, tokens: usize, positions: usize, keep: bool) -> Result<Self> {
+        let dhidden = || build.activation("dhidden", &[positions, build.config.hidden_size]);
+        Ok(Self {
+            decoder: Activations::new(build, tokens, positions, keep)?,
+            head: LmHeadActivations::new(build, positions)?,
+            dhidden: if keep { Some(dhidden()?) } else { None },
+        })
+    }
+}
+
+impl Policy {
+    /// Reads a `*ForCausalLM` directory's weights.
+    ///
+    /// # Errors
+    /// Where it is a value network, or a tensor is missing, superfluous, of another shape, or has no room.
+    pub fn load(build: &Build, positions: usize) -> Result<Self> {
+        let config = build.config;
+        if let Some(architecture) = config.architecture() {
+            ensure!(
+                architecture.ends_with("ForCausalLM"),
+                "config.json: architectures is {architecture}, and a policy is a *ForCausalLM; \
+                 a value network goes with --value-model"
+            );
+        }
+        let decoder = Decoder::load(build, positions)?;
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(build.parameter(LM_HEAD, &[config.vocab_size, config.hidden_size])?)
+        };
+        build.refuse_unread(if config.tie_word_embeddings { &[LM_HEAD] } else { &[] })?;
+        Ok(Self { decoder, lm_head })
+    }
+
+    /// Log-probs and entropies of the batch's actions, in `activations.head`.
+    pub fn forward(
+        &self,
+        device: &Device,
+        batch: &DeviceBatch,
+        activations: &mut PolicyActivations,
+        scratch: &mut Scratch,
+    ) {
+        self.decoder.forward(device, batch, &mut activations.decoder, scratch);
+        let weight = self.lm_head.as_ref().unwrap_or(&self.decoder.embed_tokens);
+        lm_head::forward(device, weight, &activations.decoder.hidden, batch, &mut activations.head);
+    }
+
+    /// Adds to every weight's gradient what `dlogp` gives it.
+    ///
+    /// # Panics
+    /// Where activations or scratch were made for a forward pass alone.
+    pub fn backward(
+        &mut self,
+        device: &Device,
+        batch: &DeviceBatch,
+        activations: &mut PolicyActivations,
+        scratch: &mut Scratch,
+        dlogp: &Tensor,
+    ) {
+        let PolicyActivations { decoder, head, dhidden } = activations;
+        let dhidden = dhidden.as_mut().expect("activations for a backward pass");
+        let weight = self.lm_head.as_mut().unwrap_or(&mut self.decoder.embed_tokens);
+        lm_head::backward(device, weight, &decoder.hidden, batch, head, dlogp, dhidden);
+        self.decoder.backward(device, batch, decoder, scratch, dhidden);
+    }
+
+    /// All weights, in order.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.decoder.parameters_mut().chain(&mut self.lm_head)
+    }
+}
+
+const LM_HEAD: &str = "lm_head.weight";
+const SCORE_WEIGHT: &str = "score.weight";
+const SCORE_BIAS: &str = "score.bias";
+
+/// A value network: V of the state before each action.
+pub struct Value {
+    decoder: Decoder,
+    /// `[1, hidden]`
+    weight: Parameter,
+    /// `[1]`
+    bias: Parameter,
+}
+
+/// What the value network's forward pass leaves behind.
+pub struct ValueActivations {
+    decoder: Activations,
+    /// `[positions]`: V of the state before each action.
+    pub value: Tensor,
+    /// `[sequences]`: V of the state behind the last action, where it is in the batch.
+    pub bootstrap: Tensor,
+    /// `[sequences, hidden]`
+    final_hidden: Tensor,
+    /// `[positions, hidden]`; only for a backward pass.
+    dhidden: Option<Tensor>,
+}
+
+impl ValueActivations {
+    /// Room for a batch; `keep` for a backward pass too.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, tokens: usize, positions: usize, sequences: usize, keep: bool) -> Result<Self> {
+        let hidden = build.config.hidden_size;
+        let dhidden = || build.activation("dhidden", &[positions, hidden]);
+        Ok(Self {
+            decoder: Activations::new(build, tokens, positions, keep)?,
+            value: build.activation("value", &[positions])?,
+            bootstrap: build.activation("bootstrap", &[sequences])?,
+            final_hidden: build.activation("final_hidden", &[sequences, hidden])?,
+            dhidden: if keep { Some(dhidden()?) } else { None },
+        })
+    }
+}
+
+impl Value {
+    /// Reads a `*ForTokenClassification` directory's weights, or a policy's with a head of zeros.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, superfluous, of another shape, or has no room.
+    pub fn load(build: &Build, positions: usize) -> Result<Self> {
+        let decoder = Decoder::load(build, positions)?;
+        let weight = build.parameter_or_zero(SCORE_WEIGHT, &[1, build.config.hidden_size])?;
+        let bias = build.parameter_or_zero(SCORE_BIAS, &[1])?;
+        build.refuse_unread(&[LM_HEAD])?;
+        Ok(Self { decoder, weight, bias })
+    }
+
+    /// V of the states before the batch's actions and, where the batch has them, behind the last ones.
+    pub fn forward(
+        &self,
+        device: &Device,
+        batch: &DeviceBatch,
+        activations: &mut ValueActivations,
+        scratch: &mut Scratch,
+    ) {
+        let ValueActivations { decoder, value, bootstrap, final_hidden, .. } = activations;
+        self.decoder.forward(device, batch, decoder, scratch);
+        self.head(device, &decoder.hidden, value, batch.positions);
+        self.decoder.hidden_at(device, decoder, &batch.final_rows, batch.sequences, final_hidden);
+        self.head(device, final_hidden, bootstrap, batch.sequences);
+    }
+
+    /// Adds to every weight's gradient what `dvalue` gives it.
+    ///
+    /// # Panics
+    /// Where activations or scratch were made for a forward pass alone.
+    pub fn backward(
+        &mut self,
+        device: &Device,
+        batch: &DeviceBatch,
+        activations: &mut ValueActivations,
+        scratch: &mut Scratch,
+        dvalue: &Tensor,
+    ) {
+        let ValueActivations { decoder, dhidden, .. } = activations;
+        let dhidden = dhidden.as_mut().expect("activations for a backward pass");
+        let (rows, cols) = (batch.positions, self.weight.cols());
+        device.run(ValueHeadBackward {
+            h: &decoder.hidden,
+            weight: self.weight.vector(),
+            dvalue,
+            dh: dhidden,
+            partial: scratch.partial(),
+            rows: rows as u32,
+            cols: cols as u32,
+            block_rows: BLOCK_ROWS as u32,
+        });
+        if let Some(gradient) = self.weight.vector_gradient() {
+            ColumnSum::of_partial(device, scratch.partial(), gradient, rows.div_ceil(BLOCK_ROWS), cols);
+        }
+        if let Some(gradient) = self.bias.vector_gradient() {
+            ColumnSum::in_two_steps(device, dvalue, scratch.partial(), gradient, rows, 1);
+        }
+        self.decoder.backward(device, batch, decoder, scratch, dhidden);
+    }
+
+    fn head(&self, device: &Device, h: &Tensor, value: &mut Tensor, rows: usize) {
+        let (weight, bias) = (self.weight.vector(), self.bias.vector());
+        device.run(ValueHead { h, weight, bias, value, rows: rows as u32, cols: weight.len() as u32 });
+    }
+
+    /// All weights, in order.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.decoder.parameters_mut().chain([&mut self.weight, &mut self.bias])
+    }
+}

@@ -1,0 +1,138 @@
+//! A weight matrix or vector: its values, its gradient, and its cut into shards that the device can bind.
+
+use anyhow::Result;
+
+use super::checkpoint::Values;
+use crate::device::{DType, Device, Tensor};
+
+/// How a model's matrices are stored, and whether they are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `Real` or `Bf16`. Vectors (norm weights, biases, a value head) are `Real` always.
+    pub dtype: DType,
+    /// Whether there are gradients.
+    pub trainable: bool,
+}
+
+/// A named weight.
+///
+/// A matrix is cut into shards of whole rows where it is larger than the device can bind. The rows of the last shard
+/// are filled up with zeros to a multiple of 4, so that kernels can take four rows at a time; these stay zero.
+pub struct Parameter {
+    name: String,
+    shape: Vec<usize>,
+    shards: Vec<Shard>,
+}
+
+/// Some rows of a weight.
+pub struct Shard {
+    /// The first row.
+    pub first_row: usize,
+    /// Rows that exist.
+    pub rows: usize,
+    /// `[rows filled up to a multiple of 4, cols]`, or `[len]`
+    pub weight: Tensor,
+    /// As `weight`, in the device's precision; only where the weight is trained.
+    pub gradient: Option<Tensor>,
+}
+
+impl Parameter {
+    /// A zeroed weight. `model` is the first part of its tensors' names: `policy`, `value`, ...
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(device: &Device, model: &str, name: &str, shape: &[usize], storage: Storage) -> Result<Self> {
+        let (rows, cols) = match shape {
+            [rows, cols] => (*rows, *cols),
+            _ => (1, shape.iter().product()),
+        };
+        let is_vector = rows == 1;
+        let dtype = if is_vector { DType::Real } else { storage.dtype };
+        // The gradient is the largest of what belongs to a row: it is never bf16.
+        let row_bytes = (cols * device.precision().bytes()) as u64;
+        let fitting = usize::try_from(device.limits().tensor_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
+        let shard_rows = if is_vector { 1 } else { (fitting / 4 * 4).max(4) };
+
+        let mut shards = Vec::new();
+        for first_row in (0..rows).step_by(shard_rows) {
+            let rows = shard_rows.min(rows - first_row);
+            let filled = if is_vector { vec![cols] } else { vec![rows.next_multiple_of(4), cols] };
+            let part = if first_row == 0 { String::new() } else { format!("[{first_row}..]") };
+            let weight = device.tensor(format!("{model}/weights/{name}{part}"), &filled, dtype)?;
+            let gradient = if storage.trainable {
+                Some(device.tensor(format!("{model}/gradients/{name}{part}"), &filled, DType::Real)?)
+            } else {
+                None
+            };
+            shards.push(Shard { first_row, rows, weight, gradient });
+        }
+        Ok(Self { name: name.to_owned(), shape: shape.to_vec(), shards })
+    }
+
+    /// The tensor's name in the checkpoint.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tensor's shape in the checkpoint.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Rows of a matrix; 1 of a vector.
+    pub fn rows(&self) -> usize {
+        if let [rows, _] = self.shape[..] { rows } else { 1 }
+    }
+
+    /// Columns of a matrix; the length of a vector.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(0)
+    }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The parts, first rows first.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The parts, to be written.
+    pub fn shards_mut(&mut self) -> &mut [Shard] {
+        &mut self.shards
+    }
+
+    /// A vector's values, which are never cut.
+    pub fn vector(&self) -> &Tensor {
+        &self.shards[0].weight
+    }
+
+    /// A vector's gradient, where it is trained.
+    pub fn vector_gradient(&mut self) -> Option<&mut Tensor> {
+        self.shards[0].gradient.as_mut()
+    }
+
+    /// Writes all values, row by row.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn write(&mut self, values: &Values) -> Result<()> {
+        let cols = self.cols();
+        for shard in &mut self.shards {
+            shard.weight.write(0, values.range(shard.first_row * cols, shard.rows * cols))?;
+        }
+        Ok(())
+    }
+
+    /// Sets the gradient to zero.
+    pub fn clear_gradient(&mut self) {
+        self.shards.iter_mut().filter_map(|shard| shard.gradient.as_mut()).for_each(Tensor::clear);
+    }
+}

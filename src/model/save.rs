@@ -1,0 +1,92 @@
+//! Writing models as `transformers` reads them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use safetensors::Dtype;
+use serde_json::{Map, Value as Json, json};
+
+use super::config::ModelConfig;
+use super::network::{Policy, Value};
+use super::parameter::Parameter;
+use super::stored::{Stored, write_safetensors};
+
+/// What a model directory has beside weights and configuration; copied as it is.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+];
+
+/// Writes a policy as a `*ForCausalLM` directory, with the tokenizer of `source`.
+///
+/// # Errors
+/// Names the file that cannot be written, or the device's fault.
+pub fn save_policy(policy: &mut Policy, config: &ModelConfig, source: &Path, dir: &Path) -> Result<()> {
+    let changes = json!({ "architectures": [format!("{}ForCausalLM", config.family)] });
+    save(policy.parameters_mut(), config, changes, source, dir)
+}
+
+/// Writes a value network as a `*ForTokenClassification` directory with one label, with the tokenizer of `source`.
+///
+/// # Errors
+/// Names the file that cannot be written, or the device's fault.
+pub fn save_value(value: &mut Value, config: &ModelConfig, source: &Path, dir: &Path) -> Result<()> {
+    let changes = json!({
+        "architectures": [format!("{}ForTokenClassification", config.family)],
+        "id2label": { "0": "value" },
+        "label2id": { "value": 0 },
+        "num_labels": 1,
+    });
+    save(value.parameters_mut(), config, changes, source, dir)
+}
+
+fn save<'a>(
+    parameters: impl Iterator<Item = &'a mut Parameter>,
+    config: &ModelConfig,
+    changes: Json,
+    source: &Path,
+    dir: &Path,
+) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
+    let parameters: Vec<&Parameter> = parameters.map(|parameter| &*parameter).collect();
+    // The matrices' type is the model's: norms and biases may be wider.
+    let matrix = parameters.iter().find(|parameter| parameter.rows() > 1);
+    let dtype = matrix.map_or(Dtype::F32, |matrix| matrix.stored_dtype());
+    let tensors = parameters.iter().map(|parameter| (parameter.name().to_owned(), *parameter as &dyn Stored));
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
+
+    let mut json = config.json.clone();
+    if let Json::Object(changes) = changes {
+        json.extend(changes);
+    }
+    set_dtype(&mut json, dtype);
+    let path = dir.join("config.json");
+    let text = serde_json::to_string_pretty(&json)?;
+    std::fs::write(&path, text + "\n").with_context(|| format!("{}: cannot be written", path.display()))?;
+    for name in COMPANIONS {
+        let (from, to) = (source.join(name), dir.join(name));
+        if from.exists() {
+            std::fs::copy(&from, &to).with_context(|| format!("{}: cannot be written", to.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says the weights' type under the name that the file uses: `dtype` (transformers 5) or `torch_dtype` (4).
+fn set_dtype(json: &mut Map<String, Json>, dtype: Dtype) {
+    let name = match dtype {
+        Dtype::BF16 => "bfloat16",
+        Dtype::F64 => "float64",
+        _ => "float32",
+    };
+    let key = if json.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+    json.insert(key.to_owned(), name.into());
+}

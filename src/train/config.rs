@@ -1,0 +1,264 @@
+//! The settings of a training run: the command line's options, a file's keys, and what `config.toml` records.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{ArgAction, Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::schedule::SchedulerType;
+use crate::device::{DType, Precision};
+use crate::objective::{Dqo, Objective, PolicyTarget, Sft, Tail};
+
+/// A training method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Direct Q-function Optimization: rows with a reward each.
+    Dqo,
+    /// Supervised fine-tuning on every row's response.
+    Sft,
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightType {
+    F32,
+    /// bf16 matrices for the passes, beside f32 masters for the optimizer.
+    Bf16,
+    /// The CPU device only: everything in f64.
+    F64,
+}
+
+impl WeightType {
+    /// The precision that the device computes in.
+    pub fn precision(self) -> Precision {
+        if self == WeightType::F64 { Precision::F64 } else { Precision::F32 }
+    }
+
+    /// The type of a matrix on the device.
+    pub fn storage(self) -> DType {
+        if self == WeightType::Bf16 { DType::Bf16 } else { DType::Real }
+    }
+}
+
+/// What becomes of a response that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truncated {
+    /// Its row is left out.
+    Drop,
+    /// It goes on with the value network's V behind its last token.
+    Bootstrap,
+    /// It ends there: V behind its last token is 0.
+    Zero,
+}
+
+/// What a sequence's losses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossReduction {
+    /// Sums over its response tokens, as in the paper.
+    Sum,
+    /// Means over them.
+    Mean,
+}
+
+/// The optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerType {
+    Adamw,
+    /// theta -= learning rate * gradient
+    Sgd,
+}
+
+/// Everything that a training run depends on.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The training method
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// The model to train: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
+    #[arg(long, value_name = "DIR|ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Rollouts, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where the run writes its configuration, metrics, checkpoints and result
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_dir: Option<PathBuf>,
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: WeightType,
+    /// The seed of everything random
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+
+    /// The policy's learning rate
+    #[arg(long, default_value_t = 5e-7)]
+    pub learning_rate: f64,
+    /// The value network's learning rate [default: the policy's]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_learning_rate: Option<f64>,
+    /// Rows an optimizer step
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Tokens a micro-batch; fewer take less memory and change nothing else
+    #[arg(long, default_value_t = 2048)]
+    pub tokens_per_micro_batch: usize,
+    /// Passes over the data
+    #[arg(long, default_value_t = 1)]
+    pub num_train_epochs: usize,
+    /// Optimizer steps, however many passes that takes [default: what the epochs take]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    /// Tokens of a prompt and its response at most; a longer response loses its end
+    #[arg(long, default_value_t = 1024)]
+    pub max_length: usize,
+
+    /// The coefficient of the KL term
+    #[arg(long, default_value_t = 0.03)]
+    pub beta: f64,
+    /// The lambda of the lambda-return
+    #[arg(long, default_value_t = 1.0)]
+    pub lambda: f64,
+    /// Weight the policy's loss by the importance of the response
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub policy_is: bool,
+    /// Weight the value's loss by the importance of the response
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub value_is: bool,
+    /// Weights of the lambda-return that sum to 1, or as eq. 3.11 prints them
+    #[arg(long, value_enum, default_value = "standard")]
+    pub lambda_tail: Tail,
+    /// The policy's target: the next state's lambda-return (eq. 3.13) or its value (eq. 3.6)
+    #[arg(long, value_enum, default_value = "lambda")]
+    pub policy_target: PolicyTarget,
+    /// A sequence's losses as sums or means over its response tokens
+    #[arg(long, value_enum, default_value = "sum")]
+    pub loss_reduction: LossReduction,
+    /// The factor of process rewards
+    #[arg(long, default_value_t = 1.0)]
+    pub process_scale: f64,
+    /// What becomes of responses that were cut off
+    #[arg(long, value_enum, default_value = "zero")]
+    pub truncated: Truncated,
+
+    /// The optimizer
+    #[arg(long, value_enum, default_value = "adamw")]
+    pub optimizer: OptimizerType,
+    /// Weight decay, on every weight as in torch.optim.AdamW
+    #[arg(long, default_value_t = 0.0)]
+    pub weight_decay: f64,
+    #[arg(long, default_value_t = 0.9)]
+    pub adam_beta1: f64,
+    #[arg(long, default_value_t = 0.999)]
+    pub adam_beta2: f64,
+    #[arg(long, default_value_t = 1e-8)]
+    pub adam_epsilon: f64,
+    /// The gradient norm that policy and value are each clipped to; 0: off
+    #[arg(long, default_value_t = 1.0)]
+    pub max_grad_norm: f64,
+    /// The course of the learning rate
+    #[arg(long, value_enum, default_value = "constant")]
+    pub lr_scheduler_type: SchedulerType,
+    /// The share of the steps over which the learning rate rises from 0
+    #[arg(long, default_value_t = 0.0)]
+    pub warmup_ratio: f64,
+
+    /// The reference policy [default: the model as it starts]
+    #[arg(long, value_name = "DIR|ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ref_model: Option<String>,
+    /// A value network to start from [default: the policy's weights and a head of zeros]
+    #[arg(long, value_name = "DIR|ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_model: Option<String>,
+    /// Steps between checkpoints; 0: only where the run is interrupted
+    #[arg(long, default_value_t = 100)]
+    pub save_steps: usize,
+    /// Checkpoints to keep; 0: all
+    #[arg(long, default_value_t = 2)]
+    pub save_total_limit: usize,
+}
+
+impl TrainConfig {
+    /// Checks what no type says.
+    ///
+    /// # Errors
+    /// Names the option that is missing or out of its range.
+    pub fn check(&self) -> Result<()> {
+        let missing = [
+            ("--method", self.method.is_none()),
+            ("--model", self.model.is_none()),
+            ("--data", self.data.is_none()),
+            ("--output-dir", self.output_dir.is_none()),
+        ];
+        if let Some((name, _)) = missing.iter().find(|(_, missing)| *missing) {
+            anyhow::bail!("{name} is missing; give it as an option or in the file that --config names");
+        }
+        let counts = [
+            ("--batch-size", self.batch_size),
+            ("--tokens-per-micro-batch", self.tokens_per_micro_batch),
+            ("--num-train-epochs", self.num_train_epochs),
+            ("--max-length", self.max_length),
+            ("--max-steps", self.max_steps.unwrap_or(1)),
+        ];
+        for (name, value) in counts {
+            ensure!(value > 0, "{name} is 0; it must be at least 1");
+        }
+        let unit = 0.0..=1.0;
+        let below_one = |value: f64| (0.0..1.0).contains(&value);
+        let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+        let ranges = [
+            ("--learning-rate", self.learning_rate, not_negative(self.learning_rate)),
+            ("--value-learning-rate", self.value_learning_rate(), not_negative(self.value_learning_rate())),
+            ("--beta", self.beta, not_negative(self.beta)),
+            ("--lambda", self.lambda, unit.contains(&self.lambda)),
+            ("--process-scale", self.process_scale, self.process_scale.is_finite()),
+            ("--weight-decay", self.weight_decay, not_negative(self.weight_decay)),
+            ("--adam-beta1", self.adam_beta1, below_one(self.adam_beta1)),
+            ("--adam-beta2", self.adam_beta2, below_one(self.adam_beta2)),
+            ("--adam-epsilon", self.adam_epsilon, not_negative(self.adam_epsilon)),
+            ("--max-grad-norm", self.max_grad_norm, not_negative(self.max_grad_norm)),
+            ("--warmup-ratio", self.warmup_ratio, unit.contains(&self.warmup_ratio)),
+        ];
+        for (name, value, allowed) in ranges {
+            ensure!(allowed, "{name} is {value}, which is out of its range");
+        }
+        Ok(())
+    }
+
+    /// The value network's learning rate.
+    pub fn value_learning_rate(&self) -> f64 {
+        self.value_learning_rate.unwrap_or(self.learning_rate)
+    }
+
+    /// The method with its switches.
+    pub fn objective(&self, method: Method) -> Box<dyn Objective> {
+        match method {
+            Method::Sft => Box::new(Sft),
+            Method::Dqo => Box::new(Dqo {
+                beta: self.beta,
+                lambda: self.lambda,
+                policy_is: self.policy_is,
+                value_is: self.value_is,
+                tail: self.lambda_tail,
+                policy_target: self.policy_target,
+                mean_reduction: self.loss_reduction == LossReduction::Mean,
+            }),
+        }
+    }
+}

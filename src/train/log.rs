@@ -1,0 +1,91 @@
+//! The records of a run: `metrics.jsonl` and TensorBoard's event files.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Number, Value};
+
+use super::atomic;
+use super::tensorboard::EventWriter;
+
+/// Where each step's metrics go.
+pub struct MetricsLog {
+    file: File,
+    path: PathBuf,
+    events: EventWriter,
+}
+
+/// A step's metrics, in the order of the file.
+pub type MetricsRow = Vec<(&'static str, f64)>;
+
+impl MetricsLog {
+    /// Opens the records in `dir` behind the row of step `done`; rows of later steps, which a run that goes on from a
+    /// checkpoint computes again, are removed.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or written.
+    pub fn open(dir: &Path, done: usize) -> Result<Self> {
+        let path = dir.join("metrics.jsonl");
+        if path.exists() {
+            keep_rows(&path, done)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok(Self { file, path, events: EventWriter::create(&dir.join("tensorboard"))? })
+    }
+
+    /// Adds the row of a step.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub fn add(&mut self, step: usize, row: &MetricsRow) -> Result<()> {
+        let mut json = Map::new();
+        json.insert("step".to_owned(), step.into());
+        for &(name, value) in row {
+            // JSON has no infinities; what is not finite stopped the run before it came here.
+            json.insert(name.to_owned(), number(value));
+        }
+        let line = serde_json::to_string(&json)? + "\n";
+        self.file.write_all(line.as_bytes()).with_context(|| format!("{}: cannot be written", self.path.display()))?;
+        self.events.scalars(step, row.iter().copied())
+    }
+}
+
+/// Counts as integers, so that they read as what they are.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        return (value as i64).into();
+    }
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+fn keep_rows(path: &Path, done: usize) -> Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let is_kept = |line: &&str| {
+        let step = serde_json::from_str::<Value>(line).ok().and_then(|row| row["step"].as_u64());
+        step.is_some_and(|step| step as usize <= done)
+    };
+    let kept: String = text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
+    if kept == text { Ok(()) } else { atomic::write_file(path, kept.as_bytes()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_continues_its_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(dir.path(), 0).unwrap();
+        for step in 1..=3 {
+            log.add(step, &vec![("loss", 0.5), ("num_tokens", 7.0)]).unwrap();
+        }
+        let mut log = MetricsLog::open(dir.path(), 2).unwrap();
+        log.add(3, &vec![("loss", 0.25)]).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
+        let row = |step| format!("{{\"step\":{step},\"loss\":0.5,\"num_tokens\":7}}\n");
+        assert_eq!(text, row(1) + &row(2) + "{\"step\":3,\"loss\":0.25}\n");
+    }
+}

@@ -1,0 +1,110 @@
+//! Log-probs of given responses: a forward pass over a whole data set. The reference policy's, and the `logp` verb's.
+
+use anyhow::{Result, ensure};
+
+use super::session::Source;
+use crate::data::{Capacity, DeviceBatch, Example, Sequence, pack};
+use crate::device::{DType, Device};
+use crate::model::{Build, Policy, PolicyActivations, Scratch, Storage};
+
+/// What a policy says of a response, token by token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenLogps {
+    /// Log-prob of each token.
+    pub logps: Vec<f64>,
+    /// Entropy of each token's distribution, in nats.
+    pub entropies: Vec<f64>,
+}
+
+/// Examples that are packed together at most: what one packing looks at.
+const WINDOW: usize = 512;
+
+/// A policy that only looks.
+pub struct Scorer {
+    device: Device,
+    policy: Policy,
+    activations: PolicyActivations,
+    scratch: Scratch,
+    batch: DeviceBatch,
+    budget: usize,
+}
+
+impl Scorer {
+    /// Allocates a forward pass over `examples` in micro-batches of `budget` tokens. `model` names it in memory plans.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, of another shape, or has no room.
+    pub fn new(
+        device: &Device,
+        source: Source,
+        model: &str,
+        dtype: DType,
+        (examples, budget): (&[Example], usize),
+    ) -> Result<Self> {
+        let mut capacity = Capacity::default();
+        for window in examples.chunks(WINDOW) {
+            for members in micro_batches(window, budget) {
+                capacity = capacity.max(Capacity::of(&sequences(window, &members)));
+            }
+        }
+        let storage = Storage { dtype, trainable: false };
+        let build = Build::new(device, source.config, source.checkpoint, model, storage);
+        let policy = Policy::load(&build, capacity.longest)?;
+        Ok(Self {
+            device: device.clone(),
+            policy,
+            activations: PolicyActivations::new(&build, capacity.tokens, capacity.positions, false)?,
+            scratch: Scratch::new(&build, capacity.tokens, false)?,
+            batch: DeviceBatch::new(device, capacity)?,
+            budget,
+        })
+    }
+
+    /// The log-probs of the examples that the scorer was made for, in their order; `visit` gets some at a time, with
+    /// the number of the first.
+    ///
+    /// # Errors
+    /// Where the device fails, a log-prob is not finite, or `visit` fails.
+    pub fn score(
+        &mut self,
+        examples: &[Example],
+        mut visit: impl FnMut(usize, Vec<TokenLogps>) -> Result<()>,
+    ) -> Result<()> {
+        for (index, window) in examples.chunks(WINDOW).enumerate() {
+            let mut scored = vec![TokenLogps::default(); window.len()];
+            for members in micro_batches(window, self.budget) {
+                self.batch.load(&sequences(window, &members))?;
+                self.policy.forward(&self.device, &self.batch, &mut self.activations, &mut self.scratch);
+                let logps = self.activations.head.logp.read(self.batch.positions)?;
+                let entropies = self.activations.head.entropy.read(self.batch.positions)?;
+                let mut first = 0;
+                for &member in &members {
+                    let range = first..first + window[member].completion_ids.len();
+                    first = range.end;
+                    let logps = logps[range.clone()].to_vec();
+                    ensure!(
+                        logps.iter().all(|logp| logp.is_finite()),
+                        "the log-probs of the row on line {} are not finite: the model's weights are damaged",
+                        window[member].line
+                    );
+                    scored[member] = TokenLogps { logps, entropies: entropies[range].to_vec() };
+                }
+            }
+            visit(index * WINDOW, scored)?;
+        }
+        Ok(())
+    }
+}
+
+fn micro_batches(window: &[Example], budget: usize) -> Vec<Vec<usize>> {
+    let lengths: Vec<usize> = window.iter().map(|example| sequence(example).tokens()).collect();
+    pack(&lengths, budget)
+}
+
+fn sequences<'a>(window: &'a [Example], members: &[usize]) -> Vec<Sequence<'a>> {
+    members.iter().map(|&member| sequence(&window[member])).collect()
+}
+
+fn sequence(example: &Example) -> Sequence<'_> {
+    Sequence { example, bootstrapped: false }
+}

@@ -1,0 +1,25 @@
+//! The trainer: one loop for every method.
+
+mod atomic;
+mod config;
+mod course;
+mod log;
+mod logps;
+mod optimizer;
+mod plan;
+mod progress;
+mod reference;
+mod run;
+mod run_dir;
+mod schedule;
+mod session;
+mod tensorboard;
+
+pub use atomic::write_file;
+pub use config::{LossReduction, Method, OptimizerType, TrainConfig, Truncated, WeightType};
+pub use logps::{Scorer, TokenLogps};
+pub use plan::Plan;
+pub use progress::Progress;
+pub use run::{Outcome, Run};
+pub use schedule::{Schedule, SchedulerType};
+pub use session::{Session, Source, Sources};

@@ -1,0 +1,163 @@
+//! The optimizer: one parameter group a network, clipped and stepped by itself.
+
+use anyhow::Result;
+
+use super::config::{OptimizerType, TrainConfig};
+use crate::device::{DType, Device, Tensor};
+use crate::kernels::{AdamW, RoundBf16, SUM_SQUARES_BLOCK, Sgd, SumSquares};
+use crate::model::{Parameter, Shard};
+
+/// The state of one network's weights.
+pub struct ParameterGroup {
+    shards: Vec<ShardState>,
+    /// Sums of squares of the gradients, block by block.
+    partials: Tensor,
+    settings: Settings,
+}
+
+/// What the optimizer keeps of a shard.
+struct ShardState {
+    /// The name in a checkpoint: the parameter's, and its first row where it is cut.
+    name: String,
+    moments: Option<Moments>,
+    /// The weights in full precision, where the network's are bf16.
+    master: Option<Tensor>,
+}
+
+struct Moments {
+    m: Tensor,
+    v: Tensor,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    optimizer: OptimizerType,
+    weight_decay: f64,
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    max_grad_norm: f64,
+}
+
+impl ParameterGroup {
+    /// The state for a network's weights, as they are now. `network` names it in memory plans and checkpoints.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new<'a>(
+        device: &Device,
+        network: &str,
+        parameters: impl Iterator<Item = &'a mut Parameter>,
+        config: &TrainConfig,
+    ) -> Result<Self> {
+        let settings = Settings {
+            optimizer: config.optimizer,
+            weight_decay: config.weight_decay,
+            beta1: config.adam_beta1,
+            beta2: config.adam_beta2,
+            epsilon: config.adam_epsilon,
+            max_grad_norm: config.max_grad_norm,
+        };
+        let mut shards = Vec::new();
+        let mut blocks = 0;
+        for parameter in parameters {
+            for shard in parameter.shards() {
+                let name = match shard.first_row {
+                    0 => parameter.name().to_owned(),
+                    first_row => format!("{}[{first_row}..]", parameter.name()),
+                };
+                let tensor =
+                    |kind: &str| device.tensor(format!("{network}/{kind}/{name}"), shard.weight.shape(), DType::Real);
+                let moments = match settings.optimizer {
+                    OptimizerType::Adamw => Some(Moments { m: tensor("moments/m")?, v: tensor("moments/v")? }),
+                    OptimizerType::Sgd => None,
+                };
+                let master = if shard.weight.dtype() == DType::Bf16 {
+                    let mut master = tensor("masters")?;
+                    master.copy_from(&shard.weight)?;
+                    Some(master)
+                } else {
+                    None
+                };
+                blocks += shard.weight.len().div_ceil(SUM_SQUARES_BLOCK);
+                shards.push(ShardState { name, moments, master });
+            }
+        }
+        let partials = device.tensor(format!("{network}/gradient_norm"), &[blocks], DType::Real)?;
+        Ok(Self { shards, partials, settings })
+    }
+
+    /// The norm of the whole group's gradient.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn gradient_norm<'a>(
+        &mut self,
+        device: &Device,
+        parameters: impl Iterator<Item = &'a mut Parameter>,
+    ) -> Result<f64> {
+        let mut first_partial = 0;
+        for gradient in trained(parameters).filter_map(|shard| shard.gradient.as_ref()) {
+            let (count, partials) = (gradient.len() as u32, &mut self.partials);
+            device.run(SumSquares { x: gradient, partials, count, first_partial });
+            first_partial += gradient.len().div_ceil(SUM_SQUARES_BLOCK) as u32;
+        }
+        Ok(self.partials.read(first_partial as usize)?.iter().sum::<f64>().sqrt())
+    }
+
+    /// Step number `step` (from 1) with this learning rate, on gradients of the norm `gradient_norm`.
+    pub fn step<'a>(
+        &mut self,
+        device: &Device,
+        parameters: impl Iterator<Item = &'a mut Parameter>,
+        (step, learning_rate, gradient_norm): (usize, f64, f64),
+    ) {
+        let Settings { optimizer, weight_decay, beta1, beta2, epsilon, max_grad_norm } = self.settings;
+        // As torch.nn.utils.clip_grad_norm_ has it.
+        let clip = if max_grad_norm > 0.0 { (max_grad_norm / (gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
+        let correction1 = 1.0 - beta1.powf(step as f64);
+        let correction2 = 1.0 - beta2.powf(step as f64);
+        for (shard, state) in trained(parameters).zip(&mut self.shards) {
+            let Some(gradient) = &shard.gradient else { continue };
+            let count = gradient.len() as u32;
+            let weight = state.master.as_mut().unwrap_or(&mut shard.weight);
+            match (optimizer, &mut state.moments) {
+                (OptimizerType::Adamw, Some(Moments { m, v })) => device.run(AdamW {
+                    gradient,
+                    weight,
+                    m,
+                    v,
+                    count,
+                    gradient_scale: clip as f32,
+                    step_size: (learning_rate / correction1) as f32,
+                    decay: (learning_rate * weight_decay) as f32,
+                    beta1: beta1 as f32,
+                    beta2: beta2 as f32,
+                    inverse_sqrt_correction2: (1.0 / correction2.sqrt()) as f32,
+                    epsilon: epsilon as f32,
+                }),
+                _ => device.run(Sgd { gradient, weight, count, step_size: (learning_rate * clip) as f32 }),
+            }
+            if let Some(master) = &state.master {
+                device.run(RoundBf16 { x: master, y: &mut shard.weight, count });
+            }
+        }
+    }
+
+    /// Everything that is not in the network itself, by name.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
+        self.shards.iter_mut().flat_map(|state| {
+            let name = &state.name;
+            let moments = state
+                .moments
+                .iter_mut()
+                .flat_map(move |Moments { m, v }| [(format!("m/{name}"), m), (format!("v/{name}"), v)]);
+            moments.chain(state.master.iter_mut().map(move |master| (format!("master/{name}"), master)))
+        })
+    }
+}
+
+/// The shards of the trained weights, in order.
+fn trained<'a>(parameters: impl Iterator<Item = &'a mut Parameter>) -> impl Iterator<Item = &'a mut Shard> {
+    parameters.flat_map(Parameter::shards_mut)
+}

@@ -1,0 +1,70 @@
+//! Progress on stderr: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Where a long task stands.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    title: &'static str,
+    total: usize,
+    done: usize,
+    last_line: Option<Instant>,
+}
+
+/// Time between two plain lines.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Progress {
+    /// A task of `total` parts of which `done` are done.
+    pub fn new(title: &'static str, total: usize, done: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(total as u64).with_position(done as u64);
+            let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {elapsed} (left {eta}) {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(title);
+            bar.reset_eta();
+            bar
+        });
+        Self { bar, title, total, done, last_line: None }
+    }
+
+    /// A task that nobody watches.
+    pub fn silent() -> Self {
+        Self { bar: Some(ProgressBar::hidden()), title: "", total: 0, done: 0, last_line: None }
+    }
+
+    /// `count` more parts are done; `message` says how it goes.
+    pub fn advance(&mut self, count: usize, message: &str) {
+        self.done += count;
+        if let Some(bar) = &self.bar {
+            bar.set_message(message.to_owned());
+            bar.set_position(self.done as u64);
+            return;
+        }
+        let due = self.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
+        if due || self.done == self.total {
+            eprintln!("{} {}/{} {message}", self.title, self.done, self.total);
+            self.last_line = Some(Instant::now());
+        }
+    }
+
+    /// A line that stays.
+    pub fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) if bar.is_hidden() => {}
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.abandon();
+        }
+    }
+}

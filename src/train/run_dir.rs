@@ -1,0 +1,192 @@
+//! A run's output directory: its configuration, its checkpoints, its result.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::atomic;
+use super::config::TrainConfig;
+use super::session::Session;
+use crate::device::Tensor;
+use crate::model::{Checkpoint, ModelConfig, save_policy, save_value, write_safetensors};
+
+/// `OUT`.
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// Where a run stands, beside its tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Finished optimizer steps.
+    pub step: usize,
+    /// Tokens that went in so far.
+    pub num_tokens: u64,
+}
+
+/// What is saved with the networks, to load again in `transformers`.
+pub struct ModelFiles<'a> {
+    pub policy_config: &'a ModelConfig,
+    pub value_config: &'a ModelConfig,
+    /// The directory that the tokenizer is copied from.
+    pub tokenizer: &'a Path,
+}
+
+const CONFIG: &str = "config.toml";
+const CHECKPOINT: &str = "checkpoint-";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+
+impl RunDir {
+    /// A new run's directory, with its configuration in it.
+    ///
+    /// # Errors
+    /// Where there is a run already, or the directory cannot be written.
+    pub fn create(path: &Path, config: &TrainConfig) -> Result<Self> {
+        let run = Self { path: path.to_owned() };
+        ensure!(
+            !path.join(CONFIG).exists(),
+            "{}: has a run already; go on with it by --resume, or choose another --output-dir",
+            path.display()
+        );
+        fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))?;
+        atomic::write_file(&path.join(CONFIG), toml::to_string(config)?.as_bytes())?;
+        Ok(run)
+    }
+
+    /// The directory of a run that goes on.
+    ///
+    /// # Errors
+    /// Where there is no run, or its settings are others.
+    pub fn reopen(path: &Path, config: &TrainConfig) -> Result<Self> {
+        let file = path.join(CONFIG);
+        ensure!(file.exists(), "{}: has no run to resume", path.display());
+        let text = fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
+        let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
+        let current = toml::Table::try_from(config)?;
+        let names = recorded.keys().chain(current.keys());
+        for name in names.filter(|name| !MAY_CHANGE.contains(&name.as_str())) {
+            let (before, now) = (recorded.get(name), current.get(name));
+            let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
+            ensure!(
+                before == now,
+                "--resume: {} is {} in {} and {} now; a run goes on as it began",
+                format_args!("--{}", name.replace('_', "-")),
+                text(before),
+                file.display(),
+                text(now)
+            );
+        }
+        atomic::write_file(&file, toml::to_string(config)?.as_bytes())?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest checkpoint whose manifest holds, and why newer ones were passed over.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn newest_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<String>)> {
+        let mut passed_over = Vec::new();
+        for (_, path) in self.checkpoints()?.into_iter().rev() {
+            match atomic::verify_dir(&path) {
+                Ok(()) => return Ok((Some(path), passed_over)),
+                Err(error) => passed_over.push(format!("{error:#}")),
+            }
+        }
+        Ok((None, passed_over))
+    }
+
+    /// Checkpoints by step.
+    fn checkpoints(&self) -> Result<Vec<(usize, PathBuf)>> {
+        let entries = fs::read_dir(&self.path).with_context(|| format!("{}: cannot be listed", self.path.display()))?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(step) = name.strip_prefix(CHECKPOINT).and_then(|step| step.parse().ok()) {
+                found.push((step, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Writes a checkpoint whole or not at all, then removes old ones beyond `keep` (0: none).
+    ///
+    /// # Errors
+    /// Where a file cannot be written or the device fails; the checkpoints before it are kept then.
+    pub fn save_checkpoint(&self, session: &mut Session, state: State, files: &ModelFiles, keep: usize) -> Result<()> {
+        let dir = self.path.join(format!("{CHECKPOINT}{:06}", state.step));
+        atomic::write_dir(&dir, |dir| {
+            save_networks(session, files, dir)?;
+            save_optimizer(session, &dir.join(OPTIMIZER))?;
+            let path = dir.join(STATE);
+            fs::write(&path, serde_json::to_string(&state)?)
+                .with_context(|| format!("{}: cannot be written", path.display()))
+        })?;
+        if keep > 0 {
+            let checkpoints = self.checkpoints()?;
+            for (_, old) in &checkpoints[..checkpoints.len().saturating_sub(keep)] {
+                fs::remove_dir_all(old).with_context(|| format!("{}: cannot be removed", old.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `final`.
+    ///
+    /// # Errors
+    /// Where a file cannot be written or the device fails.
+    pub fn save_final(&self, session: &mut Session, files: &ModelFiles) -> Result<PathBuf> {
+        let dir = self.path.join("final");
+        atomic::write_dir(&dir, |dir| save_networks(session, files, dir))?;
+        Ok(dir)
+    }
+}
+
+/// Settings that a resumed run may have otherwise: they do not change what a step computes.
+const MAY_CHANGE: [&str; 4] = ["output_dir", "max_steps", "save_steps", "save_total_limit"];
+
+fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
+    save_policy(&mut session.policy.network, files.policy_config, files.tokenizer, &dir.join("policy"))?;
+    if let Some(value) = &mut session.value {
+        save_value(&mut value.network, files.value_config, files.tokenizer, &dir.join("value"))?;
+    }
+    Ok(())
+}
+
+/// The optimizer's tensors of both networks, by name.
+fn optimizer_tensors(session: &mut Session) -> Vec<(String, &mut Tensor)> {
+    let policy = session.policy.group.tensors_mut().map(|(name, tensor)| (format!("policy/{name}"), tensor));
+    let value = session.value.iter_mut().flat_map(|value| value.group.tensors_mut());
+    policy.chain(value.map(|(name, tensor)| (format!("value/{name}"), tensor))).collect()
+}
+
+fn save_optimizer(session: &mut Session, path: &Path) -> Result<()> {
+    let tensors = optimizer_tensors(session);
+    write_safetensors(path, tensors.iter().map(|(name, tensor)| (name.clone(), &**tensor as _)), None)
+}
+
+/// Fills a session's optimizer from a checkpoint, and says where the run stands. (The networks are read as models are.)
+///
+/// # Errors
+/// Where a file is missing or does not fit the run.
+pub fn load_state(session: &mut Session, checkpoint: &Path) -> Result<State> {
+    let path = checkpoint.join(OPTIMIZER);
+    let stored = Checkpoint::open_file(&path)?;
+    for (name, tensor) in optimizer_tensors(session) {
+        let (shape, values) = stored.tensor(&name).with_context(|| path.display().to_string())?;
+        ensure!(shape == tensor.shape(), "{}: {name} is {shape:?}, which does not fit this run", path.display());
+        tensor.write(0, values.range(0, tensor.len()))?;
+    }
+    let path = checkpoint.join(STATE);
+    let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{}: is damaged", path.display()))
+}

@@ -1,0 +1,60 @@
+//! Learning-rate schedules, as transformers computes them.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// The course of the learning rate behind the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchedulerType {
+    Constant,
+    /// Down to 0 at the last step.
+    Linear,
+    /// Down to 0 along half a cosine.
+    Cosine,
+}
+
+/// A schedule over a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    kind: SchedulerType,
+    warmup_steps: usize,
+    total_steps: usize,
+}
+
+impl Schedule {
+    /// A schedule over `total_steps`, with `warmup_ratio` of them (rounded up) to rise from 0.
+    pub fn new(kind: SchedulerType, warmup_ratio: f64, total_steps: usize) -> Self {
+        let warmup_steps = (warmup_ratio * total_steps as f64).ceil() as usize;
+        Self { kind, warmup_steps, total_steps }
+    }
+
+    /// The factor of the learning rate in the step behind `done` finished ones.
+    pub fn factor(&self, done: usize) -> f64 {
+        if done < self.warmup_steps {
+            return done as f64 / self.warmup_steps.max(1) as f64;
+        }
+        let span = self.total_steps.saturating_sub(self.warmup_steps).max(1) as f64;
+        let progress = ((done - self.warmup_steps) as f64 / span).min(1.0);
+        match self.kind {
+            SchedulerType::Constant => 1.0,
+            SchedulerType::Linear => 1.0 - progress,
+            SchedulerType::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warm_up_then_decay() {
+        let linear = Schedule::new(SchedulerType::Linear, 0.2, 10);
+        let factors: Vec<f64> = (0..10).map(|done| linear.factor(done)).collect();
+        assert_eq!(factors, [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]);
+        let cosine = Schedule::new(SchedulerType::Cosine, 0.0, 4);
+        assert!((cosine.factor(2) - 0.5).abs() < 1e-15);
+        assert_eq!(Schedule::new(SchedulerType::Constant, 0.0, 4).factor(3), 1.0);
+    }
+}
