@@ -1,6 +1,8 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
 mod harness;
+mod model;
+mod training;
 
 mod adamw;
 mod add_bias;

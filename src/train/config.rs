@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::schedule::SchedulerType;
@@ -192,6 +192,18 @@ pub struct TrainConfig {
     /// Checkpoints to keep; 0: all
     #[arg(long, default_value_t = 2)]
     pub save_total_limit: usize,
+}
+
+impl Default for TrainConfig {
+    /// The command line's defaults; model, data and output directory are not set.
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct CommandLine {
+            #[command(flatten)]
+            config: TrainConfig,
+        }
+        CommandLine::parse_from(["defaults"]).config
+    }
 }
 
 impl TrainConfig {

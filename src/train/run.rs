@@ -17,7 +17,7 @@ use super::run_dir::{ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
 use super::session::{Session, Source, Sources};
 use crate::data::{Example, Examples, RowFile, Tokenizer};
-use crate::device::{Device, DeviceChoice};
+use crate::device::{Device, DeviceChoice, Precision};
 use crate::kernels::{MarkStep, SequenceSum};
 use crate::model::{Checkpoint, ModelConfig};
 use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
@@ -73,6 +73,16 @@ impl Run {
     /// Names the option, or the file, line and field, that is wrong.
     pub fn open(config: TrainConfig) -> Result<Self> {
         config.check()?;
+        let device = config.device.parse::<DeviceChoice>()?;
+        Self::open_on(config, |precision| device.open(precision))
+    }
+
+    /// As [`Run::open`], on a device of the caller's in place of the one that the configuration names.
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn open_on(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+        config.check()?;
         let (Some(method), Some(model), Some(data)) = (config.method, &config.model, &config.data) else {
             unreachable!("checked above")
         };
@@ -113,7 +123,7 @@ impl Run {
                 example.len()
             );
         }
-        let device = config.device.parse::<DeviceChoice>()?.open(config.dtype.precision())?;
+        let device = device(config.dtype.precision())?;
         let dropped_rows = dropped.len() + tokenized - examples.len();
         Ok(Self {
             config,

@@ -1,0 +1,196 @@
+//! Training against PyTorch: whole steps of every weight, and twenty steps of AdamW.
+//! The goldens are made by tools/goldens/make.py.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use dqo_wgpu::device::{Device, Precision};
+use dqo_wgpu::train::{Method, OptimizerType, Outcome, Run, SchedulerType, TrainConfig, WeightType};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use crate::harness::gpus;
+use crate::model::{golden, json_lines};
+
+/// Every tensor of a safetensors file, widened.
+pub fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        match view.dtype() {
+            Dtype::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(view.data()).into_iter().map(f64::from).collect(),
+            Dtype::F64 => bytemuck::pod_collect_to_vec(view.data()),
+            other => panic!("{name} is {other:?}"),
+        }
+    };
+    file.names().into_iter().map(|name| (name.to_owned(), values(name))).collect()
+}
+
+/// A configuration with the paths of a golden set.
+pub fn config(set: &Path, rows: &str, output: &Path) -> TrainConfig {
+    let path = |part: &str| set.join(part).to_str().unwrap().to_owned();
+    TrainConfig {
+        method: Some(Method::Dqo),
+        model: Some(path("policy")),
+        value_model: Some(path("value")),
+        data: Some(set.join(rows)),
+        output_dir: Some(output.to_owned()),
+        batch_size: 4,
+        save_steps: 0,
+        ..TrainConfig::default()
+    }
+}
+
+/// Trains on a device to the end; the rows of its metrics.
+pub fn train(config: TrainConfig, device: &Device) -> Vec<Value> {
+    let output = config.output_dir.clone().unwrap();
+    let run = Run::open_on(config, |_| Ok(device.clone())).unwrap();
+    let outcome = run.train(false, &AtomicBool::new(false)).unwrap();
+    assert_eq!(outcome, Outcome::Finished(output.join("final")));
+    json_lines(&output.join("metrics.jsonl"))
+}
+
+/// The devices, and the type that weights have there.
+pub fn devices() -> Vec<(Device, WeightType)> {
+    let cpus = [(Device::cpu(Precision::F64), WeightType::F64), (Device::cpu(Precision::F32), WeightType::F32)];
+    cpus.into_iter().chain(gpus().iter().map(|gpu| (gpu.clone(), WeightType::F32))).collect()
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|value| value * value).sum::<f64>().sqrt()
+}
+
+/// Holds the change of every weight in a step of `--optimizer sgd --learning-rate 1` against its golden gradient.
+fn compare_step(before: &Path, after: &Path, part: &str, gradients: &BTreeMap<String, Vec<f64>>, label: &str) {
+    let (before, after) = (tensors(&before.join("model.safetensors")), tensors(&after.join("model.safetensors")));
+    let gradients: BTreeMap<_, _> =
+        gradients.iter().filter_map(|(name, g)| Some((name.strip_prefix(part)?, g))).collect();
+    assert_eq!(gradients.keys().copied().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "{label}");
+    let whole = norm(gradients.values().flat_map(|gradient| gradient.iter().copied()));
+    for (name, gradient) in gradients {
+        let change = before[name].iter().zip(&after[name]).map(|(before, after)| before - after);
+        let difference = norm(change.zip(gradient).map(|(change, gradient)| change - gradient));
+        // A gradient that is 0 but for rounding (a bias on the keys changes no softmax) is held against the whole.
+        let size = norm(gradient.iter().copied()).max(1e-4 * whole);
+        assert!(difference <= 1e-4 * size, "{label}: {part}{name} is off by {:.1e}", difference / size);
+    }
+}
+
+/// One step of a golden case on every device.
+fn check_case(set: &Path, case: &Value) {
+    let name = case["case"].as_str().unwrap();
+    let gradients = tensors(&set.join(format!("{name}.safetensors")));
+    let rows = if name == "plain_rows" { "plain_rows.jsonl" } else { "rows.jsonl" };
+    for (device, dtype) in devices() {
+        let label = format!("{} {name} on {}", set.display(), device.description());
+        let output = tempfile::tempdir().unwrap();
+        let base = TrainConfig {
+            ref_model: Some(set.join("reference").to_str().unwrap().to_owned()),
+            optimizer: OptimizerType::Sgd,
+            learning_rate: 1.0,
+            max_grad_norm: 0.0,
+            max_steps: Some(1),
+            dtype,
+            ..config(set, rows, output.path())
+        };
+        let mut table = toml::Table::try_from(base).unwrap();
+        for (key, value) in case["settings"].as_object().unwrap() {
+            table.insert(key.clone(), toml::Value::try_from(value).unwrap());
+        }
+        let metrics = train(table.try_into().unwrap(), &device);
+        for loss in ["policy_loss", "value_loss"] {
+            let (found, expected) = (metrics[0][loss].as_f64().unwrap(), case[loss].as_f64().unwrap());
+            assert!((found - expected).abs() <= 1e-4 * expected, "{label}: {loss} is {found}, not {expected}");
+        }
+        for part in ["policy", "value"] {
+            let after = output.path().join("final").join(part);
+            compare_step(&set.join(part), &after, &format!("{part}."), &gradients, &label);
+        }
+    }
+}
+
+#[test]
+fn a_step_of_dqo_is_autograds_in_every_family() {
+    for family in ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma"] {
+        let set = golden("dqo").join(family);
+        json_lines(&set.join("cases.jsonl")).iter().for_each(|case| check_case(&set, case));
+    }
+}
+
+#[test]
+fn a_step_of_dqo_is_autograds_under_every_switch() {
+    let set = golden("dqo/switches");
+    json_lines(&set.join("cases.jsonl")).iter().for_each(|case| check_case(&set, case));
+}
+
+#[test]
+fn a_step_of_sft_is_autograds() {
+    let set = golden("sft");
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(set.join("case.json")).unwrap()).unwrap();
+    for (device, dtype) in devices() {
+        let output = tempfile::tempdir().unwrap();
+        let config = TrainConfig {
+            method: Some(Method::Sft),
+            value_model: None,
+            optimizer: OptimizerType::Sgd,
+            learning_rate: 1.0,
+            max_grad_norm: 0.0,
+            max_steps: Some(1),
+            dtype,
+            ..config(&set, "rows.jsonl", output.path())
+        };
+        let metrics = train(config, &device);
+        let (found, expected) = (metrics[0]["loss"].as_f64().unwrap(), expected["loss"].as_f64().unwrap());
+        assert!((found - expected).abs() <= 1e-4 * expected, "loss {found}, not {expected}");
+        assert!(!output.path().join("final/value").exists());
+        let gradients = tensors(&set.join("gradients.safetensors"));
+        compare_step(
+            &set.join("policy"),
+            &output.path().join("final/policy"),
+            "policy.",
+            &gradients,
+            &device.description(),
+        );
+    }
+}
+
+/// The settings of the golden AdamW run.
+fn adamw(output: &Path) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 2e-3,
+        value_learning_rate: Some(5e-3),
+        weight_decay: 0.1,
+        max_grad_norm: 0.5,
+        lr_scheduler_type: SchedulerType::Cosine,
+        warmup_ratio: 0.2,
+        max_steps: Some(20),
+        ..config(&golden("adamw"), "rows.jsonl", output)
+    }
+}
+
+#[test]
+fn twenty_steps_of_adamw_are_torchs() {
+    let steps: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(golden("adamw/steps.json")).unwrap()).unwrap();
+    for (device, dtype) in devices() {
+        let output = tempfile::tempdir().unwrap();
+        let metrics = train(TrainConfig { dtype, ..adamw(output.path()) }, &device);
+        assert_eq!(metrics.len(), steps.len());
+        for (row, expected) in metrics.iter().zip(&steps) {
+            for (name, expected) in expected.as_object().unwrap() {
+                let (found, expected) = (row[name].as_f64().unwrap(), expected.as_f64().unwrap());
+                // The norms of gradients amplify what the weights have drifted by; the losses are the measure.
+                let tolerance = if name.ends_with("norm") { 1e-3 } else { 1e-4 };
+                let off = (found - expected).abs() / expected.abs().max(1e-12);
+                assert!(
+                    off <= tolerance,
+                    "{}: step {}: {name} is {found}, not {expected}",
+                    device.description(),
+                    row["step"]
+                );
+            }
+        }
+    }
+}
