@@ -31,11 +31,6 @@ pub fn gpus() -> &'static [Device] {
     })
 }
 
-/// The adapter as a user opens it.
-pub fn gpu() -> Option<&'static Device> {
-    gpus().first()
-}
-
 /// Runs a case on every GPU and on the f32 twin, and holds each output against the f64 twin.
 #[track_caller]
 pub fn check(case: &Case, tolerance: f64) {

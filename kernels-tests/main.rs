@@ -1,7 +1,12 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
+mod bad_input;
+mod command;
+mod gradients;
 mod harness;
+mod memory;
 mod model;
+mod resume;
 mod training;
 
 mod adamw;

@@ -194,3 +194,98 @@ fn twenty_steps_of_adamw_are_torchs() {
         }
     }
 }
+
+/// The weights that a run ends with, policy's and value's.
+fn weights(output: &Path) -> Vec<(String, Vec<f64>)> {
+    let part = |part: &str| tensors(&output.join("final").join(part).join("model.safetensors"));
+    part("policy").into_iter().chain(part("value")).collect()
+}
+
+/// Holds two runs' weights against each other, tensor by tensor.
+#[track_caller]
+fn same_weights(found: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)], tolerance: f64, label: &str) {
+    for ((name, found), (_, expected)) in found.iter().zip(expected) {
+        let difference = norm(found.iter().zip(expected).map(|(found, expected)| found - expected));
+        let off = difference / norm(expected.iter().copied());
+        assert!(off <= tolerance, "{label}: {name} differs by {off:.1e}");
+    }
+}
+
+#[test]
+fn neither_micro_batches_nor_the_order_of_rows_matter() {
+    let set = golden("dqo/qwen3");
+    let rows = std::fs::read_to_string(set.join("rows.jsonl")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let reversed = dir.path().join("reversed.jsonl");
+    std::fs::write(&reversed, rows.lines().rev().collect::<Vec<_>>().join("\n")).unwrap();
+    for (device, dtype) in devices() {
+        let run = |label: &str, budget: usize, rows: Option<&Path>| {
+            let output = dir.path().join(format!(
+                "{label}-{}-{dtype:?}-{:?}",
+                device.description(),
+                device.as_gpu().map(|gpu| gpu.traits())
+            ));
+            let base = config(&set, "rows.jsonl", &output);
+            let config = TrainConfig {
+                tokens_per_micro_batch: budget,
+                data: rows.map_or(base.data.clone(), |rows| Some(rows.to_owned())),
+                dtype,
+                optimizer: OptimizerType::Sgd,
+                learning_rate: 1e-2,
+                max_steps: Some(2),
+                ..base
+            };
+            train(config, &device);
+            weights(&output)
+        };
+        let together = run("together", 4096, None);
+        same_weights(&run("alone", 1, None), &together, 1e-6, "each row alone");
+        same_weights(&run("some", 16, None), &together, 1e-6, "some rows together");
+        same_weights(&run("reversed", 4096, Some(&reversed)), &together, 1e-6, "rows reversed");
+    }
+}
+
+#[test]
+fn the_gpu_trains_as_the_f64_cpu_does() {
+    let losses = |device: &Device, dtype: WeightType| -> Vec<f64> {
+        let output = tempfile::tempdir().unwrap();
+        let base = config(&golden("dqo/llama3"), "rows.jsonl", output.path());
+        let config = TrainConfig { dtype, learning_rate: 1e-3, max_steps: Some(20), batch_size: 3, ..base };
+        train(config, device).iter().map(|row| row["loss"].as_f64().unwrap()).collect()
+    };
+    let expected = losses(&Device::cpu(Precision::F64), WeightType::F64);
+    assert_eq!(expected.len(), 20);
+    for gpu in gpus() {
+        for (step, (found, expected)) in losses(gpu, WeightType::F32).iter().zip(&expected).enumerate() {
+            let off = (found - expected).abs() / expected.abs();
+            assert!(off <= 1e-4, "{}: step {}: {found}, not {expected}", gpu.description(), step + 1);
+        }
+    }
+}
+
+#[test]
+fn bf16_weights_keep_f32_masters() {
+    // With a learning rate below a bf16 step of the weights, training must still move the masters.
+    let run = |device: &Device, dtype| {
+        let output = tempfile::tempdir().unwrap();
+        let base = config(&golden("dqo/qwen2"), "rows.jsonl", output.path());
+        let config = TrainConfig { dtype, learning_rate: 1e-5, max_steps: Some(20), save_steps: 20, ..base };
+        let metrics = train(config, device);
+        let losses: Vec<f64> = metrics.iter().map(|row| row["loss"].as_f64().unwrap()).collect();
+        (losses, tensors(&output.path().join("checkpoint-000020/optimizer.safetensors")))
+    };
+    let (expected, _) = run(&Device::cpu(Precision::F32), WeightType::Bf16);
+    for gpu in gpus() {
+        let (losses, state) = run(gpu, WeightType::Bf16);
+        for (found, expected) in losses.iter().zip(&expected) {
+            // A master that two devices round differently may fall on two sides of a bf16 tie: a step of 2^-9 in one
+            // weight of thousands.
+            assert!((found - expected).abs() <= 1e-3 * expected.abs(), "{found}, not {expected}");
+        }
+        let start = tensors(&golden("dqo/qwen2/policy/model.safetensors"));
+        let name = "model.layers.0.mlp.up_proj.weight";
+        let moved =
+            state[&format!("policy/master/{name}")].iter().zip(&start[name]).filter(|(now, before)| now != before);
+        assert!(moved.count() > start[name].len() / 2);
+    }
+}

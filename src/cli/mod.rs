@@ -30,8 +30,10 @@ enum Verb {
     /// Write the log-prob and the entropy of every response token
     Logp(logp::LogpArgs),
     /// Train a policy, and a value network where the method has one
+    #[command(args_override_self = true)]
     Train(train::TrainArgs),
     /// Show the memory and the steps of a training run, buffer by buffer, without training
+    #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
 }
 

@@ -306,8 +306,11 @@ impl Run {
         let metrics = self.objective.metrics(&statistics, totals);
         let finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
         let norms = [gradient_norm, value_gradient_norm.unwrap_or(0.0)];
-        if !metrics.iter().all(|(_, value)| value.is_finite()) || !finite(&norms) || !finite(&entropies) {
-            return Err(self.not_finite(step, &micro_batches, &statistics, norms));
+        if !metrics.iter().all(|(_, value)| value.is_finite()) || !finite(&entropies) {
+            return Err(self.not_finite("the loss", step, &micro_batches, &statistics));
+        }
+        if !finite(&norms) {
+            return Err(self.not_finite("the gradient", step, &micro_batches, &statistics));
         }
         let learning_rate = self.config.learning_rate * factor;
         let value_learning_rate = self.config.value_learning_rate() * factor;
@@ -400,34 +403,22 @@ impl Run {
         rows
     }
 
-    /// The error of a step whose loss or gradient is not finite: which rows were in it.
-    fn not_finite(
-        &self,
-        step: usize,
-        micro_batches: &[MicroBatch],
-        statistics: &[f64],
-        norms: [f64; 2],
-    ) -> anyhow::Error {
-        let width = self.objective.statistics();
-        let sequences = micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
-        let lines = |all: bool| {
-            let wanted = sequences.clone().zip(statistics.chunks(width));
-            let wanted = wanted.filter(|(_, row)| all || row.iter().any(|value| !value.is_finite()));
-            wanted.map(|(sequence, _)| sequence.example.line.to_string()).collect::<Vec<_>>()
-        };
-        let (what, mut found) = if norms.iter().all(|norm| norm.is_finite()) {
-            ("the loss", lines(false))
-        } else {
-            ("the gradient", lines(false))
-        };
-        if found.is_empty() {
-            found = lines(true);
+    /// The error of a step in which `what` is not finite: the rows whose statistics show it, else all rows in it.
+    fn not_finite(&self, what: &str, step: usize, micro_batches: &[MicroBatch], statistics: &[f64]) -> anyhow::Error {
+        let sequences = || micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
+        let statistics = statistics.chunks(self.objective.statistics());
+        let shown = sequences().zip(statistics).filter(|(_, row)| !row.iter().all(|value| value.is_finite()));
+        let mut lines: Vec<_> = shown.map(|(sequence, _)| sequence.example.line).collect();
+        if lines.is_empty() {
+            lines = sequences().map(|sequence| sequence.example.line).collect();
         }
-        let plural = if found.len() == 1 { "line" } else { "lines" };
+        lines.sort_unstable();
+        let plural = if lines.len() == 1 { "line" } else { "lines" };
+        let lines: Vec<_> = lines.iter().map(usize::to_string).collect();
         anyhow::anyhow!(
             "step {step}: {what} is not finite, with the rows on {plural} {} of {} in it; the weights are as they were \
              before the step, and the last checkpoint is kept. Try a smaller --learning-rate",
-            found.join(", "),
+            lines.join(", "),
             self.data.path.display()
         )
     }

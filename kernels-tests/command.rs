@@ -1,0 +1,53 @@
+//! Running the command as a user does.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::model::golden;
+
+/// The command, on the CPU device's machine alone: no test depends on the adapter unless it says so.
+pub fn dqo() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_dqo-wgpu"))
+}
+
+/// `train` on a golden set's networks and rows.
+pub fn train(set: &str, rows: &Path, output: &Path) -> Command {
+    let set = golden(set);
+    let mut command = dqo();
+    command.args(["train", "--method", "dqo", "--device", "cpu", "--batch-size", "4"]);
+    command.arg("--model").arg(set.join("policy")).arg("--value-model").arg(set.join("value"));
+    command.arg("--data").arg(rows).arg("--output-dir").arg(output);
+    command
+}
+
+/// What a process wrote to stderr, without the lines of a graphics driver.
+pub fn stderr(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).map(|line| format!("{line}\n")).collect()
+}
+
+/// The message of a command that fails with exit code 1, without its `error: `.
+#[track_caller]
+pub fn error_of(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let begins = |line: &str| line.starts_with("error: ");
+    let message: Vec<_> = stderr.lines().skip_while(|line| !begins(line)).collect();
+    let message = message.join("\n");
+    message.strip_prefix("error: ").unwrap_or_else(|| panic!("no error in: {stderr}")).to_owned()
+}
+
+/// A copy of a golden directory that a test may damage.
+pub fn copy_of(set: &str, to: &Path) -> PathBuf {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let target = to.join(path.file_name().unwrap());
+            if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(|_| ()).unwrap() }
+        }
+    }
+    copy(&golden(set), to);
+    to.to_owned()
+}

@@ -1,0 +1,181 @@
+//! The twins' backward passes against finite differences, in f64: a whole tiny model of every family, and the methods.
+
+use std::path::Path;
+
+use dqo_wgpu::data::{Capacity, Example, Examples, RowFile, Sequence, Tokenizer};
+use dqo_wgpu::device::{Device, Precision};
+use dqo_wgpu::model::{Checkpoint, ModelConfig, Parameter};
+use dqo_wgpu::objective::{Seam, StepTotals, ValueSeam};
+use dqo_wgpu::train::{Method, Session, Source, Sources, TrainConfig, WeightType};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::model::golden;
+
+/// A session over all rows of a golden set, on the f64 CPU device.
+struct Setup {
+    session: Session,
+    config: TrainConfig,
+    method: Method,
+    totals: StepTotals,
+    positions: usize,
+}
+
+fn setup(set: &Path, method: Method) -> Setup {
+    let (policy_dir, value_dir) = (set.join("policy"), set.join("value"));
+    let (policy, value) = (ModelConfig::read(&policy_dir).unwrap(), ModelConfig::read(&value_dir).unwrap());
+    let (policy_weights, value_weights) =
+        (Checkpoint::open(&policy_dir).unwrap(), Checkpoint::open(&value_dir).unwrap());
+    let tokenizer = Tokenizer::read(&policy_dir, &policy).unwrap();
+    let file = RowFile::read(&set.join("rows.jsonl")).unwrap();
+    let examples = Examples::build(&file, &tokenizer, &policy, 1000).unwrap().examples;
+    let sequence = |example| Sequence { example, bootstrapped: false };
+    let sequences: Vec<Sequence> = examples.iter().map(sequence).collect();
+
+    let config = TrainConfig {
+        dtype: WeightType::F64,
+        batch_size: examples.len(),
+        beta: 0.3,
+        lambda: 0.9,
+        ..TrainConfig::default()
+    };
+    let device = Device::cpu(Precision::F64);
+    let sources = Sources {
+        policy: Source { config: &policy, checkpoint: Some(&policy_weights) },
+        value: Source { config: &value, checkpoint: Some(&value_weights) },
+    };
+    let capacity = Capacity::of(&sequences);
+    let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity).unwrap();
+    session.batch.load(&sequences).unwrap();
+    session.rollout.write(0, rollout(&examples).into_iter()).unwrap();
+    let positions = capacity.positions;
+    Setup { session, config, method, totals: StepTotals { sequences: examples.len(), tokens: positions }, positions }
+}
+
+/// A made-up reference and behaviour, and the rows' rewards.
+fn rollout(examples: &[Example]) -> Vec<f64> {
+    let of = |example: &Example| {
+        let count = example.completion_ids.len();
+        let reward = example.reward.unwrap_or(0.0);
+        (0..count).flat_map(move |t| [-3.0, -3.5, if t + 1 == count { reward } else { 0.1 }, 0.0]).collect::<Vec<_>>()
+    };
+    examples.iter().flat_map(of).collect()
+}
+
+impl Setup {
+    fn forward(&mut self) -> (Vec<f64>, Vec<f64>) {
+        let Session { device, policy, value, scratch, batch, .. } = &mut self.session;
+        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        let logp = policy.activations.head.logp.read(self.positions).unwrap();
+        let values = value.as_mut().map_or_else(Vec::new, |value| {
+            value.network.forward(device, batch, &mut value.activations, scratch);
+            value.activations.value.read(self.positions).unwrap()
+        });
+        (logp, values)
+    }
+
+    /// The method's gradients at the seam, then the backward passes.
+    fn backward(&mut self) -> (Vec<f64>, Vec<f64>) {
+        let objective = self.config.objective(self.method);
+        let Session { device, policy, value, scratch, batch, rollout, dlogp, statistics, .. } = &mut self.session;
+        objective.gradients(Seam {
+            device,
+            batch,
+            rollout,
+            logp: &policy.activations.head.logp,
+            value: value.as_mut().map(|value| ValueSeam {
+                value: &value.activations.value,
+                bootstrap: &value.activations.bootstrap,
+                dvalue: &mut value.dvalue,
+            }),
+            dlogp,
+            statistics,
+            first_sequence: 0,
+            totals: self.totals,
+        });
+        policy.network.backward(device, batch, &mut policy.activations, scratch, dlogp);
+        let dvalue = value.as_mut().map_or_else(Vec::new, |value| {
+            value.network.backward(device, batch, &mut value.activations, scratch, &value.dvalue);
+            value.dvalue.read(self.positions).unwrap()
+        });
+        (dlogp.read(self.positions).unwrap(), dvalue)
+    }
+
+    fn parameters(&mut self) -> Vec<&mut Parameter> {
+        let value = self.session.value.iter_mut().flat_map(|value| value.network.parameters_mut());
+        self.session.policy.network.parameters_mut().chain(value).collect()
+    }
+}
+
+/// Holds every weight tensor's gradient, along a random direction, against the central difference of `loss`.
+fn check(setup: &mut Setup, label: &str, loss: impl Fn(&[f64], &[f64]) -> f64) {
+    const H: f64 = 1e-5;
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let count = setup.parameters().len();
+    let mut slopes = Vec::new();
+    for index in 0..count {
+        let read = |setup: &mut Setup| {
+            let parameter = &mut setup.parameters()[index];
+            let shard = &parameter.shards()[0];
+            let weights = shard.weight.read(parameter.len()).unwrap();
+            let gradient = shard.gradient.as_ref().unwrap().read(parameter.len()).unwrap();
+            (parameter.name().to_owned(), weights, gradient)
+        };
+        let (name, weights, gradient) = read(setup);
+        let direction: Vec<f64> = weights.iter().map(|_| rng.random_range(-1.0..1.0)).collect();
+        let mut at = |step: f64| {
+            let moved: Vec<f64> = weights.iter().zip(&direction).map(|(w, d)| w + step * d).collect();
+            setup.parameters()[index].shards_mut()[0].weight.write(0, moved.into_iter()).unwrap();
+            let (logp, value) = setup.forward();
+            loss(&logp, &value)
+        };
+        let difference = (at(H) - at(-H)) / (2.0 * H);
+        at(0.0);
+        let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        slopes.push((name, slope, difference));
+    }
+    // A slope that is 0 but for rounding (a bias on the keys) is held against the largest one.
+    let largest = slopes.iter().map(|(_, slope, _)| slope.abs()).fold(0.0, f64::max);
+    for (name, slope, difference) in slopes {
+        let off = (slope - difference).abs() / slope.abs().max(1e-3 * largest);
+        assert!(off <= 1e-6, "{label}: {name}: {slope} by the backward pass, {difference} by differences ({off:.1e})");
+    }
+}
+
+const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma"];
+
+#[test]
+fn sft_is_its_finite_differences() {
+    for family in FAMILIES {
+        let mut setup = setup(&golden("dqo").join(family), Method::Sft);
+        setup.forward();
+        setup.backward();
+        check(&mut setup, family, |logp, _| -logp.iter().sum::<f64>() / logp.len() as f64);
+    }
+}
+
+#[test]
+fn dqo_is_its_finite_differences() {
+    for family in FAMILIES {
+        let mut setup = setup(&golden("dqo").join(family), Method::Dqo);
+        let (logp, value) = setup.forward();
+        let (dlogp, dvalue) = setup.backward();
+        // The targets are constants for the gradient. They follow from the gradients: with s = 2 w / B,
+        // dlogp = s beta (beta logp - target) and dvalue = -s (G - V).
+        let beta = f64::from(setup.config.beta as f32);
+        let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
+        let statistics = setup.session.statistics.read(setup.session.statistics.len()).unwrap();
+        let mut scale = Vec::new();
+        for (sequence, range) in starts.windows(2).enumerate() {
+            let w = statistics[sequence * dqo_wgpu::kernels::DQO_STATISTICS];
+            scale.extend(vec![2.0 * w / setup.totals.sequences as f64; (range[1] - range[0]) as usize]);
+        }
+        let targets: Vec<f64> = (0..logp.len()).map(|t| beta * logp[t] - dlogp[t] / (scale[t] * beta)).collect();
+        let returns: Vec<f64> = (0..value.len()).map(|t| value[t] - dvalue[t] / scale[t]).collect();
+        check(&mut setup, family, |logp, value| {
+            let policy = |t: usize| 0.5 * scale[t] * (beta * logp[t] - targets[t]).powi(2);
+            let values = |t: usize| 0.5 * scale[t] * (returns[t] - value[t]).powi(2);
+            (0..logp.len()).map(|t| policy(t) + values(t)).sum()
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! A run that is cut and resumed is the run that was not, to the bit.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::command::train;
+use crate::harness::skip_gpu;
+use crate::model::{golden, json_lines};
+
+const STEPS: usize = 30;
+
+/// A run of [`STEPS`] steps with everything that has a state: warm-up, moments, micro-batches, several epochs.
+fn long_run(output: &Path, device: &str) -> Command {
+    let mut command = train("dqo/llama", &golden("dqo/llama/rows.jsonl"), output);
+    let steps = STEPS.to_string();
+    command.args(["--device", device, "--batch-size", "3", "--tokens-per-micro-batch", "20", "--max-steps", &steps]);
+    command.args(["--learning-rate", "1e-3", "--lr-scheduler-type", "cosine", "--warmup-ratio", "0.2"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Waits until `seen` or the process has ended; whether it was seen.
+fn wait_until(child: &mut Child, mut seen: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(120) {
+        if seen() {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    panic!("the run neither ended nor came to the point");
+}
+
+fn steps_done(output: &Path) -> usize {
+    fs::read_to_string(output.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
+}
+
+/// What does not depend on the clock: weights, and the metrics but for time and speed.
+fn result(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
+    let weights =
+        ["policy", "value"].map(|part| fs::read(output.join("final").join(part).join("model.safetensors")).unwrap());
+    let mut rows = json_lines(&output.join("metrics.jsonl"));
+    for row in &mut rows {
+        let row = row.as_object_mut().unwrap();
+        row.retain(|name, _| name != "seconds" && name != "tokens_per_second");
+    }
+    (weights.into(), rows)
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[cfg(unix)]
+fn interrupted_and_resumed(device: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    assert!(long_run(&whole, device).status().unwrap().success());
+    assert_eq!(steps_done(&whole), STEPS);
+
+    let mut cuts = 0;
+    for stop_at in [3, 11, 20] {
+        let mut command = long_run(&cut, device);
+        if cuts > 0 {
+            command.arg("--resume");
+        }
+        let mut child = command.spawn().unwrap();
+        if wait_until(&mut child, || steps_done(&cut) >= stop_at) {
+            signal(&child, if stop_at == 11 { "TERM" } else { "INT" });
+            let status = child.wait().unwrap();
+            if status.code() == Some(130) {
+                cuts += 1;
+                assert!(!cut.join("final").exists());
+            }
+        }
+    }
+    assert!(cuts > 0, "the run ended before it could be interrupted");
+    if !cut.join("final").exists() {
+        assert!(long_run(&cut, device).arg("--resume").status().unwrap().success());
+    }
+    assert!(result(&whole) == result(&cut), "{cuts} cuts changed the run");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_to_the_bit_on_the_cpu() {
+    interrupted_and_resumed("cpu");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_to_the_bit_on_the_gpu() {
+    if !skip_gpu() {
+        interrupted_and_resumed("gpu");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_killed_while_it_saves_goes_on_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let save_often = |output: &Path| {
+        let mut command = long_run(output, "cpu");
+        command.args(["--save-steps", "1"]);
+        command
+    };
+    assert!(save_often(&whole).status().unwrap().success());
+
+    let is_saving = || {
+        let entries = fs::read_dir(&cut).into_iter().flatten();
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"))
+    };
+    let mut kills = 0;
+    for attempt in 0..6 {
+        let mut command = save_often(&cut);
+        if attempt > 0 {
+            command.arg("--resume");
+        }
+        let mut child = command.spawn().unwrap();
+        // What an earlier kill left behind does not count.
+        let before = steps_done(&cut);
+        if wait_until(&mut child, || is_saving() && steps_done(&cut) > before.min(STEPS - 1)) {
+            signal(&child, "KILL");
+            child.wait().unwrap();
+            kills += 1;
+        }
+        if cut.join("final").exists() {
+            break;
+        }
+    }
+    assert!(kills > 0, "the run was never caught saving");
+    if !cut.join("final").exists() {
+        assert!(save_often(&cut).arg("--resume").status().unwrap().success());
+    }
+    assert!(result(&whole) == result(&cut), "{kills} kills changed the run");
+    let left: Vec<_> = fs::read_dir(&cut).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, damaged) = (dir.path().join("whole"), dir.path().join("damaged"));
+    assert!(long_run(&whole, "cpu").status().unwrap().success());
+    assert!(
+        long_run(&damaged, "cpu").args(["--save-steps", "10", "--save-total-limit", "0"]).status().unwrap().success()
+    );
+    let newest = damaged.join(format!("checkpoint-{STEPS:06}/optimizer.safetensors"));
+    let mut bytes = fs::read(&newest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    fs::remove_dir_all(damaged.join("final")).unwrap();
+    let output = long_run(&damaged, "cpu").arg("--resume").stderr(Stdio::piped()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("a checkpoint is passed over: {}: is not as manifest.json says", newest.display());
+    assert!(stderr.contains(&expected), "{stderr}");
+    assert!(result(&whole) == result(&damaged));
+}
