@@ -31,6 +31,6 @@ pub fn case(count: usize) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1 << 21)
+pub fn bench() -> Vec<Case> {
+    vec![case(1 << 21)]
 }

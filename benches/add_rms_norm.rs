@@ -19,6 +19,6 @@ pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 576, 0.0)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 576, 0.0)]
 }

@@ -54,6 +54,6 @@ pub(super) fn row_statistics(case: &Case, heads: Heads, (tokens, longest): (usiz
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)
+pub fn bench() -> Vec<Case> {
+    vec![case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]
 }

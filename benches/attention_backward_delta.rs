@@ -17,6 +17,6 @@ pub fn case(rows: usize, head_dim: usize) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024 * 9, 64)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024 * 9, 64)]
 }

@@ -23,6 +23,6 @@ pub fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 4096, 576, DType::Real)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 4096, 576, DType::Real)]
 }

@@ -33,6 +33,6 @@ pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 4096, 576)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 4096, 576)]
 }

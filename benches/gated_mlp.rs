@@ -16,6 +16,6 @@ pub fn case(count: usize, activation: Activation, range: f64) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024 * 1536, Activation::Silu, 5.0)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024 * 1536, Activation::Silu, 5.0)]
 }

@@ -41,6 +41,6 @@ pub fn case(rows: usize, vocabulary: usize, chunk: usize, range: f64, shift: f64
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 4096, 4096, 5.0, 0.0)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 4096, 4096, 5.0, 0.0)]
 }

@@ -22,6 +22,6 @@ pub fn case(rows: usize, cols: usize, first_col: usize) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 4096, 0)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 4096, 0)]
 }

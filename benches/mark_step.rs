@@ -12,6 +12,6 @@ pub fn case(step: u32) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1)
+pub fn bench() -> Vec<Case> {
+    vec![case(1)]
 }

@@ -1,6 +1,10 @@
 //! Every kernel on made-up data: `dqo-wgpu bench` times these cases, the tests check them.
 
 pub mod case;
+pub mod limits;
+pub mod step;
+pub mod table;
+pub mod timing;
 
 pub mod adamw;
 pub mod add_bias;
@@ -37,40 +41,41 @@ pub mod value_head_backward;
 
 use case::Case;
 
-/// The row of every kernel, in the order of [`crate::kernels::ALL`].
-pub fn rows() -> Vec<Case> {
-    vec![
-        adamw::bench(),
-        add_bias::bench(),
-        add_rms_norm::bench(),
-        attention::bench(),
-        attention_backward_delta::bench(),
-        attention_backward_key_value::bench(),
-        attention_backward_query::bench(),
-        column_sum::bench(),
-        dqo::bench(),
-        embedding::bench(),
-        embedding_backward::bench(),
-        gated_mlp::bench(),
-        gated_mlp_backward::bench(),
-        gather_rows::bench(),
-        lambda_return::bench(),
-        log_softmax::bench(),
-        log_softmax_backward::bench(),
-        mark_step::bench(),
-        matmul_nn::bench(),
-        matmul_nt::bench(),
-        matmul_tn::bench(),
-        rms_norm::bench(),
-        rms_norm_backward::bench(),
-        rms_norm_backward_weight::bench(),
-        rope::bench(),
-        round_bf16::bench(),
-        sequence_sum::bench(),
-        sft::bench(),
-        sgd::bench(),
-        sum_squares::bench(),
-        value_head::bench(),
-        value_head_backward::bench(),
-    ]
+/// The rows of every kernel, in the order of [`crate::kernels::ALL`].
+pub fn cases() -> Vec<Case> {
+    let cases = [
+        adamw::bench,
+        add_bias::bench,
+        add_rms_norm::bench,
+        attention::bench,
+        attention_backward_delta::bench,
+        attention_backward_key_value::bench,
+        attention_backward_query::bench,
+        column_sum::bench,
+        dqo::bench,
+        embedding::bench,
+        embedding_backward::bench,
+        gated_mlp::bench,
+        gated_mlp_backward::bench,
+        gather_rows::bench,
+        lambda_return::bench,
+        log_softmax::bench,
+        log_softmax_backward::bench,
+        mark_step::bench,
+        matmul_nn::bench,
+        matmul_nt::bench,
+        matmul_tn::bench,
+        rms_norm::bench,
+        rms_norm_backward::bench,
+        rms_norm_backward_weight::bench,
+        rope::bench,
+        round_bf16::bench,
+        sequence_sum::bench,
+        sft::bench,
+        sgd::bench,
+        sum_squares::bench,
+        value_head::bench,
+        value_head_backward::bench,
+    ];
+    cases.iter().flat_map(|cases| cases()).collect()
 }

@@ -19,6 +19,6 @@ pub fn case(rows: usize, cols: usize, accumulate: bool) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 576, true)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 576, true)]
 }

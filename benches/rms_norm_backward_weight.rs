@@ -17,6 +17,6 @@ pub fn case(rows: usize, cols: usize) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(1024, 576)
+pub fn bench() -> Vec<Case> {
+    vec![case(1024, 576)]
 }

@@ -12,6 +12,6 @@ pub fn case(positions: usize) -> Case {
 }
 
 /// The row of the table.
-pub fn bench() -> Case {
-    case(512 * 512)
+pub fn bench() -> Vec<Case> {
+    vec![case(512 * 512)]
 }

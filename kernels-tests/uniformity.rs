@@ -154,9 +154,8 @@ impl<'a> Analysis<'a> {
                     flow.function &= inner.function;
                 }
                 Statement::Return { value } => {
-                    if !flow.uniform() || value.is_some_and(|value| !self.uniform(walk, value)) {
-                        walk.summary.uniform_result = false;
-                    }
+                    let uniform = value.is_none_or(|value| self.uniform(walk, value));
+                    walk.summary.uniform_result &= uniform && flow.uniform();
                 }
                 _ => {}
             }

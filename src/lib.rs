@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod data;
+pub mod demo;
 pub mod device;
 pub mod gpu;
 pub mod hub;

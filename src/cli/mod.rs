@@ -3,6 +3,8 @@
 //! Results go to stdout, progress to stderr. Exit codes: 0, 1 (failed, with `error: ...`), 2 (wrong usage),
 //! 130 (interrupted; a checkpoint was saved first).
 
+mod bench;
+mod demo;
 mod devices;
 mod interrupt;
 mod logp;
@@ -25,6 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Train a tiny embedded model on embedded rollouts, and show what changed
+    Demo(demo::DemoArgs),
     /// Show the adapters, their limits and features, and which one `auto` takes
     Devices(devices::DevicesArgs),
     /// Write the log-prob and the entropy of every response token
@@ -35,6 +39,8 @@ enum Verb {
     /// Show the memory and the steps of a training run, buffer by buffer, without training
     #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
+    /// Time every kernel, and hold it against the device's own limit and the f64 twin
+    Bench(bench::BenchArgs),
 }
 
 /// How a verb ended well.
@@ -63,9 +69,11 @@ pub fn main() -> ExitCode {
 
 fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
     match verb {
+        Verb::Demo(args) => demo::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Logp(args) => logp::run(&args),
         Verb::Train(args) => train::run(args, matches),
         Verb::Plan(args) => plan::run(args, matches),
+        Verb::Bench(args) => bench::run(&args),
     }
 }

@@ -59,7 +59,7 @@ kernel! {
         heads: u32,
         kv_heads: u32,
         scale: f32,
-        /// The first tile of [`TILE`] queries to compute.
+        /// The first tile of 32 queries to compute.
         first_tile: u32,
         ;
         /// How many tiles to compute.
@@ -81,7 +81,6 @@ pub(super) fn for_tile_runs(tokens: usize, flops: f64, mut part: impl FnMut(u32,
 
 impl<'a> Attention<'a> {
     /// Attention over `tokens` tokens whose longest sequence has `longest`, in as many dispatches as that needs.
-    #[allow(clippy::too_many_arguments, reason = "the tensors of the formula, named at the call by their variables")]
     pub fn run(
         device: &Device,
         heads: Heads,

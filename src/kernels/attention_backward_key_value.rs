@@ -39,7 +39,7 @@ kernel! {
         heads: u32,
         kv_heads: u32,
         scale: f32,
-        /// The first tile of [`TILE`] keys to compute.
+        /// The first tile of 32 keys to compute.
         first_tile: u32,
         ;
         /// How many tiles to compute.

@@ -34,7 +34,7 @@ kernel! {
         heads: u32,
         kv_heads: u32,
         scale: f32,
-        /// The first tile of [`TILE`] queries to compute.
+        /// The first tile of 32 queries to compute.
         first_tile: u32,
         ;
         /// How many tiles to compute.

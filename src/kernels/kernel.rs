@@ -3,7 +3,7 @@
 use crate::device::{Real, Tensor};
 use crate::gpu::Traits;
 
-/// The part of a kernel that repeats its shader's header; written by [`kernel!`](crate::kernels::kernel).
+/// The part of a kernel that repeats its shader's header; written by `kernel!`.
 pub trait Call {
     /// Name, bindings, parameters and variants.
     const SIGNATURE: &'static Signature;

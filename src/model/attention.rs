@@ -166,8 +166,7 @@ impl Attention {
         x: &Tensor,
         saved: &AttentionActivations,
         dy: &Tensor,
-        scratch: &mut AttentionScratch,
-        partial: &mut Tensor,
+        (scratch, partial): (&mut AttentionScratch, &mut Tensor),
         dx: &mut Tensor,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);

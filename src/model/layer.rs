@@ -176,7 +176,8 @@ impl Layer {
         self.mlp.backward(pass, &saved.mlp_input.y, &saved.mlp, dstream, (mlp, &mut forward.act, partial), dnormed);
         let norm_input = (stream.at(2 * index + 1), &saved.mlp_input.rstd);
         self.post_attention_norm.backward(device, dnormed, norm_input, (dstream, true), partial, tokens);
-        self.attention.backward(pass, &saved.attention_input.y, &saved.attention, dstream, attention, partial, dnormed);
+        let (input, scratch) = (&saved.attention_input.y, (attention, &mut *partial));
+        self.attention.backward(pass, input, &saved.attention, dstream, scratch, dnormed);
         let norm_input = (stream.at(2 * index), &saved.attention_input.rstd);
         self.input_norm.backward(device, dnormed, norm_input, (dstream, true), partial, tokens);
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -70,10 +71,13 @@ pub fn write_safetensors<'a>(
     tensors: impl Iterator<Item = (String, &'a dyn Stored)>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<()> {
+    let context = || format!("{}: cannot be written", path.display());
+    // The crate writes a file that only its owner may read; this one gets the permissions of any new file.
+    let permissions = File::create(path).and_then(|file| file.metadata()).with_context(context)?.permissions();
     let fault = RefCell::new(None);
     let views = tensors.map(|(name, tensor)| (name, OnDemand { tensor, fault: &fault }));
-    safetensors::serialize_to_file(views, metadata, path)
-        .with_context(|| format!("{}: cannot be written", path.display()))?;
+    safetensors::serialize_to_file(views, metadata, path).with_context(context)?;
+    std::fs::set_permissions(path, permissions).with_context(context)?;
     fault.take().map_or(Ok(()), Err)
 }
 

@@ -189,6 +189,24 @@ impl Run {
     pub fn train(&self, resume: bool, interrupt: &AtomicBool) -> Result<Outcome> {
         let plan = self.plan()?;
         eprintln!("{plan}");
+        self.train_as_planned(&plan, resume, interrupt, Progress::new)
+    }
+
+    /// As [`Run::train`] from the start, without a word on stderr.
+    ///
+    /// # Errors
+    /// As [`Run::train`].
+    pub fn train_quietly(&self, interrupt: &AtomicBool) -> Result<Outcome> {
+        self.train_as_planned(&self.plan()?, false, interrupt, |_, _, _| Progress::silent())
+    }
+
+    fn train_as_planned(
+        &self,
+        plan: &Plan,
+        resume: bool,
+        interrupt: &AtomicBool,
+        progress: impl Fn(&'static str, usize, usize) -> Progress,
+    ) -> Result<Outcome> {
         ensure!(
             !plan.exceeds_device(),
             "the run takes {} and {} has {}; use smaller --tokens-per-micro-batch or --max-length",
@@ -199,7 +217,7 @@ impl Run {
         let output_dir = self.config.output_dir.as_deref().unwrap_or(Path::new("."));
         let dir =
             if resume { RunDir::reopen(output_dir, &self.config)? } else { RunDir::create(output_dir, &self.config)? };
-        let reference = self.reference_logps(&dir)?;
+        let reference = self.reference_logps(&dir, &progress)?;
         let (mut session, mut state) = self.session(&dir)?;
         let mut log = MetricsLog::open(dir.path(), state.step)?;
 
@@ -210,7 +228,7 @@ impl Run {
             value_config: &self.value.config,
             tokenizer: &self.model.dir,
         };
-        let mut progress = Progress::new("train", course.total_steps, state.step);
+        let mut progress = progress("train", course.total_steps, state.step);
         while state.step < course.total_steps {
             let factor = schedule.factor(state.step);
             let row = self.step(&mut session, &course, reference.as_ref(), &mut state, factor)?;
@@ -234,7 +252,11 @@ impl Run {
     }
 
     /// The reference's log-probs, where the method needs them; its model is gone when this returns.
-    fn reference_logps(&self, dir: &RunDir) -> Result<Option<ReferenceLogps>> {
+    fn reference_logps(
+        &self,
+        dir: &RunDir,
+        progress: impl Fn(&'static str, usize, usize) -> Progress,
+    ) -> Result<Option<ReferenceLogps>> {
         if !self.objective.uses_reference() {
             return Ok(None);
         }
@@ -244,7 +266,7 @@ impl Run {
         let checkpoint = Checkpoint::open(&self.reference.dir)?;
         let source = Source { config: &self.reference.config, checkpoint: Some(&checkpoint) };
         let mut scorer = self.scorer(&self.device, source)?;
-        let mut progress = Progress::new("reference", self.examples.len(), 0);
+        let mut progress = progress("reference", self.examples.len(), 0);
         let logps =
             ReferenceLogps::compute(&mut scorer, &self.examples, dir.path(), |count| progress.advance(count, ""))?;
         Ok(Some(logps))

@@ -1,0 +1,80 @@
+//! `dqo-wgpu bench`
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::Ended;
+use crate::benches::case::Case;
+use crate::benches::limits::Limits;
+use crate::benches::table::row;
+use crate::benches::{cases, step};
+use crate::device::{DeviceChoice, Precision};
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Only the kernels whose name contains this
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// A whole training step in place of the kernels
+    #[arg(long)]
+    step: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &BenchArgs) -> Result<Ended> {
+    let device = args.device.parse::<DeviceChoice>()?.open(Precision::F32)?;
+    let limits = Limits::measure(&device)?;
+    if args.step {
+        let result = step::measure(&device, limits)?;
+        if args.json {
+            println!("{}", json!({ "device": device.description(), "peak_flops": limits.flops, "step": result }));
+        } else {
+            print_limits(&device.description(), limits);
+            println!(
+                "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
+                result.seconds,
+                result.tokens_per_second,
+                result.flops / 1e9,
+                100.0 * result.share
+            );
+        }
+        return Ok(Ended::Done);
+    }
+
+    let wanted = |case: &Case| args.kernel.as_ref().is_none_or(|name| case.kernel.contains(name.as_str()));
+    let cases: Vec<Case> = cases().into_iter().filter(wanted).collect();
+    ensure!(!cases.is_empty(), "--kernel {}: no kernel's name contains it", args.kernel.as_deref().unwrap_or_default());
+    if !args.json {
+        print_limits(&device.description(), limits);
+        println!("\n{:<29}{:<36}{:>10}{:>14}{:>9}{:>10}", "kernel", "shape", "time", "rate", "of limit", "error");
+    }
+    let mut rows = Vec::new();
+    for case in &cases {
+        let row = row(&device, case, limits)?;
+        if !args.json {
+            let rate = format!("{:.2} G{}", row.rate / 1e9, row.unit);
+            let (time, share) = (format!("{:.3} ms", 1e3 * row.seconds), format!("{:.0} %", 100.0 * row.share));
+            println!("{:<29}{:<36}{time:>10}{rate:>14}{share:>9}{:>10.1e}", row.kernel, row.shape, row.error);
+        }
+        rows.push(row);
+    }
+    if args.json {
+        let limits = json!({ "flops": limits.flops, "bytes": limits.bytes });
+        println!("{}", json!({ "device": device.description(), "limits": limits, "kernels": rows }));
+    }
+    Ok(Ended::Done)
+}
+
+fn print_limits(device: &str, limits: Limits) {
+    println!(
+        "{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying",
+        limits.flops / 1e9,
+        limits.bytes / 1e9
+    );
+}
