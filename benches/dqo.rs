@@ -3,7 +3,7 @@ use crate::device::DType;
 use crate::kernels::{Call, DQO_STATISTICS, Dqo};
 
 /// The switches of a case.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Switches {
     pub lambda: f32,
     pub policy_is: bool,
@@ -11,6 +11,21 @@ pub struct Switches {
     pub paper_tail: bool,
     pub td_target: bool,
     pub mean_reduction: bool,
+}
+
+impl Switches {
+    /// The lambda, and the switches that are not the paper's.
+    fn label(&self) -> String {
+        let others = [
+            (!self.policy_is, "no policy IS"),
+            (!self.value_is, "no value IS"),
+            (self.paper_tail, "paper tail"),
+            (self.td_target, "td"),
+            (self.mean_reduction, "mean"),
+        ];
+        let set = others.iter().filter(|(set, _)| *set).map(|(_, name)| format!(", {name}"));
+        format!("lambda {}{}", self.lambda, set.collect::<String>())
+    }
 }
 
 /// The paper's.
@@ -28,7 +43,7 @@ pub fn case(lengths: &[usize], switches: Switches) -> Case {
     let starts = super::case::starts(lengths);
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
-    let shape = format!("{}, {switches:?}", super::case::lengths_label(lengths));
+    let shape = format!("{}, {}", super::case::lengths_label(lengths), switches.label());
     let mut case = Case::new(Dqo::SIGNATURE, shape, Work::Bytes(32.0 * positions as f64));
     let f32_of = |x: f64| f64::from(x as f32);
     // Log-probs between -2 and 0; the behaviour's close by, so that w is neither 0 nor always clipped.

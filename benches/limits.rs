@@ -4,18 +4,9 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::timing::seconds_of;
-use crate::device::{DType, Device, Matrix, MatrixMut, Real};
+use crate::device::{DType, Device, Matrix, MatrixMut, Real, Tensor};
 use crate::gpu::Traits;
 use crate::kernels::{Cost, Kernel, Launch, Variant, kernel, line, only, reaches, shared};
-
-/// The two rates that kernels are held against.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Floating-point operations a second; a fused multiply-add is two.
-    pub flops: f64,
-    /// Bytes a second, read and written.
-    pub bytes: f64,
-}
 
 static FMA_VARIANTS: [Variant; 1] = only(include_str!("fma_peak.wgsl"), &[]);
 static COPY_VARIANTS: [Variant; 1] = only(include_str!("copy.wgsl"), &[shared::GRID]);
@@ -89,28 +80,57 @@ impl Kernel for Copy<'_> {
     }
 }
 
-impl Limits {
-    /// Measures a device.
+/// The two rates that kernels are held against, measured again and again: other work on the machine changes them.
+pub struct Yardsticks {
+    device: Device,
+    x: Tensor,
+    y: Tensor,
+    result: Tensor,
+    iterations: u32,
+}
+
+/// Values that the yardstick of copying copies.
+const COPIED: usize = 1 << 22;
+
+impl Yardsticks {
+    /// The yardsticks of a device.
     ///
     /// # Errors
-    /// Where it fails.
-    pub fn measure(device: &Device) -> Result<Self> {
-        const COUNT: usize = 1 << 22;
-        let x = device.tensor("bench/x", &[COUNT], DType::Real)?;
-        let mut y = device.tensor("bench/y", &[COUNT], DType::Real)?;
-        let copy = seconds_of(device, || device.run(Copy { x: &x, y: &mut y, count: COUNT as u32 }))?;
-        let bytes = 2.0 * (COUNT * device.precision().bytes()) as f64 / copy;
-
+    /// Where it has no room.
+    pub fn new(device: &Device) -> Result<Self> {
         let is_software = device.as_gpu().is_none_or(|gpu| gpu.traits().software);
         let workgroups = if is_software { 64 } else { 4096 };
-        let mut result = device.tensor("bench/result", &[64 * workgroups, 4], DType::Real)?;
-        let iterations = if device.as_gpu().is_some() { 4096 } else { 8 };
-        let fma = seconds_of(device, || device.run(FmaPeak { result: &mut result, iterations, factor: 0.999 }))?;
+        Ok(Self {
+            device: device.clone(),
+            x: device.tensor("bench/x", &[COPIED], DType::Real)?,
+            y: device.tensor("bench/y", &[COPIED], DType::Real)?,
+            result: device.tensor("bench/result", &[64 * workgroups, 4], DType::Real)?,
+            iterations: if device.as_gpu().is_some() { 4096 } else { 8 },
+        })
+    }
+
+    /// Bytes a second, read and written.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn bytes(&mut self) -> Result<f64> {
+        let (device, x, y) = (&self.device, &self.x, &mut self.y);
+        let seconds = seconds_of(device, || device.run(Copy { x, y: &mut *y, count: COPIED as u32 }))?;
+        Ok(2.0 * (COPIED * device.precision().bytes()) as f64 / seconds)
+    }
+
+    /// Floating-point operations a second; a fused multiply-add is two.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn flops(&mut self) -> Result<f64> {
+        let (device, result, iterations) = (&self.device, &mut self.result, self.iterations);
+        let seconds = seconds_of(device, || device.run(FmaPeak { result: &mut *result, iterations, factor: 0.999 }))?;
         let operations = if device.as_gpu().is_some() {
-            f64::from(iterations) * 64.0 * 64.0 * workgroups as f64
+            64.0 * (result.len() / 4) as f64
         } else {
-            f64::from(iterations) * 2.0 * (CPU_SIZE as f64).powi(3) * rayon::current_num_threads() as f64
+            2.0 * (CPU_SIZE as f64).powi(3) * rayon::current_num_threads() as f64
         };
-        Ok(Self { flops: operations / fma, bytes })
+        Ok(f64::from(iterations) * operations / seconds)
     }
 }

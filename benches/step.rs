@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::limits::Limits;
+use super::limits::Yardsticks;
+use super::timing::median;
 use crate::device::Device;
 use crate::model::{Build, ModelConfig, Policy, Storage, save_policy};
 use crate::train::{Method, Run, TrainConfig};
@@ -21,8 +22,10 @@ pub struct StepResult {
     pub tokens_per_second: f64,
     /// By 6 x parameters x tokens.
     pub flops: f64,
-    /// Of the peak of fused multiply-adds in the same run, 0 to 1.
+    /// Of the peak of fused multiply-adds, 0 to 1, measured before and behind the steps.
     pub share: f64,
+    /// That peak.
+    pub peak_flops: f64,
 }
 
 const SEQUENCES: usize = 8;
@@ -34,7 +37,7 @@ const STEPS: usize = 8;
 ///
 /// # Errors
 /// Where the device fails or the temporary directory cannot be written.
-pub fn measure(device: &Device, limits: Limits) -> Result<StepResult> {
+pub fn measure(device: &Device, yardsticks: &mut Yardsticks) -> Result<StepResult> {
     let dir = tempfile::tempdir().context("no temporary directory")?;
     let (model, data) = (dir.path().join("model"), dir.path().join("rows.jsonl"));
     let config = json!({
@@ -75,15 +78,16 @@ pub fn measure(device: &Device, limits: Limits) -> Result<StepResult> {
         save_steps: 0,
         ..TrainConfig::default()
     };
+    let mut peaks = vec![yardsticks.flops()?, yardsticks.flops()?];
     Run::open_on(config, |_| Ok(device.clone()))?.train_quietly(&AtomicBool::new(false))?;
+    peaks.push(yardsticks.flops()?);
 
     let metrics = std::fs::read_to_string(output.join("metrics.jsonl"))?;
     let rows = metrics.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
     // The first step compiles the kernels.
-    let mut seconds: Vec<f64> = rows.iter().skip(1).filter_map(|row| row["seconds"].as_f64()).collect();
-    seconds.sort_by(f64::total_cmp);
-    let seconds = seconds[seconds.len() / 2];
+    let seconds = median(rows.iter().skip(1).filter_map(|row| row["seconds"].as_f64()).collect());
     let tokens = (SEQUENCES * TOKENS) as f64;
     let flops = 6.0 * parameters as f64 * tokens / seconds;
-    Ok(StepResult { seconds, tokens_per_second: tokens / seconds, flops, share: flops / limits.flops })
+    let peak_flops = median(peaks);
+    Ok(StepResult { seconds, tokens_per_second: tokens / seconds, flops, share: flops / peak_flops, peak_flops })
 }

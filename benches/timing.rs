@@ -6,12 +6,10 @@ use anyhow::Result;
 
 use crate::device::Device;
 
-/// A measurement lasts this long at least, in seconds.
-const SPAN: f64 = 0.05;
-/// Measurements of which the median counts.
-const REPEATS: usize = 5;
+/// A measurement lasts about this long, in seconds.
+const SPAN: f64 = 0.02;
 
-/// Seconds of one call: the median of some measurements, each of as many calls as fill a while.
+/// Seconds of one call: the mean over as many calls as fill a while, behind one that compiles and warms up.
 ///
 /// # Errors
 /// Where the device fails.
@@ -27,9 +25,13 @@ pub fn seconds_of(device: &Device, mut call: impl FnMut()) -> Result<f64> {
             }
         }
     };
-    measure(1)?; // compiles, and warms the caches
-    let calls = (SPAN / measure(1)?.max(1e-7)).ceil().clamp(1.0, 1000.0) as usize;
-    let mut seconds = (0..REPEATS).map(|_| Ok(measure(calls)? / calls as f64)).collect::<Result<Vec<f64>>>()?;
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[REPEATS / 2])
+    let first = measure(1)?;
+    let calls = (SPAN / first.max(1e-7)).ceil().clamp(1.0, 1000.0) as usize;
+    Ok(measure(calls)? / calls as f64)
+}
+
+/// The median; 0 of nothing.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

@@ -7,7 +7,9 @@ mod harness;
 mod memory;
 mod model;
 mod resume;
+mod shards;
 mod training;
+mod verbs;
 
 mod adamw;
 mod add_bias;

@@ -196,14 +196,14 @@ fn twenty_steps_of_adamw_are_torchs() {
 }
 
 /// The weights that a run ends with, policy's and value's.
-fn weights(output: &Path) -> Vec<(String, Vec<f64>)> {
+pub fn weights(output: &Path) -> Vec<(String, Vec<f64>)> {
     let part = |part: &str| tensors(&output.join("final").join(part).join("model.safetensors"));
     part("policy").into_iter().chain(part("value")).collect()
 }
 
 /// Holds two runs' weights against each other, tensor by tensor.
 #[track_caller]
-fn same_weights(found: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)], tolerance: f64, label: &str) {
+pub fn same_weights(found: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)], tolerance: f64, label: &str) {
     for ((name, found), (_, expected)) in found.iter().zip(expected) {
         let difference = norm(found.iter().zip(expected).map(|(found, expected)| found - expected));
         let off = difference / norm(expected.iter().copied());

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Ended;
 use crate::benches::case::Case;
-use crate::benches::limits::Limits;
+use crate::benches::limits::Yardsticks;
 use crate::benches::table::row;
 use crate::benches::{cases, step};
 use crate::device::{DeviceChoice, Precision};
@@ -29,52 +29,46 @@ pub struct BenchArgs {
 
 pub fn run(args: &BenchArgs) -> Result<Ended> {
     let device = args.device.parse::<DeviceChoice>()?.open(Precision::F32)?;
-    let limits = Limits::measure(&device)?;
+    let mut yardsticks = Yardsticks::new(&device)?;
     if args.step {
-        let result = step::measure(&device, limits)?;
+        let step = step::measure(&device, &mut yardsticks)?;
         if args.json {
-            println!("{}", json!({ "device": device.description(), "peak_flops": limits.flops, "step": result }));
-        } else {
-            print_limits(&device.description(), limits);
-            println!(
-                "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
-                result.seconds,
-                result.tokens_per_second,
-                result.flops / 1e9,
-                100.0 * result.share
-            );
+            println!("{}", json!({ "device": device.description(), "step": step }));
+            return Ok(Ended::Done);
         }
+        println!("{}: {:.1} GFLOP/s of fused multiply-adds", device.description(), step.peak_flops / 1e9);
+        println!(
+            "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
+            step.seconds,
+            step.tokens_per_second,
+            step.flops / 1e9,
+            100.0 * step.share
+        );
         return Ok(Ended::Done);
     }
 
     let wanted = |case: &Case| args.kernel.as_ref().is_none_or(|name| case.kernel.contains(name.as_str()));
     let cases: Vec<Case> = cases().into_iter().filter(wanted).collect();
     ensure!(!cases.is_empty(), "--kernel {}: no kernel's name contains it", args.kernel.as_deref().unwrap_or_default());
+    let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
     if !args.json {
-        print_limits(&device.description(), limits);
-        println!("\n{:<29}{:<36}{:>10}{:>14}{:>9}{:>10}", "kernel", "shape", "time", "rate", "of limit", "error");
+        let device = device.description();
+        println!("{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n", flops / 1e9, bytes / 1e9);
+        println!("{:<29}{:<36}{:>11}{:>15}{:>9}{:>10}", "kernel", "shape", "time", "rate", "of limit", "error");
     }
     let mut rows = Vec::new();
     for case in &cases {
-        let row = row(&device, case, limits)?;
+        let row = row(&device, case, &mut yardsticks)?;
         if !args.json {
             let rate = format!("{:.2} G{}", row.rate / 1e9, row.unit);
             let (time, share) = (format!("{:.3} ms", 1e3 * row.seconds), format!("{:.0} %", 100.0 * row.share));
-            println!("{:<29}{:<36}{time:>10}{rate:>14}{share:>9}{:>10.1e}", row.kernel, row.shape, row.error);
+            println!("{:<29}{:<36}{time:>11}{rate:>15}{share:>9}{:>10.1e}", row.kernel, row.shape, row.error);
         }
         rows.push(row);
     }
     if args.json {
-        let limits = json!({ "flops": limits.flops, "bytes": limits.bytes });
+        let limits = json!({ "flops": flops, "bytes": bytes });
         println!("{}", json!({ "device": device.description(), "limits": limits, "kernels": rows }));
     }
     Ok(Ended::Done)
-}
-
-fn print_limits(device: &str, limits: Limits) {
-    println!(
-        "{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying",
-        limits.flops / 1e9,
-        limits.bytes / 1e9
-    );
 }

@@ -51,6 +51,7 @@ enum Ended {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
+    quiet_driver();
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -64,6 +65,16 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Without a desktop session, a layer of Mesa's says `error: XDG_RUNTIME_DIR is invalid` whenever adapters are listed.
+/// It only orders adapters for desktops; it is left out there.
+fn quiet_driver() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: this is the first thing that the process does; there is no other thread that could read the
+        // environment meanwhile.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Device(Arc<Shared>);
 
 struct Shared {
     backend: Backend,
+    /// A bound on tensors below the back end's own.
+    tensor_bytes: u64,
     ledger: Mutex<Ledger>,
 }
 
@@ -77,7 +79,7 @@ enum Backend {
 
 impl Device {
     fn new(backend: Backend) -> Self {
-        Self(Arc::new(Shared { backend, ledger: Mutex::default() }))
+        Self(Arc::new(Shared { backend, tensor_bytes: u64::MAX, ledger: Mutex::default() }))
     }
 
     /// The CPU device: every kernel runs as its twin.
@@ -88,6 +90,15 @@ impl Device {
     /// A GPU that [`Gpu::open`] has opened.
     pub fn gpu(gpu: Gpu) -> Self {
         Self::new(Backend::Gpu(Box::new(gpu)))
+    }
+
+    /// This device with smaller tensors: weights are cut as they are where a binding is small.
+    ///
+    /// # Panics
+    /// Where the device is in use already.
+    pub fn limited_to(mut self, tensor_bytes: u64) -> Self {
+        Arc::get_mut(&mut self.0).expect("a device that is not in use yet").tensor_bytes = tensor_bytes;
+        self
     }
 
     /// A device that allocates and computes nothing but keeps the ledger of `of`'s size limits: what is built
@@ -106,11 +117,12 @@ impl Device {
 
     /// The sizes that this device allows.
     pub fn limits(&self) -> Limits {
-        match &self.0.backend {
+        let limits = match &self.0.backend {
             Backend::Gpu(gpu) => gpu.memory_limits(),
             Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory() },
             Backend::Plan { limits, .. } => *limits,
-        }
+        };
+        Limits { tensor_bytes: limits.tensor_bytes.min(self.0.tensor_bytes), ..limits }
     }
 
     /// What the user sees: the adapter's name and back end, or the CPU.
