@@ -156,7 +156,7 @@ mod tests {
     fn tojson_is_pythons() {
         let messages = serde_json::json!([{"role": "user", "content": "<a> & 'b' é", "n": [1, 2]}]);
         let text = render("{{ messages[0] | tojson }}", messages).unwrap();
-        assert_eq!(text, r#"{"content": "<a> & 'b' é", "n": [1, 2], "role": "user"}"#);
+        assert_eq!(text, r#"{"role": "user", "content": "<a> & 'b' é", "n": [1, 2]}"#);
     }
 
     #[test]
