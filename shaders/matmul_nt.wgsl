@@ -19,35 +19,23 @@ var<immediate> params: Params;
 @group(0) @binding(1) var<storage, read> b: array<weight4>; // [cols, b_stride]
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>; // [rows, c_stride]
 
-// Rows behind the last read the last; their sums are not stored.
-fn left_at(row: u32, k: u32) -> vec4<f32> {
+// Whether consecutive k lie side by side in memory: how a tile is best read.
+const LEFT_ALONG_K = true;
+const RIGHT_ALONG_K = true;
+
+// Rows behind the last are read as the last; their sums are not stored.
+fn left_row(row: u32, k: u32) -> vec4<f32> {
     return a[(params.a_offset + min(row, params.rows - 1u) * params.a_stride + k) / 4u];
 }
 
-fn right_at(col: u32, k: u32) -> vec4<f32> {
+fn left_at(row: u32, k: u32) -> mat4x4<f32> {
+    return transpose(mat4x4(left_row(row, k), left_row(row + 1u, k), left_row(row + 2u, k), left_row(row + 3u, k)));
+}
+
+fn right_row(col: u32, k: u32) -> vec4<f32> {
     return unpack(b[(params.b_offset + min(col, params.cols - 1u) * params.b_stride + k) / 4u]);
 }
 
-fn fill_left(first_row: u32, first_k: u32, block: u32) {
-    let k = 4u * (block % 4u);
-    let quad = block / 4u;
-    let row = first_row + 4u * quad;
-    if (first_k + k < params.inner) {
-        store_transposed(0u, k, quad, left_at(row, first_k + k), left_at(row + 1u, first_k + k),
-            left_at(row + 2u, first_k + k), left_at(row + 3u, first_k + k));
-    } else {
-        store_transposed(0u, k, quad, vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
-    }
-}
-
-fn fill_right(first_col: u32, first_k: u32, block: u32) {
-    let k = 4u * (block % 4u);
-    let quad = block / 4u;
-    let col = first_col + 4u * quad;
-    if (first_k + k < params.inner) {
-        store_transposed(1u, k, quad, right_at(col, first_k + k), right_at(col + 1u, first_k + k),
-            right_at(col + 2u, first_k + k), right_at(col + 3u, first_k + k));
-    } else {
-        store_transposed(1u, k, quad, vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
-    }
+fn right_at(col: u32, k: u32) -> mat4x4<f32> {
+    return transpose(mat4x4(right_row(col, k), right_row(col + 1u, k), right_row(col + 2u, k), right_row(col + 3u, k)));
 }

@@ -19,24 +19,25 @@ var<immediate> params: Params;
 @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>; // [inner, b_stride]
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>; // [rows, c_stride]
 
-fn fill_left(first_row: u32, first_k: u32, block: u32) {
-    let quad = block % QUADS;
-    let row = min(first_row + 4u * quad, params.rows - 4u);
-    for (var d = 0u; d < 4u; d += 1u) {
-        let k = 4u * (block / QUADS) + d;
-        let valid = min(first_k + k, params.inner - 1u);
-        let value = a[(params.a_offset + valid * params.a_stride + row) / 4u];
-        tiles[place(0u, k, quad)] = select(vec4(0.0), value, first_k + k < params.inner);
-    }
+// Whether consecutive k lie side by side in memory: how a tile is best read.
+const LEFT_ALONG_K = false;
+const RIGHT_ALONG_K = false;
+
+// Here inner need not be a multiple of 4: rows of a behind the last count as zeros.
+fn left_row(k: u32, row: u32) -> vec4<f32> {
+    let valid = min(k, params.inner - 1u);
+    let value = a[(params.a_offset + valid * params.a_stride + min(row, params.rows - 4u)) / 4u];
+    return select(vec4(0.0), value, k < params.inner);
 }
 
-fn fill_right(first_col: u32, first_k: u32, block: u32) {
-    let quad = block % QUADS;
-    let col = min(first_col + 4u * quad, params.cols - 4u);
-    for (var d = 0u; d < 4u; d += 1u) {
-        let k = 4u * (block / QUADS) + d;
-        let valid = min(first_k + k, params.inner - 1u);
-        let value = b[(params.b_offset + valid * params.b_stride + col) / 4u];
-        tiles[place(1u, k, quad)] = select(vec4(0.0), value, first_k + k < params.inner);
-    }
+fn left_at(row: u32, k: u32) -> mat4x4<f32> {
+    return mat4x4(left_row(k, row), left_row(k + 1u, row), left_row(k + 2u, row), left_row(k + 3u, row));
+}
+
+fn right_row(k: u32, col: u32) -> vec4<f32> {
+    return b[(params.b_offset + min(k, params.inner - 1u) * params.b_stride + min(col, params.cols - 4u)) / 4u];
+}
+
+fn right_at(col: u32, k: u32) -> mat4x4<f32> {
+    return mat4x4(right_row(k, col), right_row(k + 1u, col), right_row(k + 2u, col), right_row(k + 3u, col));
 }

@@ -1,6 +1,7 @@
 // The matrix product for GPUs: a workgroup computes TILE x TILE outputs from tiles of TILE x DEPTH in workgroup memory,
-// an invocation 8 x 8 of them, as 2 x 2 blocks of 4 x 4. Every output is one chain of fma in ascending k, so that all
-// variants agree to the bit. The kernel's own file has the operands: fill_left and fill_right.
+// an invocation 8 x 8 of them, as 2 x 2 blocks of 4 x 4. Every output is one chain of fma in ascending k, as in
+// matmul_lanes.wgsl. The kernel's own file reads the operands: column d of left_at(row, k) has the four rows from `row`
+// on at k + d, column d of right_at(col, k) the four columns from `col` on.
 override TILE = 64u;
 override THREADS = 64u; // TILE * TILE / 64
 override QUADS = 16u; // TILE / 4
@@ -14,12 +15,34 @@ fn place(side: u32, k: u32, quad: u32) -> u32 {
     return (side * DEPTH + k) * QUADS + quad;
 }
 
-// Four rows of four consecutive k, into four k of four rows.
-fn store_transposed(side: u32, k: u32, quad: u32, r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32>) {
-    tiles[place(side, k, quad)] = vec4(r0.x, r1.x, r2.x, r3.x);
-    tiles[place(side, k + 1u, quad)] = vec4(r0.y, r1.y, r2.y, r3.y);
-    tiles[place(side, k + 2u, quad)] = vec4(r0.z, r1.z, r2.z, r3.z);
-    tiles[place(side, k + 3u, quad)] = vec4(r0.w, r1.w, r2.w, r3.w);
+fn store(side: u32, k: u32, quad: u32, block: mat4x4<f32>) {
+    tiles[place(side, k, quad)] = block[0];
+    tiles[place(side, k + 1u, quad)] = block[1];
+    tiles[place(side, k + 2u, quad)] = block[2];
+    tiles[place(side, k + 3u, quad)] = block[3];
+}
+
+// The first k and the quad of block number `block` of a tile, so that neighbouring invocations read neighbouring values.
+fn block_at(block: u32, along_k: bool) -> vec2<u32> {
+    if (along_k) {
+        return vec2(4u * (block % 4u), block / 4u);
+    }
+    return vec2(4u * (block / QUADS), block % QUADS);
+}
+
+fn fill(first_row: u32, first_col: u32, first_k: u32, block: u32) {
+    let left = block_at(block, LEFT_ALONG_K);
+    let right = block_at(block, RIGHT_ALONG_K);
+    if (first_k + left.x < params.inner) {
+        store(0u, left.x, left.y, left_at(first_row + 4u * left.y, first_k + left.x));
+    } else {
+        store(0u, left.x, left.y, mat4x4<f32>());
+    }
+    if (first_k + right.x < params.inner) {
+        store(1u, right.x, right.y, right_at(first_col + 4u * right.y, first_k + right.x));
+    } else {
+        store(1u, right.x, right.y, mat4x4<f32>());
+    }
 }
 
 @compute @workgroup_size(THREADS)
@@ -32,8 +55,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var sums: array<vec4<f32>, 16>; // [row, half of the columns]
     for (var k = 0u; k < params.inner; k += DEPTH) {
         for (var block = lane; block < TILE; block += THREADS) {
-            fill_left(first_row, k, block);
-            fill_right(first_col, k, block);
+            fill(first_row, first_col, k, block);
         }
         workgroupBarrier();
         for (var d = 0u; d < DEPTH; d += 1u) {

@@ -10,6 +10,7 @@ use crate::device::{DType, Matrix, MatrixMut, Real, Tensor};
 use crate::gpu::Traits;
 
 const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
+const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
 
 /// A matrix inside a tensor: where it starts and how far it is from one row to the next, both in values and multiples
 /// of 4.
@@ -61,28 +62,42 @@ impl<'a> OperandMut<'a> {
     }
 }
 
-/// The texts of a product whose right operand is a weight, f32 or bf16.
-pub(super) const fn weight_variants(source: &'static str) -> [Variant; 2] {
+/// The texts of a product whose right operand is a weight: for its type, and for GPUs or CPUs.
+pub(super) const fn weight_variants(source: &'static str) -> [Variant; 4] {
     use shared::{WEIGHT_BF16, WEIGHT_F32};
     [
         Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
+        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32], subgroups: true },
         Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
+        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16], subgroups: true },
     ]
 }
 
 /// The texts of a product of two activations.
-pub(super) const fn activation_variants(source: &'static str) -> [Variant; 1] {
-    [Variant { name: "tiles", source, includes: &[TILES], subgroups: false }]
+pub(super) const fn activation_variants(source: &'static str) -> [Variant; 2] {
+    [
+        Variant { name: "tiles", source, includes: &[TILES], subgroups: false },
+        Variant { name: "lanes", source, includes: &[LANES], subgroups: true },
+    ]
 }
 
-/// The launch of the variant for `b`'s type.
+/// The lanes of `shared/matmul_lanes.wgsl`.
+const SUBGROUP: u32 = 8;
+
+/// The launch of the variant for `b`'s type and for the adapter.
 pub(super) fn launch(
     variants: &'static [Variant],
-    _traits: Traits,
+    traits: Traits,
     b: &Tensor,
     [rows, cols, inner]: [u32; 3],
 ) -> Launch {
-    let variant = &variants[usize::from(b.dtype() == DType::Bf16)];
+    let by_lanes = traits.software && traits.subgroup_size == Some(SUBGROUP);
+    let variant = &variants[2 * usize::from(b.dtype() == DType::Bf16) + usize::from(by_lanes)];
+    let cost = cost(rows as usize, cols as usize, inner as usize);
+    if by_lanes {
+        let workgroups = [cols.div_ceil(8 * SUBGROUP), rows.div_ceil(4 * SUBGROUP), 1];
+        return Launch { variant, constants: Vec::new(), workgroups, cost };
+    }
     // A workgroup of 128 x 128 reads half as much as one of 64 x 64, where there is work for enough of them.
     let tile: u32 = if rows >= 512 && cols >= 512 { 128 } else { 64 };
     let constants = [("TILE", tile), ("THREADS", tile * tile / 64), ("QUADS", tile / 4), ("TILE_WORDS", 8 * tile)];
@@ -90,7 +105,7 @@ pub(super) fn launch(
         variant,
         constants: constants.map(|(name, value)| (name, f64::from(value))).to_vec(),
         workgroups: [cols.div_ceil(tile), rows.div_ceil(tile), 1],
-        cost: cost(rows as usize, cols as usize, inner as usize),
+        cost,
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Kernel, Launch, Variant, kernel};
 use crate::device::{Device, Matrix, MatrixMut, Real};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 2] = weight_variants(include_str!("../../shaders/matmul_nn.wgsl"));
+static VARIANTS: [Variant; 4] = weight_variants(include_str!("../../shaders/matmul_nn.wgsl"));
 
 kernel! {
     /// `c[i, j] (+)= sum over k of a[i, k] b[k, j]`. Offsets and strides are in values and multiples of 4, as are `cols` and `inner`.

@@ -5,7 +5,7 @@ use super::{Kernel, Launch, Variant, kernel};
 use crate::device::{Device, Matrix, MatrixMut, Real};
 use crate::gpu::Traits;
 
-static VARIANTS: [Variant; 1] = activation_variants(include_str!("../../shaders/matmul_tn.wgsl"));
+static VARIANTS: [Variant; 2] = activation_variants(include_str!("../../shaders/matmul_tn.wgsl"));
 
 kernel! {
     /// `c[i, j] (+)= sum over k of a[k, i] b[k, j]`. Offsets and strides are in values and multiples of 4, as are `rows` and `cols`.
