@@ -35,6 +35,8 @@ type Run = Box<dyn Fn(&Device, &mut [Tensor])>;
 pub struct Case {
     /// The kernel's name.
     pub kernel: &'static str,
+    /// What it computes.
+    pub formula: String,
     /// The sizes, as shown in tables and failures.
     pub shape: String,
     /// What the call has to do at least.
@@ -61,7 +63,8 @@ impl Case {
             .chain(shape.bytes())
             .fold(7u64, |seed, byte| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { kernel: signature.name, shape, work, tensors: Vec::new(), run: None, rng }
+        let formula = signature.formula();
+        Self { kernel: signature.name, formula, shape, work, tensors: Vec::new(), run: None, rng }
     }
 
     /// Values between -1 and 1, representable in f32.

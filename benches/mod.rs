@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod limits;
+pub mod serial_return;
 pub mod step;
 pub mod table;
 pub mod timing;
@@ -41,7 +42,7 @@ pub mod value_head_backward;
 
 use case::Case;
 
-/// The rows of every kernel, in the order of [`crate::kernels::ALL`].
+/// The rows of every kernel, in the order of [`crate::kernels::ALL`], and of what one of them is held against.
 pub fn cases() -> Vec<Case> {
     let cases = [
         adamw::bench,
@@ -59,6 +60,7 @@ pub fn cases() -> Vec<Case> {
         gated_mlp_backward::bench,
         gather_rows::bench,
         lambda_return::bench,
+        serial_return::bench,
         log_softmax::bench,
         log_softmax_backward::bench,
         mark_step::bench,

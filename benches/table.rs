@@ -12,6 +12,8 @@ use crate::device::{Device, Precision};
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub kernel: &'static str,
+    /// What it computes, in Markdown.
+    pub formula: String,
     pub shape: String,
     /// Of one call: the median.
     pub seconds: f64,
@@ -23,6 +25,25 @@ pub struct Row {
     pub share: f64,
     /// The largest relative error of any output against the f64 twin.
     pub error: f64,
+}
+
+/// The head of the table of [`Row::markdown`].
+pub const MARKDOWN_HEAD: &str = "| kernel | computes | shape | time | of limit | error |\n|---|---|---|--:|--:|--:|";
+
+impl Row {
+    /// The row in Markdown; the limit is copying or fused multiply-adds, whichever the kernel is bound by.
+    pub fn markdown(&self) -> String {
+        let limit = if self.unit == "B/s" { "copying" } else { "FMA" };
+        format!(
+            "| `{}` | {} | {} | {:.3} ms | {:.0} % {limit} | {:.0e} |",
+            self.kernel,
+            self.formula.replace('|', "\\|"),
+            self.shape,
+            1e3 * self.seconds,
+            100.0 * self.share,
+            self.error
+        )
+    }
 }
 
 /// Measurements of a case and its limit in turn, of which the median counts.
@@ -54,6 +75,14 @@ pub fn row(device: &Device, case: &Case, yardsticks: &mut Yardsticks) -> Result<
         shares.push(amount / time / limit);
     }
     let seconds = median(seconds);
-    let (kernel, shape, rate, share) = (case.kernel, case.shape.clone(), amount / seconds, median(shares));
-    Ok(Row { kernel, shape, seconds, rate, unit, share, error })
+    Ok(Row {
+        kernel: case.kernel,
+        formula: case.formula.clone(),
+        shape: case.shape.clone(),
+        seconds,
+        rate: amount / seconds,
+        unit,
+        share: median(shares),
+        error,
+    })
 }

@@ -35,19 +35,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let start = row * params.stride / 4u;
     let token = params.first_row + row;
 
-    // Each lane streams its columns; it starts from a value of the row, so that no infinity is needed.
+    // Each lane streams its columns, two groups at a time; it starts from a value of the row, so that no infinity is needed.
     var m = logits[start].x;
     var s = 0.0;
     var u = 0.0;
-    for (var c = 4u * lane; c < params.cols; c += 4u * LANES) {
+    for (var c = 4u * lane; c < params.cols; c += 8u * LANES) {
+        let next = c + 4u * LANES;
         let inside = in_chunk(c);
+        let next_inside = in_chunk(next);
         let x = select(vec4(m), logits[start + c / 4u], inside);
-        let largest = max(max(max(x.x, x.y), max(x.z, x.w)), m);
+        let next_x = select(vec4(m), logits[start + min(next, params.stride - 4u) / 4u], next_inside);
+        let pairs = max(x, next_x);
+        let largest = max(max(max(pairs.x, pairs.y), max(pairs.z, pairs.w)), m);
         let d = m - largest;
         let e = select(vec4(0.0), exp(min(x - largest, vec4(0.0))), inside);
+        let next_e = select(vec4(0.0), exp(min(next_x - largest, vec4(0.0))), next_inside);
         let grown = exp(min(d, 0.0));
-        u = fma(grown, fma(d, s, u), dot(x - largest, e));
-        s = fma(grown, s, dot(e, vec4(1.0)));
+        u = fma(grown, fma(d, s, u), dot(x - largest, e) + dot(next_x - largest, next_e));
+        s = fma(grown, s, dot(e + next_e, vec4(1.0)));
         m = largest;
     }
 

@@ -1,6 +1,6 @@
 // log_softmax_backward: one chunk (columns first_col .. first_col + cols), in place:
 //   d logp / d x_j = [j = target] - softmax(x)_j,  so  dlogits[t, j] = dlogp[t] * ([j = target] - exp(x[t, j] - lse[t]))
-// Columns from cols to stride become 0. An invocation owns four values; rows first_row .. first_row + rows.
+// Columns from cols to stride become 0. One workgroup a row; rows first_row .. first_row + rows.
 
 struct Params {
     rows: u32,
@@ -18,16 +18,19 @@ var<immediate> params: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let width = params.stride / 4u;
-    let i = linear(workgroup) * 64u + lane;
-    let row = i / width;
+    let row = linear(workgroup);
     if (row >= params.rows) {
         return;
     }
     let token = params.first_row + row;
-    let c = 4u * (i % width);
-    let columns = vec4(c, c + 1u, c + 2u, c + 3u);
-    let softmax = exp(min(logits[i] - lse[token], vec4(0.0)));
-    let hit = select(vec4(0.0), vec4(1.0), columns == vec4(targets[token] - params.first_col));
-    logits[i] = select(vec4(0.0), dlogp[token] * (hit - softmax), columns < vec4(params.cols));
+    let row_lse = lse[token];
+    let scale = dlogp[token];
+    let hit = vec4(targets[token] - params.first_col); // wraps, and so is too large, below the chunk
+    let width = params.stride / 4u;
+    for (var i = lane; i < width; i += 64u) {
+        let columns = vec4(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u);
+        let softmax = exp(min(logits[row * width + i] - row_lse, vec4(0.0)));
+        let onehot = select(vec4(0.0), vec4(1.0), columns == hit);
+        logits[row * width + i] = select(vec4(0.0), scale * (onehot - softmax), columns < vec4(params.cols));
+    }
 }

@@ -1,6 +1,6 @@
 // rms_norm: rstd[r] = 1 / sqrt(mean over c of x[r, c]^2 + epsilon)
 //           y[r, c] = x[r, c] * rstd[r] * (offset + weight[c])
-// One workgroup a row.
+// One workgroup two rows, which share what is read of the weight.
 
 struct Params {
     rows: u32,
@@ -17,23 +17,28 @@ var<immediate> params: Params;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = linear(workgroup);
+    let row = 2u * linear(workgroup);
     if (row >= params.rows) {
         return;
     }
     let width = params.cols / WIDTH;
-    let start = row * width;
+    let first = row * width;
+    let second = min(row + 1u, params.rows - 1u) * width; // an odd last row is computed twice
 
-    var squares = 0.0;
+    var squares = vec2(0.0);
     for (var c = lane; c < width; c += LANES) {
-        squares += total(x[start + c] * x[start + c]);
+        squares += vec2(total(x[first + c] * x[first + c]), total(x[second + c] * x[second + c]));
     }
-    let scale = 1.0 / sqrt(row_sum(squares, lane) / f32(params.cols) + params.epsilon);
+    let mean = vec2(row_sum(squares.x, lane), row_sum(squares.y, lane)) / f32(params.cols);
+    let scale = 1.0 / sqrt(mean + params.epsilon);
 
     for (var c = lane; c < width; c += LANES) {
-        y[start + c] = x[start + c] * scale * (params.offset + weight[c]);
+        let factor = params.offset + weight[c];
+        y[first + c] = x[first + c] * scale.x * factor;
+        y[second + c] = x[second + c] * scale.y * factor;
     }
     if (lane == 0u) {
-        rstd[row] = scale;
+        rstd[row] = scale.x;
+        rstd[min(row + 1u, params.rows - 1u)] = scale.y;
     }
 }

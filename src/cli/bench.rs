@@ -7,8 +7,7 @@ use serde_json::json;
 use super::Ended;
 use crate::benches::case::Case;
 use crate::benches::limits::Yardsticks;
-use crate::benches::table::row;
-use crate::benches::{cases, step};
+use crate::benches::{cases, step, table};
 use crate::device::{DeviceChoice, Precision};
 
 #[derive(Args)]
@@ -25,6 +24,9 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print the table of the README
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
 }
 
 pub fn run(args: &BenchArgs) -> Result<Ended> {
@@ -54,12 +56,18 @@ pub fn run(args: &BenchArgs) -> Result<Ended> {
     if !args.json {
         let device = device.description();
         println!("{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n", flops / 1e9, bytes / 1e9);
+    }
+    if args.markdown {
+        println!("{}", table::MARKDOWN_HEAD);
+    } else if !args.json {
         println!("{:<29}{:<36}{:>11}{:>15}{:>9}{:>10}", "kernel", "shape", "time", "rate", "of limit", "error");
     }
     let mut rows = Vec::new();
     for case in &cases {
-        let row = row(&device, case, &mut yardsticks)?;
-        if !args.json {
+        let row = table::row(&device, case, &mut yardsticks)?;
+        if args.markdown {
+            println!("{}", row.markdown());
+        } else if !args.json {
             let rate = format!("{:.2} G{}", row.rate / 1e9, row.unit);
             let (time, share) = (format!("{:.3} ms", 1e3 * row.seconds), format!("{:.0} %", 100.0 * row.share));
             println!("{:<29}{:<36}{time:>11}{rate:>15}{share:>9}{:>10.1e}", row.kernel, row.shape, row.error);

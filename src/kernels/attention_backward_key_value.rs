@@ -16,7 +16,7 @@ static VARIANTS: [Variant; 1] =
 
 kernel! {
     /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or behind the key in its sequence and over the
-    /// heads of its group; `p` and `ds` as in [`AttentionBackwardQuery`](super::AttentionBackwardQuery).
+    /// heads of its group. `p` and `ds` are as in [`AttentionBackwardQuery`](super::AttentionBackwardQuery).
     pub struct AttentionBackwardKeyValue in "attention_backward_key_value" of VARIANTS {
         /// `[tokens, 2]`: where the token's sequence starts and ends.
         read bounds,

@@ -61,7 +61,7 @@ pub(super) fn gate<T: Real>(x: T, activation: u32) -> (T, T) {
 }
 
 kernel! {
-    /// `act = f(gate) up`.
+    /// `act = f(gate) up`, `f` SiLU or tanh-GELU.
     pub struct GatedMlp in "gated_mlp" of VARIANTS {
         /// `[count]`
         read gate,

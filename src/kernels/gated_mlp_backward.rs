@@ -11,8 +11,8 @@ use crate::gpu::Traits;
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp_backward.wgsl"), &[shared::GRID, GATE]);
 
 kernel! {
-    /// `dgate = dact up f'(gate)`, `dup = dact f(gate)`, and `act = f(gate) up` once more, which the forward pass did
-    /// not keep.
+    /// `dgate = dact up f'(gate)`, `dup = dact f(gate)`, and `act = f(gate) up` once more. (The forward pass did not keep
+    /// it.)
     pub struct GatedMlpBackward in "gated_mlp_backward" of VARIANTS {
         /// `[count]`
         read gate,

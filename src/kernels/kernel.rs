@@ -35,6 +35,8 @@ pub trait Kernel: Call {
 pub struct Signature {
     /// The name of the shader, the module, the test and the bench row.
     pub name: &'static str,
+    /// The call's documentation; its first sentence is the formula.
+    pub about: &'static str,
     /// Names in binding order, and whether the kernel writes to it.
     pub bindings: &'static [(&'static str, Access)],
     /// Names and WGSL types of the parameters, in order.
@@ -63,6 +65,15 @@ pub struct Variant {
     pub includes: &'static [&'static str],
     /// Whether it needs `Features::SUBGROUP`.
     pub subgroups: bool,
+}
+
+impl Signature {
+    /// What the kernel computes, in Markdown: the first sentence of its documentation.
+    pub fn formula(&self) -> String {
+        let about = self.about.trim();
+        let sentence = about.split_once(". ").map_or(about, |(first, _)| first).trim_end_matches('.');
+        sentence.replace("[`", "`").replace("`]", "`")
+    }
 }
 
 impl Variant {
@@ -166,7 +177,7 @@ impl Param for f32 {
 /// ```
 macro_rules! kernel {
     (
-        $(#[$doc:meta])*
+        $(#[doc = $doc:literal])*
         pub struct $name:ident in $file:literal of $variants:ident {
             $( $(#[$tensor_doc:meta])* $access:ident $tensor:ident, )*
             ;
@@ -174,7 +185,7 @@ macro_rules! kernel {
             $(; $( $(#[$host_doc:meta])* $host:ident : $host_type:ty, )* )?
         }
     ) => {
-        $(#[$doc])*
+        $(#[doc = $doc])*
         pub struct $name<'a> {
             $( $(#[$tensor_doc])* pub $tensor: crate::kernels::kernel!(@reference 'a $access), )*
             $( $(#[$param_doc])* pub $param: $type, )*
@@ -184,6 +195,7 @@ macro_rules! kernel {
         impl crate::kernels::Call for $name<'_> {
             const SIGNATURE: &'static crate::kernels::Signature = &crate::kernels::Signature {
                 name: $file,
+                about: concat!($($doc),*),
                 bindings: &[ $( (stringify!($tensor), crate::kernels::kernel!(@access $access)) ),* ],
                 params: &[ $( (stringify!($param), <$type as crate::kernels::Param>::WGSL) ),* ],
                 variants: &$variants,

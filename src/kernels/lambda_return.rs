@@ -31,7 +31,7 @@ kernel! {
 }
 
 /// Calls `visit(t, G[t], G[t + 1], V[t + 1])` for the positions of one sequence, last first.
-pub(super) fn for_each_return<T: Real>(
+pub(crate) fn for_each_return<T: Real>(
     positions: std::ops::Range<usize>,
     reward: impl Fn(usize) -> T,
     value: &[T],

@@ -10,8 +10,8 @@ use crate::gpu::Traits;
 static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
 
 kernel! {
-    /// Takes one chunk of logits into the running statistics of its tokens; after the chunk with the last columns,
-    /// `logp`, `entropy` and `lse` are those of the whole vocabulary. The chunk with `first_col` 0 comes first.
+    /// `logp = x[target] - lse`, `lse = log sum exp(x)`, `entropy = -sum p log p` over the vocabulary, a chunk of columns a
+    /// call. The running statistics carry from chunk to chunk; the results are right after the last. The chunk with `first_col` 0 comes first.
     pub struct LogSoftmax in "log_softmax" of VARIANTS {
         /// `[rows, stride]`
         read logits,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::variants::{FLAT_LANES, only, shared};
+use super::variants::{only, shared};
 use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
 use crate::device::Real;
 use crate::gpu::Traits;
@@ -52,7 +52,7 @@ impl Kernel for LogSoftmaxBackward<'_> {
         Launch {
             variant: &VARIANTS[0],
             constants: Vec::new(),
-            workgroups: line((elements / 4).div_ceil(FLAT_LANES)),
+            workgroups: line(self.rows as usize),
             cost: Cost { flops: 4.0 * elements as f64, bytes: 8.0 * elements as f64 },
         }
     }

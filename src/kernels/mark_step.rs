@@ -8,7 +8,7 @@ use crate::gpu::Traits;
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/mark_step.wgsl"), &[]);
 
 kernel! {
-    /// `marker = step`.
+    /// `marker = step`, the last dispatch of a step.
     pub struct MarkStep in "mark_step" of VARIANTS {
         /// `[1]`, u32
         write marker,

@@ -75,6 +75,7 @@ pub use value_head::ValueHead;
 pub use value_head_backward::ValueHeadBackward;
 
 pub(crate) use kernel::{kernel, reaches};
+pub(crate) use lambda_return::for_each_return;
 pub(crate) use variants::{only, shared};
 
 /// Every kernel; a test holds it against the shader files.

@@ -41,7 +41,7 @@ impl Kernel for RmsNorm<'_> {
     fn launch(&self, traits: Traits) -> Launch {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let cost = Cost { flops: 4.0 * (rows * cols) as f64, bytes: 8.0 * (rows * cols) as f64 };
-        launch_reducing_rows(&VARIANTS, traits, rows, cols, cost)
+        launch_reducing_rows(&VARIANTS, traits, rows.div_ceil(2), cols, cost)
     }
 
     fn twin<T: Real>(&mut self) {

@@ -35,26 +35,34 @@ impl EventWriter {
     /// # Errors
     /// Names the file that cannot be written.
     pub fn scalars<'a>(&mut self, step: usize, scalars: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
-        let mut summary = Message::default();
-        for (tag, value) in scalars {
-            let mut entry = Message::default();
-            entry.bytes(1, tag.as_bytes()).float(2, value as f32);
-            summary.bytes(1, &entry.0);
-        }
-        let mut event = Message::default();
-        event.double(1, now()).integer(2, step as u64).bytes(5, &summary.0);
-        self.record(&event)
+        self.record(&scalars_event(now(), step, scalars))
     }
 
-    /// Length, checksum of the length, data, checksum of the data.
     fn record(&mut self, event: &Message) -> Result<()> {
-        let length = (event.0.len() as u64).to_le_bytes();
-        let mut record = length.to_vec();
-        record.extend(masked_checksum(&length).to_le_bytes());
-        record.extend(&event.0);
-        record.extend(masked_checksum(&event.0).to_le_bytes());
-        self.file.write_all(&record).with_context(|| format!("{}: cannot be written", self.path.display()))
+        self.file.write_all(&record(event)).with_context(|| format!("{}: cannot be written", self.path.display()))
     }
+}
+
+fn scalars_event<'a>(time: f64, step: usize, scalars: impl Iterator<Item = (&'a str, f64)>) -> Message {
+    let mut summary = Message::default();
+    for (tag, value) in scalars {
+        let mut entry = Message::default();
+        entry.bytes(1, tag.as_bytes()).float(2, value as f32);
+        summary.bytes(1, &entry.0);
+    }
+    let mut event = Message::default();
+    event.double(1, time).integer(2, step as u64).bytes(5, &summary.0);
+    event
+}
+
+/// Length, checksum of the length, data, checksum of the data.
+fn record(event: &Message) -> Vec<u8> {
+    let length = (event.0.len() as u64).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(masked_checksum(&length).to_le_bytes());
+    record.extend(&event.0);
+    record.extend(masked_checksum(&event.0).to_le_bytes());
+    record
 }
 
 fn now() -> f64 {
@@ -102,5 +110,20 @@ impl Message {
             value >>= 7;
         }
         self.0.push(value as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_tensorboards() {
+        // Written by tensorboard 2.21 (summary.writer.record_writer.RecordWriter) of the same event.
+        let expected = "2600000000000000734fe30009000000000000f83f10ac022a180a0b0a046c6f7373150000803e0a090a026b6c15000000c0\
+                        81ec4149";
+        let event = scalars_event(1.5, 300, [("loss", 0.25), ("kl", -2.0)].into_iter());
+        let hex: String = record(&event).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected);
     }
 }

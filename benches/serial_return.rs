@@ -1,0 +1,66 @@
+//! The lambda-return by a thread a row, to hold the parallel scan of `lambda_return` against.
+
+use super::case::{Case, Work, lengths_label, starts};
+use crate::device::Real;
+use crate::gpu::Traits;
+use crate::kernels::{Call, Cost, Kernel, Launch, Variant, for_each_return, kernel, line, only, shared};
+
+static VARIANTS: [Variant; 1] = only(include_str!("serial_return.wgsl"), &[shared::GRID]);
+
+kernel! {
+    /// As [`LambdaReturn`](crate::kernels::LambdaReturn) with the standard tail.
+    pub struct SerialReturn in "serial_return" of VARIANTS {
+        /// `[sequences + 1]`
+        read starts,
+        /// `[positions]`
+        read reward,
+        /// `[positions]`
+        read value,
+        /// `[sequences]`
+        read bootstrap,
+        /// `[positions]`
+        write returns,
+        ;
+        sequences: u32,
+        lambda: f32,
+    }
+}
+
+impl Kernel for SerialReturn<'_> {
+    fn check(&self) {}
+
+    fn launch(&self, _: Traits) -> Launch {
+        let workgroups = line((self.sequences as usize).div_ceil(64));
+        Launch { variant: &VARIANTS[0], constants: Vec::new(), workgroups, cost: Cost::default() }
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let target = (T::of(self.lambda.into()), false);
+        let (reward, value, bootstrap) = (self.reward.real::<T>(), self.value.real::<T>(), self.bootstrap.real::<T>());
+        let returns = self.returns.real_mut::<T>();
+        for (range, &bootstrap) in self.starts.u32s().windows(2).zip(bootstrap) {
+            let positions = range[0] as usize..range[1] as usize;
+            for_each_return(positions, |t| reward[t], value, bootstrap, target, |t, g, _, _| returns[t] = g);
+        }
+    }
+}
+
+fn case(lengths: &[usize], lambda: f32) -> Case {
+    let (positions, sequences) = (lengths.iter().sum(), lengths.len());
+    let shape = format!("{}, lambda {lambda}", lengths_label(lengths));
+    Case::new(SerialReturn::SIGNATURE, shape, Work::Bytes(12.0 * positions as f64))
+        .u32s("starts", starts(lengths))
+        .input("reward", &[positions])
+        .input("value", &[positions])
+        .input("bootstrap", &[sequences])
+        .output("returns", &[positions])
+        .run(move |device, tensors| {
+            let [starts, reward, value, bootstrap, returns] = tensors else { unreachable!() };
+            device.run(SerialReturn { starts, reward, value, bootstrap, returns, sequences: sequences as u32, lambda });
+        })
+}
+
+/// The rows of the table: those of `lambda_return`.
+pub fn bench() -> Vec<Case> {
+    vec![case(&[4096; 512], 0.95), case(&[100_000], 0.95)]
+}
