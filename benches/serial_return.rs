@@ -8,7 +8,7 @@ use crate::kernels::{Call, Cost, Kernel, Launch, Variant, for_each_return, kerne
 static VARIANTS: [Variant; 1] = only(include_str!("serial_return.wgsl"), &[shared::GRID]);
 
 kernel! {
-    /// As [`LambdaReturn`](crate::kernels::LambdaReturn) with the standard tail.
+    /// The same by a thread a row, to hold the scan against.
     pub struct SerialReturn in "serial_return" of VARIANTS {
         /// `[sequences + 1]`
         read starts,
@@ -23,8 +23,13 @@ kernel! {
         ;
         sequences: u32,
         lambda: f32,
+        /// Positions from each sequence's end that earlier calls have done.
+        skip: u32,
     }
 }
+
+/// Positions of a call, as in the shader.
+const SPAN: usize = 32768;
 
 impl Kernel for SerialReturn<'_> {
     fn check(&self) {}
@@ -38,7 +43,9 @@ impl Kernel for SerialReturn<'_> {
         let target = (T::of(self.lambda.into()), false);
         let (reward, value, bootstrap) = (self.reward.real::<T>(), self.value.real::<T>(), self.bootstrap.real::<T>());
         let returns = self.returns.real_mut::<T>();
-        for (range, &bootstrap) in self.starts.u32s().windows(2).zip(bootstrap) {
+        // The twin does all in the first call.
+        let ranges = self.starts.u32s().windows(2).take(if self.skip == 0 { self.sequences as usize } else { 0 });
+        for (range, &bootstrap) in ranges.zip(bootstrap) {
             let positions = range[0] as usize..range[1] as usize;
             for_each_return(positions, |t| reward[t], value, bootstrap, target, |t, g, _, _| returns[t] = g);
         }
@@ -47,6 +54,7 @@ impl Kernel for SerialReturn<'_> {
 
 fn case(lengths: &[usize], lambda: f32) -> Case {
     let (positions, sequences) = (lengths.iter().sum(), lengths.len());
+    let longest = lengths.iter().copied().max().unwrap_or(0);
     let shape = format!("{}, lambda {lambda}", lengths_label(lengths));
     Case::new(SerialReturn::SIGNATURE, shape, Work::Bytes(12.0 * positions as f64))
         .u32s("starts", starts(lengths))
@@ -56,7 +64,11 @@ fn case(lengths: &[usize], lambda: f32) -> Case {
         .output("returns", &[positions])
         .run(move |device, tensors| {
             let [starts, reward, value, bootstrap, returns] = tensors else { unreachable!() };
-            device.run(SerialReturn { starts, reward, value, bootstrap, returns, sequences: sequences as u32, lambda });
+            let [starts, reward, value, bootstrap] = [&*starts, reward, value, bootstrap];
+            for skip in (0..longest).step_by(SPAN) {
+                let (returns, sequences, skip) = (&mut *returns, sequences as u32, skip as u32);
+                device.run(SerialReturn { starts, reward, value, bootstrap, returns, sequences, lambda, skip });
+            }
         })
 }
 

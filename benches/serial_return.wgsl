@@ -1,11 +1,12 @@
 // serial_return: what lambda_return computes with its usual tail, one invocation a sequence: what the scan is held
-// against.
+// against. A call takes the positions skip .. skip + SPAN from each sequence's end; llvmpipe ends loops after 65535 rounds.
 
-const SPAN = 4096u;
+const SPAN = 32768u;
 
 struct Params {
     sequences: u32,
     lambda: f32,
+    skip: u32,
 }
 var<immediate> params: Params;
 
@@ -21,15 +22,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (sequence >= params.sequences) {
         return;
     }
+    let start = starts[sequence];
+    let end = max(starts[sequence + 1u], start + params.skip) - params.skip;
     var next_return = bootstrap[sequence];
     var next_value = next_return;
-    let start = starts[sequence];
-    // In spans: llvmpipe ends a loop after 65535 iterations.
-    for (var end = starts[sequence + 1u]; end > start; end -= min(end - start, SPAN)) {
-        for (var t = end; t > start && t > end - min(end, SPAN); t -= 1u) {
-            next_return = reward[t - 1u] + fma(params.lambda, next_return, (1.0 - params.lambda) * next_value);
-            next_value = value[t - 1u];
-            returns[t - 1u] = next_return;
-        }
+    if (params.skip > 0u && end > start) {
+        next_return = returns[end];
+        next_value = value[end];
+    }
+    for (var t = end; t > start && t + SPAN > end; t -= 1u) {
+        next_return = reward[t - 1u] + fma(params.lambda, next_return, (1.0 - params.lambda) * next_value);
+        next_value = value[t - 1u];
+        returns[t - 1u] = next_return;
     }
 }

@@ -6,6 +6,7 @@ mod gradients;
 mod harness;
 mod memory;
 mod model;
+mod readme;
 mod resume;
 mod shards;
 mod training;

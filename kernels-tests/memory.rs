@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::device::{DType, Device, DeviceChoice, Precision};
-use dqo_wgpu::model::{Build, LmHeadActivations, ModelConfig, Storage};
+use dqo_wgpu::model::{Build, LmHeadActivations, ModelConfig, Policy, Storage};
 use dqo_wgpu::train::{Run, TrainConfig};
 use serde_json::json;
 
@@ -87,5 +87,21 @@ fn what_is_planned_is_what_is_allocated() {
             let metrics = json_lines(&output.path().join("metrics.jsonl"));
             assert_eq!(metrics[1]["peak_memory_bytes"].as_u64().unwrap(), plan.peak_bytes);
         }
+    }
+}
+
+#[test]
+fn a_sequence_too_long_for_llvmpipes_loops_is_refused() {
+    for device in gpus().iter().filter(|device| device.limits().short_loops) {
+        let config = config_with(32);
+        let planned = Device::plan(device);
+        let storage = Storage { dtype: DType::Real, trainable: false };
+        let load = |positions| Policy::load(&Build::new(&planned, &config, None, "policy", storage), positions);
+        assert!(load(8192).is_ok());
+        assert_eq!(
+            load(8193).err().unwrap().to_string(),
+            "a sequence has 8193 tokens, and this adapter's driver computes attention over at most 8192; use a smaller \
+             --max-length or --device cpu"
+        );
     }
 }

@@ -2,7 +2,8 @@
 // queries i of the key's sequence with i >= j:
 //   dv[j, g, :] = sum_h sum_i p[i, j] do[i, h, :]
 //   dk[j, g, :] = scale * sum_h sum_i ds[i, j] q[i, h, :]
-// A workgroup has 32 keys of one key head and walks the heads, and the query tiles from its own to the sequence's last.
+// A workgroup has 32 keys of one key head and walks `members` of its heads, and the query tiles from its own to the
+// sequence's last; the first call of several overwrites, the next ones add.
 // Here the tile's rows are keys and its columns queries.
 
 struct Params {
@@ -11,6 +12,8 @@ struct Params {
     kv_heads: u32,
     scale: f32,
     first_tile: u32,
+    first_member: u32,
+    members: u32,
 }
 var<immediate> params: Params;
 
@@ -36,8 +39,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     var key_gradient: array<vec4<f32>, 32>;
     var value_gradient: array<vec4<f32>, 32>;
-    for (var step = 0u; step < group * tiles; step += 1u) {
-        let head = kv_head * group + step / tiles;
+    for (var step = 0u; step < params.members * tiles; step += 1u) {
+        let head = kv_head * group + params.first_member + step / tiles;
         let first_query = (tile + step % tiles) * TILE;
         var s: array<vec4<f32>, 4>;
         var dp: array<vec4<f32>, 4>;
@@ -93,8 +96,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
                 if (in_head(chunk, tx)) {
                     let place = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + chunk * QUADS + tx;
-                    dk[place] = params.scale * key_gradient[4u * chunk + r];
-                    dv[place] = value_gradient[4u * chunk + r];
+                    var before_k = vec4(0.0);
+                    var before_v = vec4(0.0);
+                    if (params.first_member > 0u) {
+                        before_k = dk[place];
+                        before_v = dv[place];
+                    }
+                    dk[place] = fma(vec4(params.scale), key_gradient[4u * chunk + r], before_k);
+                    dv[place] = before_v + value_gradient[4u * chunk + r];
                 }
             }
         }

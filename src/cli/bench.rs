@@ -1,4 +1,4 @@
-//! `dqo-wgpu bench`
+//! `dqo-wgpu bench`: every kernel's time, share of the limit, and error; or a whole training step.
 
 use anyhow::{Result, ensure};
 use clap::Args;

@@ -1,4 +1,4 @@
-//! `dqo-wgpu demo`
+//! `dqo-wgpu demo`: DQO on an embedded model, and what it changed.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `dqo-wgpu devices`
+//! `dqo-wgpu devices`: the adapters, their limits and features, and which one `auto` takes.
 
 use anyhow::Result;
 use clap::Args;

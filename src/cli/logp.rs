@@ -1,4 +1,4 @@
-//! `dqo-wgpu logp`
+//! `dqo-wgpu logp`: log-probs and entropies of given responses.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `dqo-wgpu plan`
+//! `dqo-wgpu plan`: the memory and the steps of a run, before anything is allocated.
 
 use std::path::PathBuf;
 

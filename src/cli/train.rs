@@ -1,4 +1,4 @@
-//! `dqo-wgpu train`
+//! `dqo-wgpu train`: a run, from the start or resumed.
 
 use std::path::PathBuf;
 

@@ -50,6 +50,8 @@ pub struct Limits {
     pub tensor_bytes: u64,
     /// The device's memory in bytes, where it is known.
     pub memory_bytes: Option<u64>,
+    /// Whether the driver cuts long loops short: see [`MAX_TILES`](crate::kernels::MAX_TILES).
+    pub short_loops: bool,
 }
 
 /// The machine's memory in bytes, or a container's share of it, where the system tells.
@@ -119,7 +121,7 @@ impl Device {
     pub fn limits(&self) -> Limits {
         let limits = match &self.0.backend {
             Backend::Gpu(gpu) => gpu.memory_limits(),
-            Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory() },
+            Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory(), short_loops: false },
             Backend::Plan { limits, .. } => *limits,
         };
         Limits { tensor_bytes: limits.tensor_bytes.min(self.0.tensor_bytes), ..limits }

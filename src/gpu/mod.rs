@@ -125,6 +125,7 @@ impl Gpu {
         Limits {
             tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             memory_bytes: self.memory_bytes(),
+            short_loops: self.traits.software,
         }
     }
 

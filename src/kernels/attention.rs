@@ -20,6 +20,10 @@ pub const TILE: usize = 32;
 /// The largest `head_dim` of the GPU's kernels.
 pub const MAX_HEAD_DIM: usize = 256;
 
+/// Tiles of 32 x 32 values of keys or queries that an invocation may walk where loops are cut short: llvmpipe ends all of
+/// an invocation's loops after 65535 rounds together, and a tile takes up to 128 of them.
+pub const MAX_TILES: usize = 512;
+
 /// The sizes of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
@@ -35,6 +39,16 @@ impl Heads {
     /// `1 / sqrt(head_dim)`
     pub fn scale(self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
+    }
+
+    /// Tiles of 32 x 32 values in one head of `tokens` keys.
+    pub(super) fn tiles(self, tokens: usize) -> usize {
+        tokens.div_ceil(TILE) * self.head_dim.div_ceil(TILE)
+    }
+
+    /// The longest sequence with at most [`MAX_TILES`] tiles.
+    pub fn longest_of_max_tiles(self) -> usize {
+        MAX_TILES / self.tiles(1) * TILE
     }
 }
 

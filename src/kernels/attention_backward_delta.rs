@@ -10,7 +10,7 @@ use crate::gpu::Traits;
 static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
 
 kernel! {
-    /// `row_statistics = (lse, o . dout)` of each row: a head of a token.
+    /// `row_statistics = (lse, o . dout)` of each row, a head of a token.
     pub struct AttentionBackwardDelta in "attention_backward_delta" of VARIANTS {
         /// `[rows, head_dim]`
         read o,

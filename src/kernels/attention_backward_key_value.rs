@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
+    ATTENTION_TILES, Heads, MAX_TILES, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
 };
 use super::variants::only;
 use super::{Kernel, Launch, Variant, kernel, reaches};
@@ -16,7 +16,7 @@ static VARIANTS: [Variant; 1] =
 
 kernel! {
     /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or behind the key in its sequence and over the
-    /// heads of its group. `p` and `ds` are as in [`AttentionBackwardQuery`](super::AttentionBackwardQuery).
+    /// heads of its group. (`p` and `ds` are those of [`AttentionBackwardQuery`](super::AttentionBackwardQuery).)
     pub struct AttentionBackwardKeyValue in "attention_backward_key_value" of VARIANTS {
         /// `[tokens, 2]`: where the token's sequence starts and ends.
         read bounds,
@@ -41,6 +41,10 @@ kernel! {
         scale: f32,
         /// The first tile of 32 keys to compute.
         first_tile: u32,
+        /// The first head of each group to take; the gradients are overwritten where it is 0, else added to.
+        first_member: u32,
+        /// How many heads of each group to take.
+        members: u32,
         ;
         /// How many tiles to compute.
         tiles: u32,
@@ -60,26 +64,33 @@ impl<'a> AttentionBackwardKeyValue<'a> {
         (dout, row_statistics): (&'a Tensor, &'a Tensor),
         (dk, dv): (&'a mut Tensor, &'a mut Tensor),
     ) {
-        let flops = 8.0 * (TILE * longest * heads.heads * heads.head_dim) as f64;
-        for_tile_runs(tokens, flops, |first_tile, tiles| {
-            device.run(AttentionBackwardKeyValue {
-                bounds,
-                q,
-                k,
-                v,
-                dout,
-                row_statistics,
-                dk: &mut *dk,
-                dv: &mut *dv,
-                tokens: tokens as u32,
-                heads: heads.heads as u32,
-                kv_heads: heads.kv_heads as u32,
-                scale: heads.scale(),
-                first_tile,
-                tiles,
-                head_dim: heads.head_dim as u32,
+        let group = heads.heads / heads.kv_heads;
+        let members = (MAX_TILES / heads.tiles(longest).max(1)).clamp(1, group);
+        for first_member in (0..group).step_by(members) {
+            let members = members.min(group - first_member);
+            let flops = 8.0 * (TILE * longest * members * heads.kv_heads * heads.head_dim) as f64;
+            for_tile_runs(tokens, flops, |first_tile, tiles| {
+                device.run(AttentionBackwardKeyValue {
+                    bounds,
+                    q,
+                    k,
+                    v,
+                    dout,
+                    row_statistics,
+                    dk: &mut *dk,
+                    dv: &mut *dv,
+                    tokens: tokens as u32,
+                    heads: heads.heads as u32,
+                    kv_heads: heads.kv_heads as u32,
+                    scale: heads.scale(),
+                    first_tile,
+                    first_member: first_member as u32,
+                    members: members as u32,
+                    tiles,
+                    head_dim: heads.head_dim as u32,
+                });
             });
-        });
+        }
     }
 }
 
@@ -88,6 +99,10 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
+        assert!(
+            (self.first_member + self.members) as usize <= heads / kv_heads,
+            "attention_backward_key_value: members"
+        );
         reaches::<Self>(self.bounds, 2 * tokens);
         reaches::<Self>(self.q, tokens * heads * dim);
         reaches::<Self>(self.dout, tokens * heads * dim);
@@ -98,7 +113,8 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let flops = 8.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
+        let heads = f64::from(self.members * self.kv_heads);
+        let flops = 8.0 * TILE as f64 * f64::from(self.tokens) * heads * f64::from(self.head_dim);
         launch_tiles(&VARIANTS[0], self.tiles, self.kv_heads, self.head_dim, flops)
     }
 
@@ -110,12 +126,16 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
         let dk = split_rows(self.dk.real_mut::<T>(), &blocks, kv_heads * dim);
         let dv = split_rows(self.dv.real_mut::<T>(), &blocks, kv_heads * dim);
+        let group = heads / kv_heads;
+        let (first_member, members) = (self.first_member as usize, self.members as usize);
         blocks.into_par_iter().zip(dk).zip(dv).for_each(|((block, dk), dv)| {
             let (first, keys, queries) = (block.rows.start, block.rows.len(), block.sequence.end - block.rows.start);
             let mut s = vec![T::zero(); queries * keys];
             let mut dp = vec![T::zero(); queries * keys];
-            for head in 0..heads {
-                let kv_head = head / (heads / kv_heads);
+            for (kv_head, member) in
+                (0..kv_heads).flat_map(|g| (first_member..first_member + members).map(move |m| (g, m)))
+            {
+                let head = kv_head * group + member;
                 let k = head_rows(k, first, kv_head, kv_heads, dim);
                 let v = head_rows(v, first, kv_head, kv_heads, dim);
                 let q = head_rows(q, first, head, heads, dim);
@@ -131,11 +151,10 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                         *dp = scale * p * (*dp - delta);
                     }
                 }
-                let first_of_group = head.is_multiple_of(heads / kv_heads);
                 let rows = |data| MatrixMut { data, rows: keys, cols: dim, row_stride: kv_heads * dim };
                 let transposed = |data| Matrix::row_major(data, keys).transposed();
-                T::gemm(rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, !first_of_group);
-                T::gemm(rows(&mut dk[kv_head * dim..]), transposed(&dp), q, queries, !first_of_group);
+                T::gemm(rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, member > 0);
+                T::gemm(rows(&mut dk[kv_head * dim..]), transposed(&dp), q, queries, member > 0);
             }
         });
     }

@@ -71,7 +71,10 @@ impl Signature {
     /// What the kernel computes, in Markdown: the first sentence of its documentation.
     pub fn formula(&self) -> String {
         let about = self.about.trim();
-        let sentence = about.split_once(". ").map_or(about, |(first, _)| first).trim_end_matches('.');
+        // A full stop, not the point of a product: a capital follows.
+        let stops = about.match_indices(". ").map(|(stop, _)| stop);
+        let end = stops.into_iter().find(|&stop| about[stop + 2..].starts_with(|c: char| c.is_uppercase() || c == '('));
+        let sentence = about[..end.unwrap_or(about.len())].trim_end_matches('.');
         sentence.replace("[`", "`").replace("`]", "`")
     }
 }

@@ -42,7 +42,7 @@ mod variants;
 pub use adamw::AdamW;
 pub use add_bias::AddBias;
 pub use add_rms_norm::AddRmsNorm;
-pub use attention::{Attention, Heads, MAX_HEAD_DIM};
+pub use attention::{Attention, Heads, MAX_HEAD_DIM, MAX_TILES};
 pub use attention_backward_delta::AttentionBackwardDelta;
 pub use attention_backward_key_value::AttentionBackwardKeyValue;
 pub use attention_backward_query::AttentionBackwardQuery;

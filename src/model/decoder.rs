@@ -1,6 +1,6 @@
 //! The decoder: embedding, layers, last norm; from packed tokens to the hidden states that predict responses.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::layer::{BackwardScratch, ForwardScratch, Layer, LayerActivations, Stream};
 use super::norm::{Norm, NormActivations};
@@ -87,6 +87,12 @@ impl Decoder {
     pub fn load(build: &Build, positions: usize) -> Result<Self> {
         let config = build.config;
         let head_dim = config.heads.head_dim;
+        let longest = config.heads.longest_of_max_tiles();
+        ensure!(
+            positions <= longest || !build.device.limits().short_loops,
+            "a sequence has {positions} tokens, and this adapter's driver computes attention over at most {longest}; \
+             use a smaller --max-length or --device cpu"
+        );
         let mut rope = build.activation("rope", &[positions, head_dim])?;
         rope.write(0, config.rope.table(positions, head_dim).into_iter())?;
         Ok(Self {
