@@ -25,7 +25,7 @@ pub fn case([rows, cols, inner]: [usize; 3], dtype: DType, accumulate: bool) -> 
 
 /// The rows of the table.
 pub fn bench() -> Vec<Case> {
-    [[512, 512, 512], [768, 768, 768], [1024, 1024, 1024], [2048, 576, 1536], [2048, 1536, 576]]
+    [[32, 1536, 576], [512, 512, 512], [768, 768, 768], [1024, 1024, 1024], [2048, 576, 1536], [2048, 1536, 576]]
         .map(|shape| case(shape, DType::Real, false))
         .into()
 }

@@ -14,6 +14,7 @@ pub mod attention;
 pub mod attention_backward_delta;
 pub mod attention_backward_key_value;
 pub mod attention_backward_query;
+pub mod attention_cached;
 pub mod column_sum;
 pub mod dqo;
 pub mod embedding;
@@ -33,6 +34,8 @@ pub mod rms_norm_backward;
 pub mod rms_norm_backward_weight;
 pub mod rope;
 pub mod round_bf16;
+pub mod sample_token;
+pub mod scatter_rows;
 pub mod sequence_sum;
 pub mod sft;
 pub mod sgd;
@@ -52,6 +55,7 @@ pub fn cases() -> Vec<Case> {
         attention_backward_delta::bench,
         attention_backward_key_value::bench,
         attention_backward_query::bench,
+        attention_cached::bench,
         column_sum::bench,
         dqo::bench,
         embedding::bench,
@@ -72,6 +76,8 @@ pub fn cases() -> Vec<Case> {
         rms_norm_backward_weight::bench,
         rope::bench,
         round_bf16::bench,
+        sample_token::bench,
+        scatter_rows::bench,
         sequence_sum::bench,
         sft::bench,
         sgd::bench,

@@ -4,6 +4,7 @@
 //! carries a call out is decided here.
 
 mod choice;
+mod dots;
 mod ledger;
 mod real;
 mod tensor;

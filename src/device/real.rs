@@ -3,6 +3,7 @@
 use bytemuck::Pod;
 use num_traits::{Float, NumAssign};
 
+use super::dots::{DotsF32, DotsF64};
 use super::tensor::Data;
 
 /// `f32` (the working precision everywhere) or `f64` (the reference that every GPU result is held against).
@@ -24,6 +25,10 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     /// `c` is rows x cols with row stride `c_stride`; `a` and `b` carry both their strides, so a
     /// transposed operand is one whose strides are swapped. `accumulate` adds to `c`, else it is overwritten.
     fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool);
+
+    /// `y[c * rows + r] = x[r] . w[c]` for few rows of `inner` values, on one thread; each row of an operand has its values
+    /// side by side. What a row gives does not depend on the others (see [`super::dots`]).
+    fn dots(y: &mut [Self], x: Matrix<'_, Self>, w: Matrix<'_, Self>, inner: usize, rows: usize);
 }
 
 /// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
@@ -68,7 +73,7 @@ pub struct MatrixMut<'a, T> {
 }
 
 macro_rules! real {
-    ($type:ty, $data:ident) => {
+    ($type:ty, $data:ident, $dots:ident) => {
         impl Real for $type {
             fn slice(data: &Data) -> Option<&[Self]> {
                 match data {
@@ -132,9 +137,15 @@ macro_rules! real {
                     );
                 }
             }
+
+            fn dots(y: &mut [Self], x: Matrix<'_, Self>, w: Matrix<'_, Self>, inner: usize, rows: usize) {
+                assert!(x.col_stride == 1 && w.col_stride == 1, "dots: values are not side by side");
+                let (x_stride, w_stride) = (x.row_stride, w.row_stride);
+                $dots { x: x.data, x_stride, w: w.data, w_stride, inner, rows, y }.run();
+            }
         }
     };
 }
 
-real!(f32, F32);
-real!(f64, F64);
+real!(f32, F32, DotsF32);
+real!(f64, F64, DotsF64);

@@ -144,6 +144,35 @@ pub(super) fn weight_values<T: Real>(tensor: &Tensor, offset: usize, len: usize)
     }
 }
 
+/// The most rows that are multiplied as dot products: a tile of decoded tokens. Beyond them a general product is faster.
+pub const FEW_ROWS: usize = 128;
+
+/// `c (+)= x w^T` for at most [`FEW_ROWS`] rows, over all threads. A row's result does not depend on the others.
+pub(super) fn parallel_dots<T: Real>(
+    c: MatrixMut<'_, T>,
+    x: Matrix<'_, T>,
+    (w, w_offset, w_stride): (&Tensor, usize, usize),
+    inner: usize,
+    accumulate: bool,
+) {
+    const BLOCK_COLS: usize = 64;
+    let MatrixMut { data, rows, cols, row_stride } = c;
+    let block = |first: usize| {
+        let count = BLOCK_COLS.min(cols - first);
+        let w = weight_values::<T>(w, w_offset + first * w_stride, (count - 1) * w_stride + inner);
+        let mut products = vec![T::zero(); count * rows];
+        T::dots(&mut products, x, Matrix { data: &w, row_stride: w_stride, col_stride: 1 }, inner, rows);
+        products
+    };
+    let blocks: Vec<Vec<T>> = (0..cols.div_ceil(BLOCK_COLS)).into_par_iter().map(|i| block(i * BLOCK_COLS)).collect();
+    data.par_chunks_mut(row_stride).take(rows).enumerate().for_each(|(row, c)| {
+        let products = blocks.iter().flat_map(|block| block[row..].iter().step_by(rows));
+        for (c, &product) in c[..cols].iter_mut().zip(products) {
+            *c = if accumulate { *c + product } else { product };
+        }
+    });
+}
+
 /// `c (+)= a b` over all threads. The cut into blocks of rows does not depend on their number, so that the result
 /// does not either.
 pub(super) fn parallel_gemm<T: Real>(

@@ -1,6 +1,9 @@
 //! The matrix product of a layer's output: `y = x W^T`.
 
-use super::matmul::{Operand, OperandMut, check, for_row_runs, launch, parallel_gemm, weight_values, weight_variants};
+use super::matmul::{
+    FEW_ROWS, Operand, OperandMut, check, for_row_runs, launch, parallel_dots, parallel_gemm, weight_values,
+    weight_variants,
+};
 use super::{Kernel, Launch, Variant, kernel};
 use crate::device::{Device, Matrix, MatrixMut, Real};
 use crate::gpu::Traits;
@@ -77,10 +80,14 @@ impl Kernel for MatmulNt<'_> {
         let (a_stride, b_stride, row_stride) = (self.a_stride as usize, self.b_stride as usize, self.c_stride as usize);
         let a = &self.a.real::<T>()[self.a_offset as usize..];
         let a = Matrix { data: a, row_stride: a_stride, col_stride: 1 };
-        let b = weight_values::<T>(self.b, self.b_offset as usize, (cols - 1) * b_stride + inner);
-        let b = Matrix { data: &b, row_stride: 1, col_stride: b_stride };
         let c = &mut self.c.real_mut::<T>()[self.c_offset as usize..];
         let c = MatrixMut { data: c, rows, cols, row_stride };
+        if rows <= FEW_ROWS {
+            let w = (self.b, self.b_offset as usize, b_stride);
+            return parallel_dots(c, a, w, inner, self.accumulate != 0);
+        }
+        let b = weight_values::<T>(self.b, self.b_offset as usize, (cols - 1) * b_stride + inner);
+        let b = Matrix { data: &b, row_stride: 1, col_stride: b_stride };
         parallel_gemm(c, a, b, inner, self.accumulate != 0);
     }
 }

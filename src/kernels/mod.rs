@@ -10,6 +10,7 @@ mod attention;
 mod attention_backward_delta;
 mod attention_backward_key_value;
 mod attention_backward_query;
+mod attention_cached;
 mod column_sum;
 mod dqo;
 mod embedding;
@@ -31,6 +32,8 @@ mod rms_norm_backward;
 mod rms_norm_backward_weight;
 mod rope;
 mod round_bf16;
+mod sample_token;
+mod scatter_rows;
 mod sequence_sum;
 mod sft;
 mod sgd;
@@ -46,6 +49,7 @@ pub use attention::{Attention, Heads, MAX_HEAD_DIM, MAX_TILES};
 pub use attention_backward_delta::AttentionBackwardDelta;
 pub use attention_backward_key_value::AttentionBackwardKeyValue;
 pub use attention_backward_query::AttentionBackwardQuery;
+pub use attention_cached::AttentionCached;
 pub use column_sum::{BLOCK_ROWS, ColumnSum};
 pub use dqo::{Dqo, STATISTICS as DQO_STATISTICS};
 pub use embedding::Embedding;
@@ -58,7 +62,7 @@ pub use lambda_return::LambdaReturn;
 pub use log_softmax::LogSoftmax;
 pub use log_softmax_backward::LogSoftmaxBackward;
 pub use mark_step::MarkStep;
-pub use matmul::{Operand, OperandMut};
+pub use matmul::{FEW_ROWS, Operand, OperandMut};
 pub use matmul_nn::MatmulNn;
 pub use matmul_nt::MatmulNt;
 pub use matmul_tn::MatmulTn;
@@ -67,6 +71,8 @@ pub use rms_norm_backward::RmsNormBackward;
 pub use rms_norm_backward_weight::RmsNormBackwardWeight;
 pub use rope::Rope;
 pub use round_bf16::RoundBf16;
+pub use sample_token::SampleToken;
+pub use scatter_rows::ScatterRows;
 pub use sequence_sum::SequenceSum;
 pub use sft::Sft;
 pub use sgd::Sgd;
@@ -87,6 +93,7 @@ pub const ALL: &[&Signature] = &[
     AttentionBackwardDelta::SIGNATURE,
     AttentionBackwardKeyValue::SIGNATURE,
     AttentionBackwardQuery::SIGNATURE,
+    AttentionCached::SIGNATURE,
     ColumnSum::SIGNATURE,
     Dqo::SIGNATURE,
     Embedding::SIGNATURE,
@@ -106,6 +113,8 @@ pub const ALL: &[&Signature] = &[
     RmsNormBackwardWeight::SIGNATURE,
     Rope::SIGNATURE,
     RoundBf16::SIGNATURE,
+    SampleToken::SIGNATURE,
+    ScatterRows::SIGNATURE,
     SequenceSum::SIGNATURE,
     Sft::SIGNATURE,
     Sgd::SIGNATURE,

@@ -59,11 +59,19 @@ pub fn launch_reducing_rows(
     cost: Cost,
 ) -> Launch {
     let scalar = if cols.is_multiple_of(4) { 0 } else { 2 };
-    let (variant, lanes) = match traits.subgroup_size {
-        Some(size) => (&variants[scalar], size),
-        None => (&variants[scalar + 1], WORKGROUP_ROW_LANES),
-    };
-    Launch { variant, constants: vec![("LANES", f64::from(lanes))], workgroups: line(workgroups), cost }
+    let (variant, lanes) = row_lanes(&variants[scalar..], traits);
+    Launch { variant, constants: vec![(ROW_LANES, f64::from(lanes))], workgroups: line(workgroups), cost }
+}
+
+/// The constant with the lanes of a workgroup that reduces over a row.
+pub const ROW_LANES: &str = "LANES";
+
+/// Of a variant over a subgroup and one through workgroup memory that follows it: the adapter's, and its lanes.
+pub fn row_lanes(variants: &'static [Variant], traits: Traits) -> (&'static Variant, u32) {
+    match traits.subgroup_size {
+        Some(size) => (&variants[0], size),
+        None => (&variants[1], WORKGROUP_ROW_LANES),
+    }
 }
 
 /// A kernel whose invocations each own elements of a row: four values at a time, or one.

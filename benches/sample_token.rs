@@ -1,0 +1,50 @@
+use super::case::{Case, Work};
+use crate::kernels::{Call, SampleToken};
+
+/// How a token is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    pub temperature: f32,
+    pub top_k: u32,
+    pub top_p: f32,
+    pub min_prob: f32,
+}
+
+/// The paper's settings.
+pub const PAPER: Draw = Draw { temperature: 1.0, top_k: 16, top_p: 0.9, min_prob: 0.01 };
+
+/// A draw from each of `rows` rows of `cols` logits between `-range` and `range`; greedy at temperature 0.
+pub fn case(rows: usize, cols: usize, range: f64, draw: Draw) -> Case {
+    let Draw { temperature, top_k, top_p, min_prob } = draw;
+    let shape = format!("{rows} x {cols}, +-{range}, T {temperature}, k {top_k}, p {top_p}, min {min_prob}");
+    let stride = cols.next_multiple_of(4);
+    let mut case = Case::new(SampleToken::SIGNATURE, shape, Work::Bytes(4.0 * (rows * cols) as f64));
+    let uniforms = case.uniform(rows).into_iter().map(|u| (0.5 + 0.5 * u).min(0.999_999)).collect();
+    case.scaled("logits", &[rows, stride], range)
+        .floats("uniforms", &[rows], crate::device::DType::Real, uniforms)
+        .u32s("tokens", vec![0; rows])
+        .in_place()
+        .output("logp", &[rows])
+        .run(move |device, tensors| {
+            let [logits, uniforms, tokens, logp] = tensors else { unreachable!() };
+            device.run(SampleToken {
+                logits,
+                uniforms,
+                tokens,
+                logp,
+                rows: rows as u32,
+                cols: cols as u32,
+                stride: stride as u32,
+                inverse_temperature: if temperature > 0.0 { 1.0 / temperature } else { 0.0 },
+                top_k,
+                top_p,
+                min_prob,
+            });
+        })
+}
+
+/// The rows of the table.
+pub fn bench() -> Vec<Case> {
+    let greedy = Draw { temperature: 0.0, ..PAPER };
+    vec![case(32, 49152, 5.0, PAPER), case(32, 49152, 5.0, greedy)]
+}

@@ -1,0 +1,74 @@
+//! Products of few rows by a weight, as dot products: the weight is streamed once, as it is stored, and the order of a
+//! sum depends on its length alone. So a row's result does not depend on the rows beside it, which the blocks of a
+//! general product do not promise.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows and columns whose dot products are computed together: their sums fit the registers.
+const ROWS: usize = 4;
+const COLS: usize = 4;
+
+macro_rules! dots {
+    ($name:ident, $type:ty, $vector:ident, $as_simd:ident, $splat:ident, $mul_add:ident, $reduce_sum:ident) => {
+        /// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values: of `x`, `x_stride` apart, and of `w`, `w_stride` apart.
+        pub struct $name<'a> {
+            pub x: &'a [$type],
+            pub x_stride: usize,
+            pub w: &'a [$type],
+            pub w_stride: usize,
+            pub inner: usize,
+            pub rows: usize,
+            pub y: &'a mut [$type],
+        }
+
+        impl $name<'_> {
+            /// Computes with what the processor has.
+            pub fn run(self) {
+                Arch::new().dispatch(self);
+            }
+        }
+
+        impl WithSimd for $name<'_> {
+            type Output = ();
+
+            #[inline(always)] // so that it is compiled with the processor's features
+            fn with_simd<S: Simd>(self, simd: S) {
+                let Self { x, x_stride, w, w_stride, inner, rows, y } = self;
+                let cols = y.len() / rows;
+                for first_col in (0..cols).step_by(COLS) {
+                    for first_row in (0..rows).step_by(ROWS) {
+                        // Behind the last row and column the last is computed again.
+                        let mut x_rows: [(&[S::$vector], &[$type]); ROWS] = [(&[], &[]); ROWS];
+                        let mut w_rows: [(&[S::$vector], &[$type]); COLS] = [(&[], &[]); COLS];
+                        for (i, row) in x_rows.iter_mut().enumerate() {
+                            *row = S::$as_simd(&x[(first_row + i).min(rows - 1) * x_stride..][..inner]);
+                        }
+                        for (i, row) in w_rows.iter_mut().enumerate() {
+                            *row = S::$as_simd(&w[(first_col + i).min(cols - 1) * w_stride..][..inner]);
+                        }
+                        let vectors = x_rows[0].0.len();
+                        let x_vectors = x_rows.map(|(vectors_of_row, _)| &vectors_of_row[..vectors]);
+                        let w_vectors = w_rows.map(|(vectors_of_row, _)| &vectors_of_row[..vectors]);
+                        let mut sums = [[simd.$splat(0.0); ROWS]; COLS];
+                        for k in 0..vectors {
+                            for j in 0..COLS {
+                                for i in 0..ROWS {
+                                    sums[j][i] = simd.$mul_add(x_vectors[i][k], w_vectors[j][k], sums[j][i]);
+                                }
+                            }
+                        }
+                        for j in 0..COLS.min(cols - first_col) {
+                            for i in 0..ROWS.min(rows - first_row) {
+                                let rest = x_rows[i].1.iter().zip(w_rows[j].1).map(|(x, w)| x * w).sum::<$type>();
+                                y[(first_col + j) * rows + first_row + i] = simd.$reduce_sum(sums[j][i]) + rest;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+dots!(DotsF32, f32, f32s, as_simd_f32s, splat_f32s, mul_add_f32s, reduce_sum_f32s);
+dots!(DotsF64, f64, f64s, as_simd_f64s, splat_f64s, mul_add_f64s, reduce_sum_f64s);

@@ -1,0 +1,16 @@
+//! Pages for people: runs side by side, and the values along responses; each an HTML file that stands alone.
+
+mod comparison;
+mod correlation;
+mod metrics;
+mod number;
+mod page;
+mod plot;
+mod run;
+mod scale;
+mod scatter;
+mod values;
+
+pub use comparison::report;
+pub use correlation::{pearson, spearman};
+pub use values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken, values_page};
