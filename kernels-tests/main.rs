@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod command;
+mod generation;
 mod gradients;
 mod harness;
 mod memory;

@@ -10,6 +10,7 @@ pub mod hub;
 pub mod kernels;
 pub mod model;
 pub mod objective;
+pub mod sample;
 pub mod train;
 
 /// `1536` as `1.5 KiB`.

@@ -169,6 +169,23 @@ impl DeviceBatch {
     }
 }
 
+impl DeviceBatch {
+    /// Fills the batch with one token of each of several sequences, given with its position in its own; the hidden state of
+    /// each is wanted.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn load_newest(&mut self, tokens: &[(u32, usize)]) -> Result<()> {
+        let count = tokens.len();
+        (self.tokens, self.positions, self.sequences) = (count, count, count);
+        self.longest = 1;
+        self.ids.write_u32(0, &tokens.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+        let positions: Vec<u32> = tokens.iter().map(|(_, position)| *position as u32).collect();
+        self.position_in_sequence.write_u32(0, &positions)?;
+        self.response_rows.write_u32(0, &(0..count as u32).collect::<Vec<_>>())
+    }
+}
+
 /// Token numbers grouped by id, for [`EmbeddingBackward`](crate::kernels::EmbeddingBackward): the tokens group by group
 /// and ascending in each, where each group starts (and the last one ends), and the ids, ascending.
 pub fn group_by_id(ids: &[u32]) -> (Vec<u32>, Vec<u32>, Vec<u32>) {

@@ -24,6 +24,12 @@ pub struct Example {
 }
 
 impl Example {
+    /// A prompt and a response without anything that is known of them.
+    pub fn of_ids(prompt_ids: Vec<u32>, completion_ids: Vec<u32>) -> Self {
+        let (reward, step_rewards, behavior_logps) = (None, Vec::new(), None);
+        Self { line: 0, prompt_ids, completion_ids, reward, step_rewards, behavior_logps, truncated: false }
+    }
+
     /// Tokens of prompt and response.
     pub fn len(&self) -> usize {
         self.prompt_ids.len() + self.completion_ids.len()

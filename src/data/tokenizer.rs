@@ -1,5 +1,6 @@
 //! A model's tokenizer, chat template and end token.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -17,6 +18,8 @@ pub struct Tokenizer {
     template: ChatTemplate,
     /// What a finished response ends with.
     end_token: Option<u32>,
+    /// What ends a response that is being written.
+    stop_ids: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -44,7 +47,24 @@ impl Tokenizer {
         let generation = token_ids(&read_object(&generation_path)?, "eos_token_id");
         let generation = generation.with_context(|| generation_path.display().to_string())?;
         let end_token = by_text.or(generation.first().copied()).or(config.eos_token_ids.first().copied());
-        Ok(Self { dir: dir.to_owned(), inner, template, end_token })
+        let named = if generation.is_empty() { &config.eos_token_ids } else { &generation };
+        let stop_ids: BTreeSet<u32> = named.iter().copied().chain(by_text).collect();
+        Ok(Self { dir: dir.to_owned(), inner, template, end_token, stop_ids: stop_ids.into_iter().collect() })
+    }
+
+    /// The tokens that end a response: those that `generation_config.json` names (or else `config.json`), and the
+    /// tokenizer's own end token.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.stop_ids
+    }
+
+    /// The text of a response, without special tokens.
+    ///
+    /// # Errors
+    /// Where there is no tokenizer.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let inner = self.inner.as_ref().with_context(|| format!("{}: has no tokenizer.json", self.dir.display()))?;
+        inner.decode(ids, true).map_err(|error| anyhow!("the tokens are no text: {error}"))
     }
 
     /// The ids of a prompt. Messages go through the chat template; text is taken as it is, with the tokens that the

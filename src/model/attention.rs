@@ -3,12 +3,13 @@
 
 use anyhow::Result;
 
+use super::cache::LayerCache;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::parameter::Parameter;
 use super::{Build, Pass};
 use crate::device::Tensor;
-use crate::kernels::{self, Attention as AttentionKernel, Heads, Rope};
+use crate::kernels::{self, Attention as AttentionKernel, AttentionCached, Heads, Rope};
 
 /// The block's weights.
 pub struct Attention {
@@ -134,10 +135,17 @@ impl Attention {
         })
     }
 
-    /// `y = attention(x)`, both `[tokens, hidden]`.
-    pub fn forward(&self, pass: &Pass, x: &Tensor, saved: &mut AttentionActivations, y: &mut Tensor) {
+    /// `y = attention(x)`, both `[tokens, hidden]`. With a cache the keys and values are kept there.
+    pub fn forward(
+        &self,
+        pass: &Pass,
+        x: &Tensor,
+        saved: &mut AttentionActivations,
+        cache: Option<&mut LayerCache>,
+        y: &mut Tensor,
+    ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
-        let Heads { heads, kv_heads, .. } = self.heads;
+        let Heads { heads, kv_heads, head_dim } = self.heads;
         match (&self.head_norms, &mut saved.before_norm) {
             (Some(norms), Some(raw)) => {
                 self.q_proj.forward(device, x, &mut raw.q, tokens);
@@ -153,9 +161,30 @@ impl Attention {
         self.v_proj.forward(device, x, &mut saved.v, tokens);
         self.rotate(pass, &mut saved.q, heads, 1.0);
         self.rotate(pass, &mut saved.k, kv_heads, 1.0);
-        let qkv = (&saved.q, &saved.k, &saved.v);
-        let size = (tokens, pass.batch.longest);
-        AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
+        let places = pass.places.zip(cache).map(|(places, cache)| {
+            cache.store(device, (&saved.k, &saved.v), &places.places, tokens, kv_heads * head_dim);
+            (places, cache)
+        });
+        match places {
+            Some((places, cache)) if places.attend_to_cache => device.run(AttentionCached {
+                spans: &places.spans,
+                q: &saved.q,
+                k: &cache.k,
+                v: &cache.v,
+                o: &mut saved.o,
+                rows: tokens as u32,
+                heads: heads as u32,
+                kv_heads: kv_heads as u32,
+                scale: self.heads.scale(),
+                head_dim: head_dim as u32,
+                longest: places.longest as u32,
+            }),
+            _ => {
+                let qkv = (&saved.q, &saved.k, &saved.v);
+                let size = (tokens, pass.batch.longest);
+                AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
+            }
+        }
         self.o_proj.forward(device, &saved.o, y, tokens);
     }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 
+use super::cache::{Cache, CachePlaces};
 use super::layer::{BackwardScratch, ForwardScratch, Layer, LayerActivations, Stream};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
@@ -105,15 +106,24 @@ impl Decoder {
         })
     }
 
-    /// `activations.hidden` = the hidden states at the batch's response positions.
-    pub fn forward(&self, device: &Device, batch: &DeviceBatch, activations: &mut Activations, scratch: &mut Scratch) {
-        let pass = Pass { device, batch, rope: &self.rope };
+    /// `activations.hidden` = the hidden states at the batch's response positions. With a cache, and places in it, the keys
+    /// and values are kept there.
+    pub fn forward(
+        &self,
+        device: &Device,
+        batch: &DeviceBatch,
+        mut cache: Option<(&mut Cache, &CachePlaces)>,
+        activations: &mut Activations,
+        scratch: &mut Scratch,
+    ) {
+        let pass = Pass { device, batch, rope: &self.rope, places: cache.as_ref().map(|(_, places)| *places) };
         let Activations { stream, layers: saved, last, hidden } = activations;
         let forward = &mut scratch.forward;
         self.embed(&pass, stream.first());
         for (index, layer) in self.layers.iter().enumerate() {
             let place = index % saved.len();
-            layer.forward(&pass, index, stream, &mut saved[place], forward);
+            let cache = cache.as_mut().map(|(cache, _)| &mut cache.layers[index]);
+            layer.forward(&pass, index, stream, (&mut saved[place], cache), forward);
         }
         stream.norm(device, 2 * self.layers.len(), &self.norm, &forward.delta, last, batch.tokens);
         self.gather(device, &batch.response_rows, &last.y, hidden, batch.positions);
@@ -131,7 +141,7 @@ impl Decoder {
         scratch: &mut Scratch,
         dhidden: &Tensor,
     ) {
-        let pass = Pass { device, batch, rope: &self.rope };
+        let pass = Pass { device, batch, rope: &self.rope, places: None };
         let Activations { stream, layers: saved, last, .. } = activations;
         let (Some(backward), Some(dstream)) = (&mut scratch.backward, &mut scratch.dstream) else {
             panic!("scratch for a forward pass alone");

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::attention::{Attention, AttentionActivations, AttentionScratch};
+use super::cache::LayerCache;
 use super::mlp::{Mlp, MlpActivations, MlpScratch};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
@@ -149,13 +150,13 @@ impl Layer {
         pass: &Pass,
         index: usize,
         stream: &mut Stream,
-        saved: &mut LayerActivations,
+        (saved, cache): (&mut LayerActivations, Option<&mut LayerCache>),
         scratch: &mut ForwardScratch,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let ForwardScratch { delta, act } = scratch;
         stream.norm(device, 2 * index, &self.input_norm, delta, &mut saved.attention_input, tokens);
-        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, delta);
+        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, cache, delta);
         stream.norm(device, 2 * index + 1, &self.post_attention_norm, delta, &mut saved.mlp_input, tokens);
         self.mlp.forward(pass, &saved.mlp_input.y, &mut saved.mlp, act, delta);
     }

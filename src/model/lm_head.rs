@@ -145,6 +145,18 @@ pub fn backward(
     }
 }
 
+/// All logits of `rows` hidden states, `[rows, vocabulary filled up to a multiple of 4]`: for as few rows as are decoded at a
+/// time.
+pub fn logits(device: &Device, weight: &Parameter, hidden: &Tensor, rows: usize, logits: &mut Tensor) {
+    let width = weight.cols();
+    for chunk in chunks(weight) {
+        let w = Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row);
+        let out = OperandMut::whole(logits, weight.rows().next_multiple_of(4)).from_column(chunk.first_id);
+        let size = [rows, chunk.columns.next_multiple_of(4), width];
+        MatmulNt::run(device, out, Operand::whole(hidden, width), w, size, false);
+    }
+}
+
 /// One chunk of logits. Columns behind the vocabulary's end come from the rows of zeros that fill the last shard up.
 fn compute_logits(
     device: &Device,

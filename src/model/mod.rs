@@ -1,6 +1,7 @@
 //! The transformer: a decoder described by its configuration, an LM head and a value head, forward and backward.
 
 mod attention;
+mod cache;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
+pub use cache::{Cache, CachePlaces};
 pub use checkpoint::{Checkpoint, Values};
 pub use config::{Llama3Scaling, ModelConfig, Rope, token_ids};
 pub use decoder::{Activations, Decoder, Scratch};
@@ -108,4 +110,6 @@ pub struct Pass<'a> {
     pub batch: &'a DeviceBatch,
     /// `[positions, head_dim]`
     pub rope: &'a Tensor,
+    /// Where the keys and values of the tokens go, where they are kept.
+    pub places: Option<&'a CachePlaces>,
 }

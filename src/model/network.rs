@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::Build;
+use super::cache::{Cache, CachePlaces};
 use super::decoder::{Activations, Decoder, Scratch};
 use super::lm_head::{self, LmHeadActivations};
 use super::parameter::Parameter;
@@ -73,9 +74,37 @@ impl Policy {
         activations: &mut PolicyActivations,
         scratch: &mut Scratch,
     ) {
-        self.decoder.forward(device, batch, &mut activations.decoder, scratch);
+        self.decoder.forward(device, batch, None, &mut activations.decoder, scratch);
         let weight = self.lm_head.as_ref().unwrap_or(&self.decoder.embed_tokens);
         lm_head::forward(device, weight, &activations.decoder.hidden, batch, &mut activations.head);
+    }
+
+    /// Keeps the keys and values of a batch's tokens in a cache, and nothing else.
+    pub fn prefill(
+        &self,
+        device: &Device,
+        batch: &DeviceBatch,
+        cache: (&mut Cache, &CachePlaces),
+        activations: &mut Activations,
+        scratch: &mut Scratch,
+    ) {
+        self.decoder.forward(device, batch, Some(cache), activations, scratch);
+    }
+
+    /// `logits[row] = W hidden`, `[rows, vocabulary filled up to a multiple of 4]`, of the newest tokens of sequences whose
+    /// earlier ones are in the cache.
+    pub fn decode(
+        &self,
+        device: &Device,
+        batch: &DeviceBatch,
+        cache: (&mut Cache, &CachePlaces),
+        activations: &mut Activations,
+        scratch: &mut Scratch,
+        logits: &mut Tensor,
+    ) {
+        self.decoder.forward(device, batch, Some(cache), activations, scratch);
+        let weight = self.lm_head.as_ref().unwrap_or(&self.decoder.embed_tokens);
+        lm_head::logits(device, weight, &activations.hidden, batch.positions, logits);
     }
 
     /// Adds to every weight's gradient what `dlogp` gives it.
@@ -169,7 +198,7 @@ impl Value {
         scratch: &mut Scratch,
     ) {
         let ValueActivations { decoder, value, bootstrap, final_hidden, .. } = activations;
-        self.decoder.forward(device, batch, decoder, scratch);
+        self.decoder.forward(device, batch, None, decoder, scratch);
         self.head(device, &decoder.hidden, value, batch.positions);
         self.decoder.hidden_at(device, decoder, &batch.final_rows, batch.sequences, final_hidden);
         self.head(device, final_hidden, bootstrap, batch.sequences);

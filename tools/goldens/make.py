@@ -1,7 +1,7 @@
 """Makes kernels-tests/goldens: tiny models, rows, and what PyTorch and transformers compute of them.
 
     python -m venv venv && venv/bin/pip install torch transformers safetensors numpy tokenizers tensorboard
-    venv/bin/python tools/goldens/make.py
+    venv/bin/python tools/goldens/make.py [SET...]
 
 Every number the tests compare with comes from here: log-probs from transformers' own models, gradients from autograd
 over the formulas of the paper written out as sums, training runs from torch.optim.
@@ -9,7 +9,9 @@ over the formulas of the paper written out as sums, training runs from torch.opt
 
 import json
 import math
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
+    AutoTokenizer,
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
@@ -323,9 +326,47 @@ def make_sft():
     (directory / "case.json").write_text(json.dumps(dict(loss=loss.item())) + "\n")
 
 
+# ---- greedy decoding -------------------------------------------------------------------------------------------------
+
+def greedy(model, prompt, max_new_tokens):
+    """The tokens of transformers' own greedy decoding, the end token included."""
+    ids = torch.tensor([prompt])
+    with torch.no_grad():
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens,
+                             pad_token_id=0)
+    return out[0, len(prompt) :].tolist()
+
+
+def make_greedy():
+    """Over the models of make_logps."""
+    for seed, directory in enumerate(sorted((OUT / "models").iterdir())):
+        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        generator = torch.Generator().manual_seed(50 + seed)
+        prompts = [ids(generator, length, model.config.vocab_size) for length in (1, 3, 20, 7, 40, 2, 33, 12, 5)]
+        rows = [dict(prompt_ids=prompt, completion_ids=greedy(model, prompt, 40)) for prompt in prompts]
+        write_rows(directory / "greedy.jsonl", rows)
+
+
+def make_smollm2():
+    """Over SmolLM2-135M-Instruct in the directory that DQO_SMOLLM2 names, and the first problems of GSM8K's test set."""
+    directory = Path(os.environ["DQO_SMOLLM2"])
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    problems = (Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k" / "test.jsonl").read_text().splitlines()[:8]
+    rows = []
+    for problem in problems:
+        guide = "Please reason step by step, and produce a final answer following 4 '#', like '#### 0'."
+        message = [dict(role="user", content=json.loads(problem)["question"] + "\n" + guide)]
+        prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+        rows.append(dict(prompt_ids=prompt, completion_ids=greedy(model, prompt, 64)))
+    (OUT / "smollm2").mkdir(parents=True, exist_ok=True)
+    write_rows(OUT / "smollm2" / "greedy.jsonl", rows)
+
+
+SETS = dict(models=make_logps, dqo=make_dqo, adamw=make_adamw, sft=make_sft, greedy=make_greedy, smollm2=make_smollm2)
+
 if __name__ == "__main__":
-    shutil.rmtree(OUT, ignore_errors=True)
-    make_logps()
-    make_dqo()
-    make_adamw()
-    make_sft()
+    for name in sys.argv[1:] or SETS:
+        if name in ("models", "dqo", "adamw", "sft"):
+            shutil.rmtree(OUT / name, ignore_errors=True)
+        SETS[name]()

@@ -1,0 +1,117 @@
+//! Keys and values of earlier tokens, so that a sequence grows by one token at the cost of one.
+
+use anyhow::Result;
+
+use super::Build;
+use crate::device::{DType, Device, Tensor};
+use crate::kernels::{NONE, ScatterRows};
+
+/// The keys and values of all layers. A place holds those of one token; a sequence's places follow each other.
+pub struct Cache {
+    pub(super) layers: Vec<LayerCache>,
+    width: usize,
+}
+
+/// A layer's keys and values.
+pub struct LayerCache {
+    /// `[places, kv_heads, head_dim]`, rotated
+    pub k: Tensor,
+    /// `[places, kv_heads, head_dim]`
+    pub v: Tensor,
+}
+
+impl Cache {
+    /// A cache of `places`, called `name` in memory plans.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, name: &str, places: usize) -> Result<Self> {
+        let heads = build.config.heads;
+        let tensor = |layer: usize, part: &str| {
+            let shape = [places, heads.kv_heads, heads.head_dim];
+            build.device.tensor(format!("{}/{name}/{layer}/{part}", build.model), &shape, DType::Real)
+        };
+        let layer = |layer| Ok(LayerCache { k: tensor(layer, "k")?, v: tensor(layer, "v")? });
+        let layers = (0..build.config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
+        Ok(Self { layers, width: heads.kv_heads * heads.head_dim })
+    }
+
+    /// Copies the first `count` places of another cache to `places` (see [`CachePlaces::places`]) of this one.
+    pub fn copy_from(&mut self, device: &Device, other: &Cache, places: &Tensor, count: usize) {
+        for (layer, other) in self.layers.iter_mut().zip(&other.layers) {
+            layer.store(device, (&other.k, &other.v), places, count, self.width);
+        }
+    }
+}
+
+impl LayerCache {
+    /// Puts `count` new keys and values into their places.
+    pub(super) fn store(
+        &mut self,
+        device: &Device,
+        (k, v): (&Tensor, &Tensor),
+        places: &Tensor,
+        count: usize,
+        width: usize,
+    ) {
+        let (rows, cols) = (count as u32, width as u32);
+        device.run(ScatterRows { index: places, x: k, y: &mut self.k, rows, cols });
+        device.run(ScatterRows { index: places, x: v, y: &mut self.v, rows, cols });
+    }
+}
+
+/// Where the tokens of a pass stand in a cache, and what they see of it.
+pub struct CachePlaces {
+    /// `[tokens]`: the place of each token's keys and values.
+    pub places: Tensor,
+    /// `[tokens, 2]`: the first place of each token's sequence, and how many it sees, itself included.
+    pub spans: Tensor,
+    /// Whether the tokens attend to the cache: each is a sequence's newest. Else they attend to each other, as in training.
+    pub attend_to_cache: bool,
+    /// The most places that a token sees.
+    pub longest: usize,
+}
+
+impl CachePlaces {
+    /// Room for `tokens`.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(device: &Device, name: &str, tokens: usize) -> Result<Self> {
+        let tensor = |part: &str, shape: &[usize]| device.tensor(format!("{name}/{part}"), shape, DType::U32);
+        let (places, spans) = (tensor("places", &[tokens])?, tensor("spans", &[tokens, 2])?);
+        Ok(Self { places, spans, attend_to_cache: false, longest: 0 })
+    }
+
+    /// A whole new sequence, in the cache's first places.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn load_sequence(&mut self, tokens: usize) -> Result<()> {
+        self.attend_to_cache = false;
+        self.places.write_u32(0, &(0..tokens as u32).collect::<Vec<_>>())
+    }
+
+    /// The newest token of several sequences: each with its sequence's first place and its position in it.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn load_newest(&mut self, tokens: &[(usize, usize)]) -> Result<()> {
+        self.attend_to_cache = true;
+        self.longest = tokens.iter().map(|(_, position)| position + 1).max().unwrap_or(0);
+        let places: Vec<u32> = tokens.iter().map(|(first, position)| (first + position) as u32).collect();
+        let spans: Vec<u32> =
+            tokens.iter().flat_map(|(first, position)| [*first as u32, *position as u32 + 1]).collect();
+        self.places.write_u32(0, &places)?;
+        self.spans.write_u32(0, &spans)
+    }
+
+    /// The places that `count` tokens of another cache are copied to, from `first` on; see [`Cache::copy_from`].
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn load_copy(&mut self, first: usize, count: usize) -> Result<()> {
+        debug_assert!(first + count < NONE as usize);
+        self.places.write_u32(0, &(first as u32..(first + count) as u32).collect::<Vec<_>>())
+    }
+}
