@@ -1,6 +1,7 @@
 //! Every kernel on made-up data: `dqo-wgpu bench` times these cases, the tests check them.
 
 pub mod case;
+pub mod decode;
 pub mod limits;
 pub mod serial_return;
 pub mod step;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dqo_wgpu::data::Example;
 use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::model::{Checkpoint, ModelConfig};
+use dqo_wgpu::model::{Build, Checkpoint, ModelConfig, Policy, Storage};
 use dqo_wgpu::sample::{Finish, Generated, Generator, Request, SamplingSettings, Sizes};
 use dqo_wgpu::train::{Scorer, Source};
 use serde_json::Value;
@@ -29,17 +29,19 @@ fn generate(
 ) -> Vec<Generated> {
     let config = ModelConfig::read(model).unwrap();
     let checkpoint = Checkpoint::open(model).unwrap();
-    let source = Source { config: &config, checkpoint: Some(&checkpoint) };
     let longest = prompts.iter().map(Vec::len).max().unwrap();
     let sizes = Sizes { batch, prompt: longest, tokens: longest + settings.max_new_tokens };
-    let mut generator = Generator::new(device, source, DType::Real, config.eos_token_ids.clone(), sizes).unwrap();
+    let storage = Storage { dtype: DType::Real, trainable: false };
+    let build = Build::new(device, &config, Some(&checkpoint), "policy", storage);
+    let policy = Policy::load(&build, sizes.tokens).unwrap();
+    let mut generator = Generator::new(&build, config.eos_token_ids.clone(), sizes).unwrap();
     let requests = prompts.iter().zip(0..).map(|(prompt, stream)| Request { prompt_ids: prompt.clone(), stream });
     let mut responses = Vec::new();
     let keep = |response| {
         responses.push(response);
         Ok(true)
     };
-    generator.run(requests, &settings, 7, |_, _| Ok(()), keep).unwrap();
+    generator.run(&policy, requests, &settings, 7, |_, _| Ok(true), keep).unwrap();
     responses.sort_by_key(|response| response.request);
     assert_eq!(responses.len(), prompts.len());
     responses

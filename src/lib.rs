@@ -6,6 +6,7 @@ pub mod data;
 pub mod demo;
 pub mod device;
 pub mod gpu;
+pub mod grade;
 pub mod hub;
 pub mod kernels;
 pub mod model;

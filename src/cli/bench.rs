@@ -1,14 +1,17 @@
 //! `dqo-wgpu bench`: every kernel's time, share of the limit, and error; or a whole training step.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::Ended;
+use super::{Ended, print};
 use crate::benches::case::Case;
 use crate::benches::limits::Yardsticks;
-use crate::benches::{cases, step, table};
+use crate::benches::{cases, decode, step, table};
 use crate::device::{DeviceChoice, Precision};
+use crate::sample::MAX_BATCH;
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -19,8 +22,17 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
     /// A whole training step in place of the kernels
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["decode", "kernel", "markdown"])]
     step: bool,
+    /// Decoding in place of the kernels
+    #[arg(long, conflicts_with_all = ["kernel", "markdown"])]
+    decode: bool,
+    /// With --decode: the model [default: random weights in the shape of SmolLM2-135M]
+    #[arg(long, value_name = "DIR", requires = "decode")]
+    model: Option<PathBuf>,
+    /// With --decode: sequences that are decoded together
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=MAX_BATCH as i64))]
+    batch_size: u16,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -31,21 +43,37 @@ pub struct BenchArgs {
 
 pub fn run(args: &BenchArgs) -> Result<Ended> {
     let device = args.device.parse::<DeviceChoice>()?.open(Precision::F32)?;
+    if args.decode {
+        let decode = decode::measure(&device, args.model.as_deref(), args.batch_size.into())?;
+        if args.json {
+            print(json!({ "device": device.description(), "decode": decode }));
+            return Ok(Ended::Done);
+        }
+        print(format_args!(
+            "{}: {} sequences together, {:.1} ms a step, {:.0} tokens/s; {:.2} x its matrix products alone",
+            device.description(),
+            decode.batch,
+            1e3 * decode.seconds,
+            decode.tokens_per_second,
+            decode.seconds / decode.product_seconds
+        ));
+        return Ok(Ended::Done);
+    }
     let mut yardsticks = Yardsticks::new(&device)?;
     if args.step {
         let step = step::measure(&device, &mut yardsticks)?;
         if args.json {
-            println!("{}", json!({ "device": device.description(), "step": step }));
+            print(json!({ "device": device.description(), "step": step }));
             return Ok(Ended::Done);
         }
-        println!("{}: {:.1} GFLOP/s of fused multiply-adds", device.description(), step.peak_flops / 1e9);
-        println!(
+        print(format_args!("{}: {:.1} GFLOP/s of fused multiply-adds", device.description(), step.peak_flops / 1e9));
+        print(format_args!(
             "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
             step.seconds,
             step.tokens_per_second,
             step.flops / 1e9,
             100.0 * step.share
-        );
+        ));
         return Ok(Ended::Done);
     }
 
@@ -55,28 +83,38 @@ pub fn run(args: &BenchArgs) -> Result<Ended> {
     let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
     if !args.json {
         let device = device.description();
-        println!("{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n", flops / 1e9, bytes / 1e9);
+        print(format_args!(
+            "{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n",
+            flops / 1e9,
+            bytes / 1e9
+        ));
     }
     if args.markdown {
-        println!("{}", table::MARKDOWN_HEAD);
+        print(table::MARKDOWN_HEAD);
     } else if !args.json {
-        println!("{:<29}{:<36}{:>11}{:>15}{:>9}{:>10}", "kernel", "shape", "time", "rate", "of limit", "error");
+        print(format_args!(
+            "{:<29}{:<36}{:>11}{:>15}{:>9}{:>10}",
+            "kernel", "shape", "time", "rate", "of limit", "error"
+        ));
     }
     let mut rows = Vec::new();
     for case in &cases {
         let row = table::row(&device, case, &mut yardsticks)?;
         if args.markdown {
-            println!("{}", row.markdown());
+            print(row.markdown());
         } else if !args.json {
             let rate = format!("{:.2} G{}", row.rate / 1e9, row.unit);
             let (time, share) = (format!("{:.3} ms", 1e3 * row.seconds), format!("{:.0} %", 100.0 * row.share));
-            println!("{:<29}{:<36}{time:>11}{rate:>15}{share:>9}{:>10.1e}", row.kernel, row.shape, row.error);
+            print(format_args!(
+                "{:<29}{:<36}{time:>11}{rate:>15}{share:>9}{:>10.1e}",
+                row.kernel, row.shape, row.error
+            ));
         }
         rows.push(row);
     }
     if args.json {
         let limits = json!({ "flops": flops, "bytes": bytes });
-        println!("{}", json!({ "device": device.description(), "limits": limits, "kernels": rows }));
+        print(json!({ "device": device.description(), "limits": limits, "kernels": rows }));
     }
     Ok(Ended::Done)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Ended, interrupt};
+use super::{Ended, interrupt, print};
 use crate::demo;
 use crate::device::{DeviceChoice, Precision};
 use crate::train::Outcome;
@@ -30,6 +30,6 @@ pub fn run(args: &DemoArgs) -> Result<Ended> {
     if let Outcome::Interrupted(_) = result.outcome {
         return Ok(Ended::Interrupted);
     }
-    println!("{result}");
+    print(format_args!("{result}"));
     Ok(Ended::Done)
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 use wgpu::Features;
 
-use super::Ended;
+use super::{Ended, print};
 use crate::device::DeviceChoice;
 use crate::format_bytes;
 use crate::gpu::{AdapterList, check_requirements};
@@ -43,30 +43,34 @@ pub fn run(args: &DevicesArgs) -> Result<Ended> {
     }
     let cpu = json!({ "threads": rayon::current_num_threads(), "auto": auto.is_none() });
     if args.json {
-        println!("{}", json!({ "adapters": listed, "cpu": cpu }));
+        print(json!({ "adapters": listed, "cpu": cpu }));
         return Ok(Ended::Done);
     }
     for adapter in &listed {
         let text = |name: &str| adapter[name].as_str().unwrap_or_default().to_owned();
         let bytes = |name: &str| format_bytes(adapter[name].as_u64().unwrap_or(0));
         let auto = if adapter["auto"] == true { "  <- auto" } else { "" };
-        println!("{}  {} ({}, {}){auto}", adapter["index"], text("name"), text("backend"), text("type"));
-        println!("   driver     {}", text("driver"));
-        println!("   tensors    {} a binding, {} a buffer", bytes("max_binding_bytes"), bytes("max_buffer_bytes"));
+        print(format_args!("{}  {} ({}, {}){auto}", adapter["index"], text("name"), text("backend"), text("type")));
+        print(format_args!("   driver     {}", text("driver")));
+        print(format_args!(
+            "   tensors    {} a binding, {} a buffer",
+            bytes("max_binding_bytes"),
+            bytes("max_buffer_bytes")
+        ));
         let invocations = &adapter["workgroup_invocations"];
-        println!("   workgroups {invocations} invocations, {} of memory", bytes("workgroup_memory_bytes"));
+        print(format_args!("   workgroups {invocations} invocations, {} of memory", bytes("workgroup_memory_bytes")));
         let subgroups = if adapter["subgroups"] == true {
             format!("of {} to {}", adapter["subgroup_sizes"][0], adapter["subgroup_sizes"][1])
         } else {
             "none".to_owned()
         };
         let timestamps = if adapter["timestamps"] == true { "yes" } else { "no" };
-        println!("   subgroups  {subgroups}; timestamps {timestamps}");
+        print(format_args!("   subgroups  {subgroups}; timestamps {timestamps}"));
         if let Some(unfit) = adapter["unfit"].as_str() {
-            println!("   cannot be used: {unfit}");
+            print(format_args!("   cannot be used: {unfit}"));
         }
     }
     let auto = if cpu["auto"] == true { "  <- auto" } else { "" };
-    println!("cpu  the kernels' CPU twins, {} threads{auto}", cpu["threads"]);
+    print(format_args!("cpu  the kernels' CPU twins, {} threads{auto}", cpu["threads"]));
     Ok(Ended::Done)
 }

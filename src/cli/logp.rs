@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::Ended;
+use super::{Ended, print};
 use crate::data::{Examples, RowFile, Tokenizer};
 use crate::device::DeviceChoice;
 use crate::hub::model_dir;
@@ -69,6 +69,6 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
         Ok(())
     })?;
     write_file(&args.output, &output).context("the log-probs")?;
-    println!("{}", args.output.display());
+    print(args.output.display());
     Ok(Ended::Done)
 }

@@ -4,14 +4,17 @@
 //! 130 (interrupted; a checkpoint was saved first).
 
 mod bench;
+mod config_file;
 mod demo;
 mod devices;
 mod interrupt;
 mod logp;
-mod merge;
 mod plan;
+mod sample;
 mod train;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,6 +34,9 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Show the adapters, their limits and features, and which one `auto` takes
     Devices(devices::DevicesArgs),
+    /// Sample responses to problems, graded where there is an answer, as rollouts for training
+    #[command(args_override_self = true)]
+    Sample(sample::SampleArgs),
     /// Write the log-prob and the entropy of every response token
     Logp(logp::LogpArgs),
     /// Train a policy, and a value network where the method has one
@@ -78,10 +84,22 @@ fn quiet_driver() {
     }
 }
 
+/// A line of the result. Where nobody reads on (a pipe that was closed), the command ends there.
+fn print(line: impl Display) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let closed = error.kind() == ErrorKind::BrokenPipe;
+        if !closed {
+            eprintln!("error: standard output cannot be written: {error}");
+        }
+        std::process::exit(i32::from(!closed));
+    }
+}
+
 fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
     match verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Devices(args) => devices::run(&args),
+        Verb::Sample(args) => sample::run(args, matches),
         Verb::Logp(args) => logp::run(&args),
         Verb::Train(args) => train::run(args, matches),
         Verb::Plan(args) => plan::run(args, matches),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{ArgMatches, Args};
 
-use super::Ended;
-use super::merge::merge;
+use super::config_file::merge;
+use super::{Ended, print};
 use crate::train::{Run, TrainConfig};
 
 #[derive(Args)]
@@ -27,11 +27,11 @@ pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
     config.output_dir.get_or_insert_default();
     let plan = Run::open(config)?.plan()?;
     if args.json {
-        println!("{}", serde_json::to_string(&plan)?);
+        print(serde_json::to_string(&plan)?);
     } else {
-        println!("{plan}\n");
+        print(format_args!("{plan}\n"));
         for buffer in &plan.buffers {
-            println!("{:>12}  {}", crate::format_bytes(buffer.bytes), buffer.name);
+            print(format_args!("{:>12}  {}", crate::format_bytes(buffer.bytes), buffer.name));
         }
     }
     ensure!(!plan.exceeds_device(), "the run does not fit the device");

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::merge::{config_file, merge};
-use super::{Ended, interrupt};
+use super::config_file::{config_file, merge};
+use super::{Ended, interrupt, print};
 use crate::train::{Outcome, Run, TrainConfig};
 
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
     let interrupt = interrupt::listen()?;
     match Run::open(config)?.train(args.resume, interrupt)? {
         Outcome::Finished(dir) => {
-            println!("{}", dir.display());
+            print(dir.display());
             Ok(Ended::Done)
         }
         Outcome::Interrupted(step) => {

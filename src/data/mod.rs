@@ -3,6 +3,7 @@
 mod batch;
 mod examples;
 mod pack;
+mod problems;
 mod rows;
 mod template;
 mod tokenizer;
@@ -10,6 +11,7 @@ mod tokenizer;
 pub use batch::{Capacity, DeviceBatch, Sequence, group_by_id};
 pub use examples::{Example, Examples};
 pub use pack::{epoch_order, pack};
+pub use problems::{Problem, ProblemFile};
 pub use rows::{Row, RowFile, StepReward, Text};
 pub use template::ChatTemplate;
 pub use tokenizer::Tokenizer;

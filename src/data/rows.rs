@@ -41,6 +41,17 @@ pub enum Text {
     Ids(Vec<u32>),
 }
 
+impl Text {
+    /// As a row's `prompt` has it.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Plain(text) => text.as_str().into(),
+            Self::Messages(messages) => messages.clone().into(),
+            Self::Ids(ids) => ids.clone().into(),
+        }
+    }
+}
+
 /// A process reward: `reward` on the last token before `end`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReward {
@@ -104,7 +115,7 @@ fn from_messages(messages: &[Value]) -> Result<(Text, Text)> {
     Ok((check_messages("messages", prompt)?, completion_of(last, "messages")?))
 }
 
-fn check_messages(field: &str, messages: &[Value]) -> Result<Text> {
+pub(super) fn check_messages(field: &str, messages: &[Value]) -> Result<Text> {
     ensure!(!messages.is_empty(), "field `{field}`: is empty");
     for (index, message) in messages.iter().enumerate() {
         for part in ["role", "content"] {

@@ -9,8 +9,7 @@ use super::settings::SamplingSettings;
 use crate::data::{Capacity, DeviceBatch, Example, Sequence};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::{FEW_ROWS, SampleToken};
-use crate::model::{Activations, Build, Cache, CachePlaces, Policy, Scratch, Storage};
-use crate::train::Source;
+use crate::model::{Activations, Build, Cache, CachePlaces, Policy, Scratch};
 
 /// Sequences that are decoded together at most. (More rows would be multiplied another way, with other rounding.)
 pub const MAX_BATCH: usize = FEW_ROWS;
@@ -31,6 +30,16 @@ pub enum Finish {
     Stop,
     /// It reached the most tokens that were allowed.
     Length,
+}
+
+impl Finish {
+    /// As a row's `finish_reason` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
 }
 
 /// A finished response.
@@ -56,10 +65,9 @@ pub struct Sizes {
     pub tokens: usize,
 }
 
-/// A policy that writes.
+/// The memory that generation takes beside a policy, and the loop that writes with one.
 pub struct Generator {
     device: Device,
-    policy: Policy,
     sizes: Sizes,
     vocab_size: usize,
     stop_ids: Vec<u32>,
@@ -92,35 +100,33 @@ struct Active {
 }
 
 impl Generator {
-    /// Reads a policy's weights and allocates everything that generation takes.
+    /// Everything that generation takes beside the policy of `build`, which must have been loaded for sequences of
+    /// `sizes.tokens`.
     ///
     /// # Errors
-    /// Where a tensor is missing, of another shape, or has no room.
-    pub fn new(device: &Device, source: Source, dtype: DType, stop_ids: Vec<u32>, sizes: Sizes) -> Result<Self> {
+    /// Where the device has no room.
+    pub fn new(build: &Build, stop_ids: Vec<u32>, sizes: Sizes) -> Result<Self> {
         let Sizes { batch, prompt, tokens } = sizes;
         assert!((1..=MAX_BATCH).contains(&batch), "a batch of {batch}");
-        let storage = Storage { dtype, trainable: false };
-        let build = Build::new(device, source.config, source.checkpoint, "policy", storage);
-        let policy = Policy::load(&build, tokens)?;
+        let device = build.device;
         // One pass takes a whole prompt, or the newest token of every sequence.
         let rows = batch.max(prompt);
-        let vocab_size = source.config.vocab_size;
+        let vocab_size = build.config.vocab_size;
         let real = |name: &str, shape: &[usize]| device.tensor(format!("batch/{name}"), shape, DType::Real);
         let room = |tokens, positions| Capacity { tokens, positions, sequences: 1, longest: tokens };
         Ok(Self {
             device: device.clone(),
-            policy,
             sizes,
             vocab_size,
             stop_ids,
-            cache: Cache::new(&build, "cache", batch * tokens)?,
-            prompt_cache: Cache::new(&build, "prompt_cache", prompt)?,
+            cache: Cache::new(build, "cache", batch * tokens)?,
+            prompt_cache: Cache::new(build, "prompt_cache", prompt)?,
             places: CachePlaces::new(device, "batch", batch)?,
             prompt_places: CachePlaces::new(device, "batch/prompt", prompt)?,
             batch: DeviceBatch::new(device, room(batch, batch))?,
             prompt_batch: DeviceBatch::new(device, room(prompt, 0))?,
-            activations: Activations::new(&build, rows, batch, false)?,
-            scratch: Scratch::new(&build, rows, false)?,
+            activations: Activations::new(build, rows, batch, false)?,
+            scratch: Scratch::new(build, rows, false)?,
             logits: real("logits", &[batch, vocab_size.next_multiple_of(4)])?,
             uniforms: real("uniforms", &[batch])?,
             tokens: device.tensor("batch/tokens", &[batch], DType::U32)?,
@@ -129,16 +135,17 @@ impl Generator {
     }
 
     /// Writes a response to each request. `step` gets every new token with the number of its request, `finished` each
-    /// response when it is whole; where `finished` returns false nothing more is begun and what is unfinished is left.
+    /// response when it is whole; where one returns false the rest is left unwritten.
     ///
     /// # Errors
     /// Where the device fails, a log-prob is not finite, or a closure fails.
     pub fn run(
         &mut self,
+        policy: &Policy,
         requests: impl IntoIterator<Item = Request>,
         settings: &SamplingSettings,
         seed: u64,
-        mut step: impl FnMut(usize, u32) -> Result<()>,
+        mut step: impl FnMut(usize, u32) -> Result<bool>,
         mut finished: impl FnMut(Generated) -> Result<bool>,
     ) -> Result<()> {
         let mut requests = requests.into_iter().enumerate();
@@ -152,7 +159,7 @@ impl Generator {
                     break;
                 };
                 if prefilled != request.prompt_ids {
-                    self.prefill(&request.prompt_ids)?;
+                    self.prefill(policy, &request.prompt_ids)?;
                     prefilled.clone_from(&request.prompt_ids);
                 }
                 active.push(self.join(number, request, slot, seed)?);
@@ -160,11 +167,13 @@ impl Generator {
             if active.is_empty() {
                 return Ok(());
             }
-            self.step(&mut active, settings)?;
+            self.step(policy, &mut active, settings)?;
             let mut index = 0;
             while index < active.len() {
                 let (token, _) = active[index].newest;
-                step(active[index].request, token)?;
+                if !step(active[index].request, token)? {
+                    return Ok(());
+                }
                 let Some(finish) = self.finish_of(&active[index], settings) else {
                     index += 1;
                     continue;
@@ -179,7 +188,7 @@ impl Generator {
     }
 
     /// Fills the prompt's cache: with all tokens but the last, which the first step takes in.
-    fn prefill(&mut self, prompt_ids: &[u32]) -> Result<()> {
+    fn prefill(&mut self, policy: &Policy, prompt_ids: &[u32]) -> Result<()> {
         assert!(!prompt_ids.is_empty() && prompt_ids.len() <= self.sizes.prompt, "a prompt of {}", prompt_ids.len());
         let example = Example::of_ids(prompt_ids.to_vec(), Vec::new());
         let sequence = Sequence { example: &example, bootstrapped: false };
@@ -188,7 +197,7 @@ impl Generator {
         }
         self.prompt_batch.load(&[sequence])?;
         self.prompt_places.load_sequence(sequence.tokens())?;
-        let Self { device, policy, prompt_batch, prompt_cache, prompt_places, activations, scratch, .. } = self;
+        let Self { device, prompt_batch, prompt_cache, prompt_places, activations, scratch, .. } = self;
         policy.prefill(device, prompt_batch, (prompt_cache, prompt_places), activations, scratch);
         Ok(())
     }
@@ -207,7 +216,7 @@ impl Generator {
     }
 
     /// A token more for every sequence.
-    fn step(&mut self, active: &mut [Active], settings: &SamplingSettings) -> Result<()> {
+    fn step(&mut self, policy: &Policy, active: &mut [Active], settings: &SamplingSettings) -> Result<()> {
         let rows = active.len();
         let newest: Vec<(u32, usize)> = active.iter().map(|active| active.newest).collect();
         let in_cache: Vec<(usize, usize)> =
@@ -217,7 +226,7 @@ impl Generator {
         let uniforms: Vec<f64> = active.iter_mut().map(|active| f64::from(active.rng.random::<f32>())).collect();
         self.uniforms.write(0, uniforms.into_iter())?;
 
-        let Self { device, policy, batch, cache, places, activations, scratch, logits, .. } = self;
+        let Self { device, batch, cache, places, activations, scratch, logits, .. } = self;
         policy.decode(device, batch, (cache, places), activations, scratch, logits);
         device.run(SampleToken {
             logits,

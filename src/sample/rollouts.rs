@@ -1,0 +1,180 @@
+//! `sample`: responses to problems, graded, as the paper makes its data (appendix A).
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::generator::{Finish, Generated, Request};
+use super::rows::RowsInProgress;
+use super::settings::SamplingSettings;
+use super::writer::{PolicyFiles, PolicyOptions};
+use crate::data::{Problem, ProblemFile, Tokenizer};
+use crate::grade::{Grading, Task};
+use crate::train::Progress;
+
+/// What `sample` takes.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleConfig {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub policy: PolicyOptions,
+    /// How problems are asked and responses graded
+    #[arg(long, value_enum, default_value = "none")]
+    pub task: Task,
+    /// Problems: rows of GSM8K, of MATH, or with a prompt each
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where the rollouts go
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Responses to each problem
+    #[arg(long, default_value_t = 20)]
+    pub num_samples: usize,
+    /// Only the first problems, this many [default: all]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_problems: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sampling: SamplingSettings,
+}
+
+/// What a run of `sample` has written.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SampleSummary {
+    /// Rows in the output.
+    pub rows: usize,
+    /// Rows with a reward, and those that are right.
+    pub graded: usize,
+    pub right: usize,
+    /// Rows that have an end token.
+    pub stopped: usize,
+    /// Response tokens that this run wrote, and its seconds.
+    pub tokens: usize,
+    pub seconds: f64,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+}
+
+/// Samples responses to all problems, or with `resume` those that are missing.
+///
+/// # Errors
+/// Names the option, or the file, line and field, that is wrong.
+pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Result<SampleSummary> {
+    config.sampling.check()?;
+    ensure!(config.num_samples > 0, "--num-samples is 0; it must be at least 1");
+    let data = config.data.as_deref().context("--data is missing")?;
+    let output = config.output.as_deref().context("--output is missing")?;
+    let files = PolicyFiles::open(&config.policy)?;
+    let mut problems = ProblemFile::read(data, config.task)?;
+    problems.problems.truncate(config.max_problems.unwrap_or(usize::MAX));
+    let mut prompts = Vec::with_capacity(problems.problems.len());
+    for problem in &problems.problems {
+        let place = || problems.place(problem);
+        let ids = files.tokenizer.prompt(&problem.prompt).with_context(place)?;
+        files.check_prompt(&ids, place)?;
+        prompts.push(ids);
+    }
+
+    let mut rows = RowsInProgress::open(output, resume, config, &["problem", "sample"])?;
+    let place = |index: usize, sample: usize| vec![problems.problems[index].line as u64, sample as u64];
+    let all = (0..prompts.len()).flat_map(|index| (0..config.num_samples).map(move |sample| (index, sample)));
+    let wanted: Vec<(usize, usize)> = all.filter(|&(index, sample)| !rows.has(&place(index, sample))).collect();
+    let mut summary = SampleSummary::of(&rows);
+    if wanted.is_empty() {
+        rows.finish()?;
+        return Ok(summary);
+    }
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
+    let mut writer = files.load(&config.policy, &config.sampling, longest, wanted.len())?;
+    let requests = wanted.iter().map(|&(index, sample)| Request {
+        prompt_ids: prompts[index].clone(),
+        // The line, not the place in this run: a resumed run, or one over fewer problems, draws the same.
+        stream: (problems.problems[index].line as u64) << 32 | sample as u64,
+    });
+
+    let total = prompts.len() * config.num_samples;
+    let mut progress = Progress::new("sample", total, total - wanted.len());
+    let start = Instant::now();
+    let tokenizer = &writer.tokenizer;
+    let finished = |response: Generated| {
+        let (index, sample) = wanted[response.request];
+        let problem = &problems.problems[index];
+        let place = place(index, sample);
+        summary.tokens += response.completion_ids.len();
+        summary.seconds = start.elapsed().as_secs_f64();
+        let row = row(config.task, problem, (&prompts[index], sample), response, tokenizer)?;
+        summary.count(&row);
+        progress.advance(1, &summary.message());
+        rows.add(place, row)?;
+        Ok(true)
+    };
+    let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
+    let (sampling, seed) = (&config.sampling, config.policy.seed);
+    writer.generator.run(&writer.policy, requests, sampling, seed, go_on, finished)?;
+    summary.interrupted = summary.rows < total;
+    if !summary.interrupted {
+        rows.finish()?;
+    }
+    Ok(summary)
+}
+
+/// A rollout's row, as training reads it, and where it is from.
+fn row(
+    task: Task,
+    problem: &Problem,
+    (prompt_ids, sample): (&[u32], usize),
+    response: Generated,
+    tokenizer: &Tokenizer,
+) -> Result<Value> {
+    let completion = tokenizer.decode(&response.completion_ids)?;
+    let mut row = json!({ "prompt": problem.prompt.to_json(), "completion": completion });
+    if let (Some(answer), Task::Gsm8k | Task::Math) = (&problem.answer, task) {
+        row["reward"] = f64::from(u8::from(task.is_right(&completion, answer, Grading::default()))).into();
+    }
+    if let Some(answer) = &problem.answer {
+        row["answer"] = answer.as_str().into();
+    }
+    row["prompt_ids"] = prompt_ids.into();
+    row["completion_ids"] = response.completion_ids.into();
+    row["behavior_logps"] = response.logps.into();
+    row["finish_reason"] = response.finish.as_str().into();
+    row["problem"] = problem.line.into();
+    row["sample"] = sample.into();
+    Ok(row)
+}
+
+impl SampleSummary {
+    /// Of the rows that are there.
+    fn of(rows: &RowsInProgress) -> Self {
+        let mut summary =
+            Self { rows: 0, graded: 0, right: 0, stopped: 0, tokens: 0, seconds: 0.0, interrupted: false };
+        rows.rows().for_each(|row| summary.count(row));
+        summary
+    }
+
+    fn count(&mut self, row: &Value) {
+        self.rows += 1;
+        if let Some(reward) = row["reward"].as_f64() {
+            self.graded += 1;
+            self.right += usize::from(reward > 0.5);
+        }
+        self.stopped += usize::from(row["finish_reason"] == Finish::Stop.as_str());
+    }
+
+    /// How it goes, for a progress bar.
+    fn message(&self) -> String {
+        let speed = format!("{:.0} tokens/s", self.tokens as f64 / self.seconds.max(1e-9));
+        match self.graded {
+            0 => speed,
+            graded => format!("{speed}, {:.1} % right", 100.0 * self.right as f64 / graded as f64),
+        }
+    }
+}

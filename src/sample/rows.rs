@@ -1,0 +1,191 @@
+//! An output of rows that are written as they finish: a run that ends in the middle goes on where it was, and no row is
+//! doubled or lost.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::train::write_file;
+
+/// The output, open to be added to.
+pub struct RowsInProgress {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    /// The rows that are whole, by their place in the finished file.
+    done: BTreeMap<Vec<u64>, Value>,
+}
+
+impl RowsInProgress {
+    /// Begins `path`, or with `resume` goes on with it. `keys` are the fields that tell a row's place: whole numbers, in the
+    /// order that the finished file is sorted by. The settings are kept beside it, as `path` + `.toml`.
+    ///
+    /// # Errors
+    /// Where there is an output already (or none to resume), its settings are others, or a row in it is damaged.
+    pub fn open(path: &Path, resume: bool, settings: &impl Serialize, keys: &[&str]) -> Result<Self> {
+        let kept = settings_path(path);
+        let settings = toml::to_string(settings)?;
+        let cannot = || format!("{}: cannot be written", path.display());
+        ensure!(
+            resume || !path.exists(),
+            "{}: exists already; go on with it by --resume, or choose another --output",
+            path.display()
+        );
+        let mut done = BTreeMap::new();
+        let mut length = 0;
+        if path.exists() {
+            let before =
+                std::fs::read_to_string(&kept).with_context(|| format!("{}: cannot be read", kept.display()))?;
+            check_settings(&before, &settings, &kept)?;
+            let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+            for (number, line) in whole_lines(&bytes).enumerate() {
+                let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
+                done.insert(place, row);
+                length += line.len() as u64 + 1;
+            }
+        } else {
+            write_file(&kept, settings.as_bytes())?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        // What a kill left of a row is dropped.
+        file.set_len(length).with_context(cannot)?;
+        Ok(Self { path: path.to_owned(), file, length, done })
+    }
+
+    /// Whether the row of this place is there.
+    pub fn has(&self, place: &[u64]) -> bool {
+        self.done.contains_key(place)
+    }
+
+    /// The rows that are there, in order.
+    pub fn rows(&self) -> impl Iterator<Item = &Value> {
+        self.done.values()
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Where it cannot be written; what is there of it is taken away, and the rows before it are kept.
+    pub fn add(&mut self, place: Vec<u64>, row: Value) -> Result<()> {
+        let line = row.to_string() + "\n";
+        let written = self.file.write_all(line.as_bytes());
+        if written.is_err() {
+            // The error to tell is that of the write; a torn row is found again by the next run.
+            let _ = self.file.set_len(self.length);
+        }
+        written.with_context(|| format!("{}: cannot be written; the finished rows are kept", self.path.display()))?;
+        self.length += line.len() as u64;
+        self.done.insert(place, row);
+        Ok(())
+    }
+
+    /// Puts the rows in order.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; it is as it was then.
+    pub fn finish(self) -> Result<()> {
+        let text: String = self.done.values().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
+        drop(self.file);
+        write_file(&self.path, text.as_bytes())
+    }
+}
+
+fn settings_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".toml");
+    name.into()
+}
+
+/// Settings that do not change what is written.
+const MAY_CHANGE: [&str; 3] = ["output", "batch_size", "device"];
+
+fn check_settings(before: &str, now: &str, kept: &Path) -> Result<()> {
+    let damaged = || format!("{}: is damaged", kept.display());
+    let (before, now): (toml::Table, toml::Table) = (before.parse().with_context(damaged)?, now.parse()?);
+    for name in before.keys().chain(now.keys()).filter(|name| !MAY_CHANGE.contains(&name.as_str())) {
+        let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
+        ensure!(
+            before.get(name) == now.get(name),
+            "--resume: --{} is {} in {} and {} now; an output goes on as it began",
+            name.replace('_', "-"),
+            text(before.get(name)),
+            kept.display(),
+            text(now.get(name))
+        );
+    }
+    Ok(())
+}
+
+/// The lines that have their end.
+fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    bytes[..end].split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1])
+}
+
+fn parse(line: &[u8], keys: &[&str]) -> Result<(Vec<u64>, Value)> {
+    let row: Value = serde_json::from_slice(line).context("is damaged")?;
+    let key = |key: &&str| {
+        row[*key].as_u64().with_context(|| format!("field `{key}`: is missing; was it written by another verb?"))
+    };
+    let place = keys.iter().map(key).collect::<Result<_>>()?;
+    Ok((place, row))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(seed: u64) -> toml::Table {
+        [("seed".to_owned(), toml::Value::from(seed as i64))].into_iter().collect()
+    }
+
+    fn row(problem: u64, sample: u64) -> Value {
+        json!({ "text": "a\nb", "problem": problem, "sample": sample })
+    }
+
+    #[test]
+    fn an_output_goes_on_where_it_was_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        let open = |resume, seed| RowsInProgress::open(&path, resume, &settings(seed), &["problem", "sample"]);
+        let mut rows = open(false, 1).unwrap();
+        rows.add(vec![2, 0], row(2, 0)).unwrap();
+        rows.add(vec![1, 1], row(1, 1)).unwrap();
+        drop(rows);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text += "{\"text\": \"half a ro";
+        std::fs::write(&path, &text).unwrap();
+
+        let mut rows = open(true, 1).unwrap();
+        assert!(rows.has(&[2, 0]) && rows.has(&[1, 1]) && !rows.has(&[1, 0]));
+        rows.add(vec![1, 0], row(1, 0)).unwrap();
+        rows.finish().unwrap();
+        let expected = format!("{}\n{}\n{}\n", row(1, 0), row(1, 1), row(2, 0));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        let open = |resume, seed| {
+            let opened = RowsInProgress::open(&path, resume, &settings(seed), &["problem"]);
+            opened.map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "rows.jsonl"))
+        };
+        open(true, 1).unwrap().add(vec![0], row(0, 0)).unwrap();
+        let exists = "rows.jsonl: exists already; go on with it by --resume, or choose another --output";
+        assert_eq!(open(false, 1).err().unwrap(), exists);
+        let other = "--resume: --seed is 1 in rows.jsonl.toml and 2 now; an output goes on as it began";
+        assert_eq!(open(true, 2).err().unwrap(), other);
+        std::fs::write(&path, "{\"x\": 1}\n").unwrap();
+        let missing = "rows.jsonl:1: field `problem`: is missing; was it written by another verb?";
+        assert_eq!(open(true, 1).err().unwrap(), missing);
+    }
+}
