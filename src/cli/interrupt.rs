@@ -15,7 +15,7 @@ pub fn listen() -> Result<&'static AtomicBool> {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("interrupted: this step is finished and saved first; once more ends at once");
+        eprintln!("interrupted: what is finished is saved first; once more ends at once");
     })
     .context("Ctrl-C cannot be caught")?;
     Ok(&REQUESTED)

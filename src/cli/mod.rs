@@ -7,9 +7,13 @@ mod bench;
 mod config_file;
 mod demo;
 mod devices;
+mod eval;
+mod generate;
+mod grade;
 mod interrupt;
 mod logp;
 mod plan;
+mod process_reward;
 mod sample;
 mod train;
 
@@ -37,6 +41,17 @@ enum Verb {
     /// Sample responses to problems, graded where there is an answer, as rollouts for training
     #[command(args_override_self = true)]
     Sample(sample::SampleArgs),
+    /// Give rows a reward by their answer
+    Grade(grade::GradeArgs),
+    /// Find which steps of each response still led to a right answer
+    #[command(args_override_self = true)]
+    ProcessReward(process_reward::ProcessRewardArgs),
+    /// Write one response to the terminal
+    #[command(args_override_self = true)]
+    Generate(generate::GenerateArgs),
+    /// Count how many problems a policy solves
+    #[command(args_override_self = true)]
+    Eval(eval::EvalArgs),
     /// Write the log-prob and the entropy of every response token
     Logp(logp::LogpArgs),
     /// Train a policy, and a value network where the method has one
@@ -84,9 +99,15 @@ fn quiet_driver() {
     }
 }
 
-/// A line of the result. Where nobody reads on (a pipe that was closed), the command ends there.
+/// A line of the result.
 fn print(line: impl Display) {
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+    print_text(format_args!("{line}\n"));
+}
+
+/// A part of the result. Where nobody reads on (a pipe that was closed), the command ends there.
+fn print_text(text: impl Display) {
+    let mut stdout = std::io::stdout();
+    if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         let closed = error.kind() == ErrorKind::BrokenPipe;
         if !closed {
             eprintln!("error: standard output cannot be written: {error}");
@@ -100,6 +121,10 @@ fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Devices(args) => devices::run(&args),
         Verb::Sample(args) => sample::run(args, matches),
+        Verb::Grade(args) => grade::run(&args),
+        Verb::ProcessReward(args) => process_reward::run(args, matches),
+        Verb::Generate(args) => generate::run(args, matches),
+        Verb::Eval(args) => eval::run(args, matches),
         Verb::Logp(args) => logp::run(&args),
         Verb::Train(args) => train::run(args, matches),
         Verb::Plan(args) => plan::run(args, matches),

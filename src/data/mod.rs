@@ -14,4 +14,4 @@ pub use pack::{epoch_order, pack};
 pub use problems::{Problem, ProblemFile};
 pub use rows::{Row, RowFile, StepReward, Text};
 pub use template::ChatTemplate;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{TextStream, Tokenizer};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value};
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 use super::rows::Text;
 use super::template::{ChatTemplate, token_text};
@@ -104,6 +105,25 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The text that each token of a response adds, without special tokens. A character that several tokens make is added
+    /// by the last of them.
+    ///
+    /// # Errors
+    /// Where there is no tokenizer.
+    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>> {
+        let mut stream = self.stream()?;
+        ids.iter().map(|&id| stream.push(id)).collect()
+    }
+
+    /// A response's text as it grows.
+    ///
+    /// # Errors
+    /// Where there is no tokenizer.
+    pub fn stream(&self) -> Result<TextStream<'_>> {
+        let inner = self.inner.as_ref().with_context(|| format!("{}: has no tokenizer.json", self.dir.display()))?;
+        Ok(TextStream(inner.decode_stream(true)))
+    }
+
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         let inner = self.inner.as_ref().with_context(|| {
             format!("{}: has no tokenizer.json; give prompt_ids and completion_ids", self.dir.display())
@@ -111,6 +131,29 @@ impl Tokenizer {
         let encoding =
             inner.encode(text, add_special_tokens).map_err(|error| anyhow!("the text does not tokenize: {error}"))?;
         Ok(encoding.get_ids().to_vec())
+    }
+}
+
+/// See [`Tokenizer::stream`].
+pub struct TextStream<'a>(
+    tokenizers::DecodeStream<
+        'a,
+        ModelWrapper,
+        NormalizerWrapper,
+        PreTokenizerWrapper,
+        PostProcessorWrapper,
+        DecoderWrapper,
+    >,
+);
+
+impl TextStream<'_> {
+    /// The text that a token adds.
+    ///
+    /// # Errors
+    /// Where the tokens are no text.
+    pub fn push(&mut self, id: u32) -> Result<String> {
+        let added = self.0.step(id).map_err(|error| anyhow!("the tokens are no text: {error}"))?;
+        Ok(added.unwrap_or_default())
     }
 }
 

@@ -9,11 +9,12 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::asked::AskedProblems;
 use super::generator::{Finish, Generated, Request};
 use super::rows::RowsInProgress;
 use super::settings::SamplingSettings;
 use super::writer::{PolicyFiles, PolicyOptions};
-use crate::data::{Problem, ProblemFile, Tokenizer};
+use crate::data::{Problem, Tokenizer};
 use crate::grade::{Grading, Task};
 use crate::train::Progress;
 
@@ -73,44 +74,34 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
     let files = PolicyFiles::open(&config.policy)?;
-    let mut problems = ProblemFile::read(data, config.task)?;
-    problems.problems.truncate(config.max_problems.unwrap_or(usize::MAX));
-    let mut prompts = Vec::with_capacity(problems.problems.len());
-    for problem in &problems.problems {
-        let place = || problems.place(problem);
-        let ids = files.tokenizer.prompt(&problem.prompt).with_context(place)?;
-        files.check_prompt(&ids, place)?;
-        prompts.push(ids);
-    }
+    let asked = AskedProblems::read(data, config.task, config.max_problems, &files)?;
 
     let mut rows = RowsInProgress::open(output, resume, config, &["problem", "sample"])?;
-    let place = |index: usize, sample: usize| vec![problems.problems[index].line as u64, sample as u64];
-    let all = (0..prompts.len()).flat_map(|index| (0..config.num_samples).map(move |sample| (index, sample)));
+    let place = |index: usize, sample: usize| vec![asked.problem(index).line as u64, sample as u64];
+    let all = (0..asked.len()).flat_map(|index| (0..config.num_samples).map(move |sample| (index, sample)));
     let wanted: Vec<(usize, usize)> = all.filter(|&(index, sample)| !rows.has(&place(index, sample))).collect();
     let mut summary = SampleSummary::of(&rows);
     if wanted.is_empty() {
         rows.finish()?;
         return Ok(summary);
     }
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(1);
-    let mut writer = files.load(&config.policy, &config.sampling, longest, wanted.len())?;
+    let mut writer = files.load(&config.policy, &config.sampling, asked.longest(), wanted.len())?;
     let requests = wanted.iter().map(|&(index, sample)| Request {
-        prompt_ids: prompts[index].clone(),
+        prompt_ids: asked.prompts[index].clone(),
         // The line, not the place in this run: a resumed run, or one over fewer problems, draws the same.
-        stream: (problems.problems[index].line as u64) << 32 | sample as u64,
+        stream: (asked.problem(index).line as u64) << 32 | sample as u64,
     });
 
-    let total = prompts.len() * config.num_samples;
+    let total = asked.len() * config.num_samples;
     let mut progress = Progress::new("sample", total, total - wanted.len());
     let start = Instant::now();
     let tokenizer = &writer.tokenizer;
     let finished = |response: Generated| {
         let (index, sample) = wanted[response.request];
-        let problem = &problems.problems[index];
         let place = place(index, sample);
         summary.tokens += response.completion_ids.len();
         summary.seconds = start.elapsed().as_secs_f64();
-        let row = row(config.task, problem, (&prompts[index], sample), response, tokenizer)?;
+        let row = row(config.task, asked.problem(index), (&asked.prompts[index], sample), response, tokenizer)?;
         summary.count(&row);
         progress.advance(1, &summary.message());
         rows.add(place, row)?;

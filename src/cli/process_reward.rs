@@ -1,0 +1,38 @@
+//! `dqo-wgpu process-reward`: which steps of each response still led to a right answer.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{ArgMatches, Args};
+
+use super::config_file::merge;
+use super::{Ended, interrupt, print};
+use crate::sample::{ProcessRewardConfig, process_reward};
+
+#[derive(Args)]
+pub struct ProcessRewardArgs {
+    #[command(flatten)]
+    config: ProcessRewardConfig,
+    /// Options from a file; what is typed wins
+    #[arg(long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Go on with an output that a run was interrupted in
+    #[arg(long)]
+    resume: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: ProcessRewardArgs, matches: &ArgMatches) -> Result<Ended> {
+    let config = merge(args.config, matches, args.file.as_deref())?;
+    let interrupt = interrupt::listen()?;
+    let summary = process_reward(&config, args.resume, interrupt)?;
+    if args.json {
+        print(serde_json::to_string(&summary)?);
+    } else {
+        print(format_args!("{}: {} rows", config.output.unwrap_or_default().display(), summary.rows));
+        print(format_args!("{} of {} wrong responses have right steps", summary.with_right_steps, summary.wrong));
+    }
+    Ok(if summary.interrupted { Ended::Interrupted } else { Ended::Done })
+}

@@ -1,0 +1,55 @@
+//! Problems as a model is asked them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::writer::PolicyFiles;
+use crate::data::{Problem, ProblemFile};
+use crate::grade::Task;
+
+/// Problems and the tokens of their prompts.
+pub struct AskedProblems {
+    pub file: ProblemFile,
+    /// One a problem.
+    pub prompts: Vec<Vec<u32>>,
+}
+
+impl AskedProblems {
+    /// The first `most` problems of a file, each with room for a response in the model's context.
+    ///
+    /// # Errors
+    /// Names the file, the line and the field that is wrong.
+    pub fn read(path: &Path, task: Task, most: Option<usize>, files: &PolicyFiles) -> Result<Self> {
+        let mut file = ProblemFile::read(path, task)?;
+        file.problems.truncate(most.unwrap_or(usize::MAX));
+        let mut prompts = Vec::with_capacity(file.problems.len());
+        for problem in &file.problems {
+            let place = || file.place(problem);
+            let ids = files.tokenizer.prompt(&problem.prompt).with_context(place)?;
+            files.check_prompt(&ids, place)?;
+            prompts.push(ids);
+        }
+        Ok(Self { file, prompts })
+    }
+
+    /// The problem with this number, from 0.
+    pub fn problem(&self, index: usize) -> &Problem {
+        &self.file.problems[index]
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.prompts.len()
+    }
+
+    /// Never: a file without problems is an error.
+    pub fn is_empty(&self) -> bool {
+        self.prompts.is_empty()
+    }
+
+    /// Tokens of the longest prompt.
+    pub fn longest(&self) -> usize {
+        self.prompts.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}

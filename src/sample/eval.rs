@@ -1,0 +1,271 @@
+//! `eval`: how many problems a policy solves, greedily or by sampling under several seeds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::asked::AskedProblems;
+use super::generator::{Generated, Generator, Request};
+use super::settings::SamplingSettings;
+use super::writer::{PolicyFiles, PolicyOptions, Writer};
+use crate::data::Tokenizer;
+use crate::grade::{Grading, MathEqual, Task};
+use crate::model::Policy;
+use crate::train::{Progress, write_file};
+
+/// What `eval` takes.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalConfig {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub policy: PolicyOptions,
+    /// How problems are asked and responses graded
+    #[arg(long, value_enum, default_value = "gsm8k")]
+    pub task: Task,
+    /// Problems with answers: rows of GSM8K, of MATH, or with a prompt and an answer each
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where a row for each response goes
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Only the first problems, this many [default: all]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_problems: Option<usize>,
+    /// Sample in place of always taking the most likely token
+    #[arg(long)]
+    #[serde(default)]
+    pub sample: bool,
+    /// With --sample: seeds, from --seed on
+    #[arg(long, default_value_t = 1)]
+    pub num_seeds: u64,
+    /// GSM8K: take the last number of a response as its answer
+    #[arg(long)]
+    #[serde(default)]
+    pub flexible: bool,
+    /// MATH: when answers are equal
+    #[arg(long, value_enum, default_value = "hendrycks")]
+    pub math_equal: MathEqual,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sampling: SamplingSettings,
+}
+
+/// A graded response to a problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// The problem's number, from 0.
+    pub problem: usize,
+    pub seed: u64,
+    pub completion: String,
+    pub completion_ids: Vec<u32>,
+    /// The answer in it, where it has one.
+    pub answer: Option<String>,
+    pub correct: bool,
+}
+
+/// Right answers among some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Score {
+    pub right: usize,
+    pub count: usize,
+    pub accuracy: f64,
+}
+
+impl Score {
+    fn of<'a>(predictions: impl Iterator<Item = &'a Prediction>) -> Self {
+        let (mut right, mut count) = (0, 0);
+        for prediction in predictions {
+            right += usize::from(prediction.correct);
+            count += 1;
+        }
+        Self { right, count, accuracy: right as f64 / f64::max(count as f64, 1.0) }
+    }
+}
+
+/// What an evaluation has found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvalSummary {
+    pub problems: usize,
+    /// Over all seeds.
+    pub accuracy: f64,
+    /// Wilson's interval that holds the accuracy on problems like these with 95 %.
+    pub interval: [f64; 2],
+    /// Of the mean over seeds, where there are several.
+    pub standard_error: Option<f64>,
+    pub by_seed: BTreeMap<u64, Score>,
+    /// MATH's levels and subjects; empty elsewhere.
+    pub by_level: BTreeMap<String, Score>,
+    pub by_subject: BTreeMap<String, Score>,
+}
+
+/// Writes responses to all problems under each seed and grades them; in the order of the seeds, then of the problems.
+/// `tick` hears of every response. `None` where `go_on` says no, which is asked at every token.
+///
+/// # Errors
+/// Where the device fails.
+pub fn evaluate(
+    (policy, generator, tokenizer): (&Policy, &mut Generator, &Tokenizer),
+    asked: &AskedProblems,
+    (task, grading): (Task, Grading),
+    settings: &SamplingSettings,
+    seeds: &[u64],
+    go_on: impl Fn() -> bool,
+    mut tick: impl FnMut(&Prediction),
+) -> Result<Option<Vec<Prediction>>> {
+    let mut predictions = Vec::with_capacity(asked.len() * seeds.len());
+    for &seed in seeds {
+        let requests = asked
+            .prompts
+            .iter()
+            .zip(&asked.file.problems)
+            .map(|(prompt, problem)| Request { prompt_ids: prompt.clone(), stream: problem.line as u64 });
+        let finished = |response: Generated| {
+            let completion = tokenizer.decode(&response.completion_ids)?;
+            let reference = asked.problem(response.request).answer.as_deref().unwrap_or_default();
+            let prediction = Prediction {
+                problem: response.request,
+                seed,
+                answer: task.answer(&completion, grading),
+                correct: task.is_right(&completion, reference, grading),
+                completion,
+                completion_ids: response.completion_ids,
+            };
+            tick(&prediction);
+            predictions.push(prediction);
+            Ok(true)
+        };
+        generator.run(policy, requests, settings, seed, |_, _| Ok(go_on()), finished)?;
+        if !go_on() {
+            return Ok(None);
+        }
+    }
+    let order = |prediction: &Prediction| (seeds.iter().position(|&seed| seed == prediction.seed), prediction.problem);
+    predictions.sort_by_key(order);
+    Ok(Some(predictions))
+}
+
+impl EvalSummary {
+    /// Of the predictions of [`evaluate`].
+    pub fn of(predictions: &[Prediction], asked: &AskedProblems) -> Self {
+        let score_by = |key: &dyn Fn(&Prediction) -> Option<String>| {
+            let mut groups: BTreeMap<String, Vec<&Prediction>> = BTreeMap::new();
+            for prediction in predictions {
+                if let Some(key) = key(prediction) {
+                    groups.entry(key).or_default().push(prediction);
+                }
+            }
+            let score = |(key, group): (String, Vec<&Prediction>)| (key, Score::of(group.into_iter()));
+            groups.into_iter().map(score).collect::<BTreeMap<_, _>>()
+        };
+        let seeds: std::collections::BTreeSet<u64> = predictions.iter().map(|prediction| prediction.seed).collect();
+        let of_seed = |seed: u64| Score::of(predictions.iter().filter(|prediction| prediction.seed == seed));
+        let by_seed: BTreeMap<u64, Score> = seeds.into_iter().map(|seed| (seed, of_seed(seed))).collect();
+        let accuracy = Score::of(predictions.iter()).accuracy;
+        Self {
+            problems: asked.len(),
+            accuracy,
+            interval: wilson(accuracy, asked.len()),
+            standard_error: standard_error(&by_seed.values().map(|score| score.accuracy).collect::<Vec<_>>()),
+            by_seed,
+            by_level: score_by(&|prediction| asked.problem(prediction.problem).level.clone()),
+            by_subject: score_by(&|prediction| asked.problem(prediction.problem).subject.clone()),
+        }
+    }
+}
+
+/// Wilson's score interval (1927) for a share of `count` trials, at 95 %.
+pub fn wilson(share: f64, count: usize) -> [f64; 2] {
+    const Z: f64 = 1.959_963_985;
+    let n = f64::max(count as f64, 1.0);
+    let scale = 1.0 + Z * Z / n;
+    let middle = (share + Z * Z / (2.0 * n)) / scale;
+    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt() / scale;
+    [(middle - half).max(0.0), (middle + half).min(1.0)]
+}
+
+/// Of the mean of some values; `None` of fewer than two.
+pub fn standard_error(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (values.len() > 1).then(|| (variance / n).sqrt())
+}
+
+/// Evaluates a policy; writes the predictions where an output is named. `None` where it was interrupted.
+///
+/// # Errors
+/// Names the option, or the file, line and field, that is wrong.
+pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<EvalSummary>> {
+    config.sampling.check()?;
+    ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
+    ensure!(config.num_seeds > 0, "--num-seeds is 0; it must be at least 1");
+    ensure!(
+        config.sample || config.num_seeds == 1,
+        "--num-seeds goes with --sample: without it every seed is the same"
+    );
+    let data = config.data.as_deref().context("--data is missing")?;
+    let files = PolicyFiles::open(&config.policy)?;
+    let asked = AskedProblems::read(data, config.task, config.max_problems, &files)?;
+    asked.file.need_answers()?;
+    let settings =
+        if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
+    let Writer { tokenizer, policy, mut generator } =
+        files.load(&config.policy, &settings, asked.longest(), asked.len())?;
+
+    let seeds: Vec<u64> = (config.policy.seed..).take(config.num_seeds as usize).collect();
+    let mut progress = Progress::new("eval", asked.len() * seeds.len(), 0);
+    let (mut right, mut count) = (0usize, 0usize);
+    let tick = |prediction: &Prediction| {
+        right += usize::from(prediction.correct);
+        count += 1;
+        progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / count as f64));
+    };
+    let grading = Grading { flexible: config.flexible, math_equal: config.math_equal };
+    let writer = (&policy, &mut generator, &tokenizer);
+    let Some(predictions) = evaluate(writer, &asked, (config.task, grading), &settings, &seeds, go_on, tick)? else {
+        return Ok(None);
+    };
+    if let Some(output) = &config.output {
+        let row = |prediction: &Prediction| row(prediction, &asked).to_string() + "\n";
+        write_file(output, predictions.iter().map(row).collect::<String>().as_bytes())?;
+    }
+    Ok(Some(EvalSummary::of(&predictions, &asked)))
+}
+
+fn row(prediction: &Prediction, asked: &AskedProblems) -> Value {
+    json!({
+        "prompt": asked.problem(prediction.problem).prompt.to_json(),
+        "completion": prediction.completion,
+        "completion_ids": prediction.completion_ids,
+        "answer": prediction.answer,
+        "correct": prediction.correct,
+        "seed": prediction.seed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_wilsons() {
+        // By statsmodels' proportion_confint(method="wilson").
+        for (right, count, expected) in [(0, 10, [0.0, 0.277_532_8]), (8, 10, [0.490_162_5, 0.943_317_8])] {
+            let found = wilson(right as f64 / count as f64, count);
+            assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_standard_error_is_of_the_mean() {
+        assert_eq!(standard_error(&[0.5]), None);
+        assert!((standard_error(&[0.4, 0.5, 0.6]).unwrap() - 0.1 / 3f64.sqrt()).abs() < 1e-15);
+    }
+}

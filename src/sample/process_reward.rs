@@ -1,0 +1,234 @@
+//! `process-reward`: which steps of a response still led to a right answer (section 4.4 of the paper).
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::generator::{Generated, Request};
+use super::rows::RowsInProgress;
+use super::segments::{Segment, segments};
+use super::settings::SamplingSettings;
+use super::writer::{PolicyFiles, PolicyOptions, Writer};
+use crate::data::{Examples, RowFile};
+use crate::grade::{Grading, Task};
+use crate::train::Progress;
+
+/// What `process-reward` takes.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessRewardConfig {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub policy: PolicyOptions,
+    /// How responses are graded
+    #[arg(long, value_enum, default_value = "gsm8k")]
+    pub task: Task,
+    /// Rollouts with a reward and an answer each
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where the rows go, with their process rewards
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// Completions of each prefix of a wrong response
+    #[arg(long, default_value_t = 20)]
+    pub samples: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sampling: SamplingSettings,
+}
+
+/// What a run of `process-reward` has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct ProcessRewardSummary {
+    pub rows: usize,
+    /// Wrong responses, and those of them with a right step.
+    pub wrong: usize,
+    pub with_right_steps: usize,
+    pub interrupted: bool,
+}
+
+/// A response whose steps are being judged.
+struct Judged {
+    line: usize,
+    row: Value,
+    prompt_ids: Vec<u32>,
+    completion_ids: Vec<u32>,
+    answer: String,
+    segments: Vec<Segment>,
+    /// Steps of the prefix that is looked at now; at 0 none was right.
+    prefix: usize,
+}
+
+/// Rows that are judged together.
+const WINDOW: usize = 16;
+
+/// Gives every row its process rewards, or with `resume` those that are missing. A right response's steps are all right; of a
+/// wrong one the longest prefix is looked for that a completion of it, out of `samples`, leads to a right answer.
+///
+/// # Errors
+/// Names the option, or the file, line and field, that is wrong.
+pub fn process_reward(
+    config: &ProcessRewardConfig,
+    resume: bool,
+    interrupt: &AtomicBool,
+) -> Result<ProcessRewardSummary> {
+    config.sampling.check()?;
+    ensure!(config.samples > 0, "--samples is 0; it must be at least 1");
+    ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
+    let data = config.data.as_deref().context("--data is missing")?;
+    let output = config.output.as_deref().context("--output is missing")?;
+    let files = PolicyFiles::open(&config.policy)?;
+    let judged = read(config.task, data, &files)?;
+
+    let mut rows = RowsInProgress::open(output, resume, config, &["line"])?;
+    let mut summary = ProcessRewardSummary::default();
+    rows.rows().for_each(|row| summary.count(row));
+    let total = judged.len();
+    let (wrong, right): (Vec<Judged>, Vec<Judged>) = judged
+        .into_iter()
+        .filter(|judged| !rows.has(&[judged.line as u64]))
+        .partition(|judged| judged.row["reward"].as_f64().unwrap_or(0.0) <= 0.5);
+    for judged in right {
+        let all = judged.segments.len();
+        let row = judged.scored(all);
+        summary.count(&row);
+        rows.add(vec![judged.line as u64], row)?;
+    }
+    if !wrong.is_empty() {
+        let prompt_and_response = |judged: &Judged| judged.prompt_ids.len() + judged.completion_ids.len();
+        let longest = wrong.iter().map(prompt_and_response).max().unwrap_or(0);
+        let mut writer = files.load(&config.policy, &config.sampling, longest, WINDOW * config.samples)?;
+        let mut progress = Progress::new("process-reward", total, summary.rows);
+        let mut wrong = wrong;
+        for window in wrong.chunks_mut(WINDOW) {
+            if !judge(window, &mut writer, config, interrupt)? {
+                break;
+            }
+            for judged in &*window {
+                let row = judged.scored(judged.prefix);
+                summary.count(&row);
+                rows.add(vec![judged.line as u64], row)?;
+            }
+            progress
+                .advance(window.len(), &format!("{} of {} with right steps", summary.with_right_steps, summary.wrong));
+        }
+    }
+    summary.interrupted = summary.rows < total;
+    if !summary.interrupted {
+        rows.finish()?;
+    }
+    Ok(summary)
+}
+
+fn read(task: Task, data: &std::path::Path, files: &PolicyFiles) -> Result<Vec<Judged>> {
+    let file = RowFile::read(data)?;
+    let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, &files.config, usize::MAX)?;
+    let text = std::fs::read_to_string(data).with_context(|| format!("{}: cannot be read", data.display()))?;
+    let lines: Vec<&str> = text.lines().collect();
+    let judged = |example: crate::data::Example| -> Result<Judged> {
+        let mut row: Value = serde_json::from_str(lines[example.line - 1])?;
+        ensure!(example.reward.is_some(), "field `reward`: is missing (or `label`); `grade` adds it");
+        let answer = row["answer"].as_str().map(str::to_owned);
+        let answer = answer.context("field `answer`: is missing, and is needed to grade")?;
+        row["reward"] = example.reward.into();
+        row["line"] = example.line.into();
+        let segments = segments(&files.tokenizer, &example.completion_ids)?;
+        Ok(Judged {
+            line: example.line,
+            row,
+            prompt_ids: example.prompt_ids,
+            completion_ids: example.completion_ids,
+            answer: task.reference(&answer).unwrap_or(answer),
+            prefix: segments.len(),
+            segments,
+        })
+    };
+    let place = |line: usize| format!("{}:{line}", data.display());
+    let judged = examples.into_iter().map(|example| {
+        let line = example.line;
+        judged(example).with_context(|| place(line))
+    });
+    let judged = judged.collect::<Result<Vec<Judged>>>()?;
+    for judged in &judged {
+        let whole: Vec<u32> = judged.prompt_ids.iter().chain(&judged.completion_ids).copied().collect();
+        files.check_prompt(&whole, || place(judged.line))?;
+    }
+    Ok(judged)
+}
+
+/// Finds every row's longest right prefix, from the longest down; whether it was not interrupted.
+fn judge(
+    rows: &mut [Judged],
+    writer: &mut Writer,
+    config: &ProcessRewardConfig,
+    interrupt: &AtomicBool,
+) -> Result<bool> {
+    let mut open: Vec<usize> = (0..rows.len()).collect();
+    loop {
+        open.retain(|&row| {
+            rows[row].prefix -= 1;
+            rows[row].prefix > 0
+        });
+        if open.is_empty() {
+            return Ok(true);
+        }
+        let samples = config.samples;
+        let requests = open.iter().flat_map(|&row| {
+            let judged = &rows[row];
+            let end = judged.segments[judged.prefix - 1].end;
+            let prefix_ids: Vec<u32> = judged.prompt_ids.iter().chain(&judged.completion_ids[..end]).copied().collect();
+            // Lines below 2^32, steps and samples below 2^16: every draw has a stream of its own.
+            let stream = (judged.line as u64) << 32 | (judged.prefix as u64) << 16;
+            (0..samples as u64).map(move |sample| Request { prompt_ids: prefix_ids.clone(), stream: stream | sample })
+        });
+        let mut succeeded = vec![false; rows.len()];
+        let finished = |response: Generated| {
+            let row = open[response.request / samples];
+            let judged = &rows[row];
+            let end = judged.segments[judged.prefix - 1].end;
+            let whole: Vec<u32> =
+                judged.completion_ids[..end].iter().chain(&response.completion_ids).copied().collect();
+            let text = writer.tokenizer.decode(&whole)?;
+            succeeded[row] |= config.task.is_right(&text, &judged.answer, Grading::default());
+            Ok(true)
+        };
+        let (sampling, seed) = (&config.sampling, config.policy.seed);
+        let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
+        writer.generator.run(&writer.policy, requests, sampling, seed, go_on, finished)?;
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        open.retain(|&row| !succeeded[row]);
+    }
+}
+
+impl Judged {
+    /// The row with `right` right steps out of n, each worth 1/n.
+    fn scored(&self, right: usize) -> Value {
+        let worth = 1.0 / self.segments.len() as f64;
+        let reward = |(index, segment): (usize, &Segment)| json!({ "end": segment.end, "reward": if index < right { worth } else { 0.0 } });
+        let mut row = self.row.clone();
+        // The ends count tokens: they go with the ids.
+        row["prompt_ids"] = self.prompt_ids.clone().into();
+        row["completion_ids"] = self.completion_ids.clone().into();
+        row["step_rewards"] = self.segments.iter().enumerate().map(reward).collect::<Vec<_>>().into();
+        row
+    }
+}
+
+impl ProcessRewardSummary {
+    fn count(&mut self, row: &Value) {
+        self.rows += 1;
+        if row["reward"].as_f64().is_none_or(|reward| reward <= 0.5) {
+            self.wrong += 1;
+            let steps = row["step_rewards"].as_array();
+            let any = steps.is_some_and(|steps| steps.iter().any(|step| step["reward"].as_f64() > Some(0.0)));
+            self.with_right_steps += usize::from(any);
+        }
+    }
+}
