@@ -45,7 +45,7 @@ fn setup(set: &Path, method: Method) -> Setup {
         value: Source { config: &value, checkpoint: Some(&value_weights) },
     };
     let capacity = Capacity::of(&sequences);
-    let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity).unwrap();
+    let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity, None).unwrap();
     session.batch.load(&sequences).unwrap();
     session.rollout.write(0, rollout(&examples).into_iter()).unwrap();
     let positions = capacity.positions;

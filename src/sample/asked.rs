@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::writer::PolicyFiles;
-use crate::data::{Problem, ProblemFile};
+use super::writer::check_prompt;
+use crate::data::{Problem, ProblemFile, Tokenizer};
 use crate::grade::Task;
+use crate::model::ModelConfig;
 
 /// Problems and the tokens of their prompts.
 pub struct AskedProblems {
@@ -20,14 +21,19 @@ impl AskedProblems {
     ///
     /// # Errors
     /// Names the file, the line and the field that is wrong.
-    pub fn read(path: &Path, task: Task, most: Option<usize>, files: &PolicyFiles) -> Result<Self> {
+    pub fn read(
+        path: &Path,
+        task: Task,
+        most: Option<usize>,
+        (tokenizer, config): (&Tokenizer, &ModelConfig),
+    ) -> Result<Self> {
         let mut file = ProblemFile::read(path, task)?;
         file.problems.truncate(most.unwrap_or(usize::MAX));
         let mut prompts = Vec::with_capacity(file.problems.len());
         for problem in &file.problems {
             let place = || file.place(problem);
-            let ids = files.tokenizer.prompt(&problem.prompt).with_context(place)?;
-            files.check_prompt(&ids, place)?;
+            let ids = tokenizer.prompt(&problem.prompt).with_context(place)?;
+            check_prompt(&ids, config, place)?;
             prompts.push(ids);
         }
         Ok(Self { file, prompts })

@@ -212,7 +212,7 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     );
     let data = config.data.as_deref().context("--data is missing")?;
     let files = PolicyFiles::open(&config.policy)?;
-    let asked = AskedProblems::read(data, config.task, config.max_problems, &files)?;
+    let asked = AskedProblems::read(data, config.task, config.max_problems, (&files.tokenizer, &files.config))?;
     asked.file.need_answers()?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };

@@ -19,4 +19,4 @@ pub use regrade::{GradeSummary, grade_file};
 pub use rollouts::{SampleConfig, SampleSummary, sample};
 pub use segments::{Segment, segments};
 pub use settings::SamplingSettings;
-pub use writer::{PolicyFiles, PolicyOptions, Writer};
+pub use writer::{PolicyFiles, PolicyOptions, Writer, check_prompt};

@@ -12,7 +12,7 @@ use super::generator::{Generated, Request};
 use super::rows::RowsInProgress;
 use super::segments::{Segment, segments};
 use super::settings::SamplingSettings;
-use super::writer::{PolicyFiles, PolicyOptions, Writer};
+use super::writer::{PolicyFiles, PolicyOptions, Writer, check_prompt};
 use crate::data::{Examples, RowFile};
 use crate::grade::{Grading, Task};
 use crate::train::Progress;
@@ -156,7 +156,7 @@ fn read(task: Task, data: &std::path::Path, files: &PolicyFiles) -> Result<Vec<J
     let judged = judged.collect::<Result<Vec<Judged>>>()?;
     for judged in &judged {
         let whole: Vec<u32> = judged.prompt_ids.iter().chain(&judged.completion_ids).copied().collect();
-        files.check_prompt(&whole, || place(judged.line))?;
+        check_prompt(&whole, &files.config, || place(judged.line))?;
     }
     Ok(judged)
 }

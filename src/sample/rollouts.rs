@@ -74,7 +74,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
     let files = PolicyFiles::open(&config.policy)?;
-    let asked = AskedProblems::read(data, config.task, config.max_problems, &files)?;
+    let asked = AskedProblems::read(data, config.task, config.max_problems, (&files.tokenizer, &files.config))?;
 
     let mut rows = RowsInProgress::open(output, resume, config, &["problem", "sample"])?;
     let place = |index: usize, sample: usize| vec![asked.problem(index).line as u64, sample as u64];

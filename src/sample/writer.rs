@@ -60,22 +60,6 @@ impl PolicyFiles {
         Ok(Self { dir, config, tokenizer })
     }
 
-    /// Checks that a prompt leaves room for a response.
-    ///
-    /// # Errors
-    /// Begins with `place` where it does not.
-    pub fn check_prompt(&self, prompt_ids: &[u32], place: impl FnOnce() -> String) -> Result<()> {
-        let context = self.config.context_length;
-        ensure!(!prompt_ids.is_empty(), "{}: the prompt has no tokens", place());
-        ensure!(
-            prompt_ids.len() < context,
-            "{}: the prompt has {} tokens, and the model's context of {context} leaves no room for a response",
-            place(),
-            prompt_ids.len()
-        );
-        Ok(())
-    }
-
     /// Reads the weights and allocates generation for `count` responses to prompts of at most `longest` tokens.
     ///
     /// # Errors
@@ -114,6 +98,22 @@ impl PolicyFiles {
         let (policy, generator) = allocate(&device, Some(&checkpoint))?;
         Ok(Writer { tokenizer: self.tokenizer, policy, generator })
     }
+}
+
+/// Checks that a prompt leaves room for a response in a model's context.
+///
+/// # Errors
+/// Begins with `place` where it does not.
+pub fn check_prompt(prompt_ids: &[u32], config: &ModelConfig, place: impl FnOnce() -> String) -> Result<()> {
+    let context = config.context_length;
+    ensure!(!prompt_ids.is_empty(), "{}: the prompt has no tokens", place());
+    ensure!(
+        prompt_ids.len() < context,
+        "{}: the prompt has {} tokens, and the model's context of {context} leaves no room for a response",
+        place(),
+        prompt_ids.len()
+    );
+    Ok(())
 }
 
 /// A policy with the memory to write.

@@ -32,9 +32,16 @@ pub fn write_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
     let temporary = with_suffix(dir, ".tmp");
     remove_dir(&temporary)?;
     let written = fill_and_seal(&temporary, fill).and_then(|()| {
-        remove_dir(dir)?;
-        fs::rename(&temporary, dir).with_context(|| format!("{}: cannot be put in place", dir.display()))?;
-        sync_parent(dir)
+        // What was there stays until the new one has its name.
+        let old = with_suffix(dir, ".old");
+        remove_dir(&old)?;
+        let in_place = || format!("{}: cannot be put in place", dir.display());
+        if dir.exists() {
+            fs::rename(dir, &old).with_context(in_place)?;
+        }
+        fs::rename(&temporary, dir).with_context(in_place)?;
+        sync_parent(dir)?;
+        remove_dir(&old)
     });
     if written.is_err() {
         // The first error is the one to tell; a directory that cannot be removed is found again by the next run.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::SchedulerType;
 use crate::device::{DType, Precision};
+use crate::grade::Task;
 use crate::objective::{Dqo, Objective, PolicyTarget, Sft, Tail};
+use crate::sample::MAX_BATCH;
 
 /// A training method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -186,6 +188,22 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_model: Option<String>,
+    /// Problems to evaluate the policy on, greedily; the best one is kept in OUT/best
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_data: Option<PathBuf>,
+    /// With --eval-data: steps between evaluations; the last step is always evaluated
+    #[arg(long, default_value_t = 100)]
+    pub eval_steps: usize,
+    /// With --eval-data: how problems are asked and responses graded
+    #[arg(long, value_enum, default_value = "gsm8k")]
+    pub task: Task,
+    /// With --eval-data: tokens of a response at most
+    #[arg(long, default_value_t = 512)]
+    pub max_new_tokens: usize,
+    /// With --eval-data: responses that are written at the same time
+    #[arg(long, default_value_t = 32)]
+    pub eval_batch_size: usize,
     /// Steps between checkpoints; 0: only where the run is interrupted
     #[arg(long, default_value_t = 100)]
     pub save_steps: usize,
@@ -227,10 +245,18 @@ impl TrainConfig {
             ("--num-train-epochs", self.num_train_epochs),
             ("--max-length", self.max_length),
             ("--max-steps", self.max_steps.unwrap_or(1)),
+            ("--eval-steps", self.eval_steps),
+            ("--max-new-tokens", self.max_new_tokens),
+            ("--eval-batch-size", self.eval_batch_size),
         ];
         for (name, value) in counts {
             ensure!(value > 0, "{name} is 0; it must be at least 1");
         }
+        ensure!(
+            self.eval_batch_size <= MAX_BATCH,
+            "--eval-batch-size is {}; it must be at most {MAX_BATCH}",
+            self.eval_batch_size
+        );
         let unit = 0.0..=1.0;
         let below_one = |value: f64| (0.0..1.0).contains(&value);
         let not_negative = |value: f64| value >= 0.0 && value.is_finite();

@@ -96,12 +96,12 @@ impl Scorer {
     }
 }
 
-fn micro_batches(window: &[Example], budget: usize) -> Vec<Vec<usize>> {
+pub(super) fn micro_batches(window: &[Example], budget: usize) -> Vec<Vec<usize>> {
     let lengths: Vec<usize> = window.iter().map(|example| sequence(example).tokens()).collect();
     pack(&lengths, budget)
 }
 
-fn sequences<'a>(window: &'a [Example], members: &[usize]) -> Vec<Sequence<'a>> {
+pub(super) fn sequences<'a>(window: &'a [Example], members: &[usize]) -> Vec<Sequence<'a>> {
     members.iter().map(|&member| sequence(&window[member])).collect()
 }
 

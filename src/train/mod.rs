@@ -13,7 +13,9 @@ mod run;
 mod run_dir;
 mod schedule;
 mod session;
+mod steps;
 mod tensorboard;
+mod values;
 
 pub use atomic::write_file;
 pub use config::{LossReduction, Method, OptimizerType, TrainConfig, Truncated, WeightType};
@@ -22,4 +24,5 @@ pub use plan::Plan;
 pub use progress::Progress;
 pub use run::{Outcome, Run};
 pub use schedule::{Schedule, SchedulerType};
-pub use session::{Session, Source, Sources};
+pub use session::{EvalRoom, Session, Source, Sources};
+pub use values::ValueScorer;

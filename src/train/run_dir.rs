@@ -24,6 +24,16 @@ pub struct State {
     pub step: usize,
     /// Tokens that went in so far.
     pub num_tokens: u64,
+    /// The best evaluation so far.
+    #[serde(default)]
+    pub best: Option<Best>,
+}
+
+/// The step with the best evaluation, the first of equals.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub step: usize,
+    pub accuracy: f64,
 }
 
 /// What is saved with the networks, to load again in `transformers`.
@@ -140,6 +150,19 @@ impl RunDir {
         Ok(())
     }
 
+    /// Writes `best`.
+    ///
+    /// # Errors
+    /// Where a file cannot be written or the device fails; what was the best before is kept then.
+    pub fn save_best(&self, session: &mut Session, best: Best, files: &ModelFiles) -> Result<()> {
+        atomic::write_dir(&self.path.join("best"), |dir| {
+            save_networks(session, files, dir)?;
+            let path = dir.join(STATE);
+            fs::write(&path, serde_json::to_string(&best)?)
+                .with_context(|| format!("{}: cannot be written", path.display()))
+        })
+    }
+
     /// Writes `final`.
     ///
     /// # Errors
@@ -152,7 +175,7 @@ impl RunDir {
 }
 
 /// Settings that a resumed run may have otherwise: they do not change what a step computes.
-const MAY_CHANGE: [&str; 4] = ["output_dir", "max_steps", "save_steps", "save_total_limit"];
+const MAY_CHANGE: [&str; 5] = ["output_dir", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
 
 fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
     save_policy(&mut session.policy.network, files.policy_config, files.tokenizer, &dir.join("policy"))?;

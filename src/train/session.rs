@@ -1,16 +1,18 @@
 //! The memory of a training run: networks, activations, gradients, optimizer state. Everything is allocated here, once;
 //! built on a plan device it is the memory plan.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use super::config::TrainConfig;
 use super::optimizer::ParameterGroup;
 use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
+use crate::kernels::MarkStep;
 use crate::model::{
     Build, Checkpoint, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
 };
 use crate::objective::Objective;
+use crate::sample::{Generator, Sizes};
 
 /// Where the weights of the two networks come from.
 pub struct Sources<'a> {
@@ -58,6 +60,15 @@ pub struct Session {
     pub entropies: Tensor,
     /// The number of the last step that ran to its end.
     pub marker: Tensor,
+    /// What evaluations write with.
+    pub generator: Option<Generator>,
+}
+
+/// What a run's evaluations have room for, and the tokens that end a response.
+#[derive(Clone, Copy)]
+pub struct EvalRoom<'a> {
+    pub sizes: Sizes,
+    pub stop_ids: &'a [u32],
 }
 
 impl Session {
@@ -71,13 +82,16 @@ impl Session {
         objective: &dyn Objective,
         config: &TrainConfig,
         capacity: Capacity,
+        eval: Option<EvalRoom>,
     ) -> Result<Self> {
         let Capacity { tokens, positions, sequences, longest } = capacity;
         let storage = Storage { dtype: config.dtype.storage(), trainable: true };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
         let build = Build::new(device, sources.policy.config, sources.policy.checkpoint, "policy", storage);
-        let mut network = Policy::load(&build, longest)?;
+        let written = eval.map_or(0, |room| room.sizes.tokens);
+        let mut network = Policy::load(&build, longest.max(written))?;
+        let generator = eval.map(|room| Generator::new(&build, room.stop_ids.to_vec(), room.sizes)).transpose()?;
         let group = ParameterGroup::new(device, "policy", network.parameters_mut(), config)?;
         let activations = PolicyActivations::new(&build, tokens, positions, true)?;
         let scratch = Scratch::new(&build, tokens, true)?;
@@ -103,6 +117,57 @@ impl Session {
             statistics: real("batch/statistics", &[config.batch_size, objective.statistics()])?,
             entropies: real("batch/entropies", &[config.batch_size])?,
             marker: device.tensor("batch/marker", &[1], DType::U32)?,
+            generator,
         })
+    }
+
+    /// Weights that have gradients.
+    pub(super) fn trainable_parameters(&mut self) -> usize {
+        let policy = self.policy.network.parameters_mut().map(|parameter| parameter.len()).sum::<usize>();
+        let value = self
+            .value
+            .as_mut()
+            .map_or(0, |value| value.network.parameters_mut().map(|parameter| parameter.len()).sum());
+        policy + value
+    }
+
+    pub(super) fn clear_gradients(&mut self) {
+        self.policy.network.parameters_mut().for_each(|parameter| parameter.clear_gradient());
+        if let Some(value) = &mut self.value {
+            value.network.parameters_mut().for_each(|parameter| parameter.clear_gradient());
+        }
+    }
+
+    /// The norms of the policy's and the value network's gradients.
+    pub(super) fn gradient_norms(&mut self) -> Result<(f64, Option<f64>)> {
+        let Self { device, policy, value, .. } = self;
+        let norm = policy.group.gradient_norm(device, policy.network.parameters_mut())?;
+        let value_norm = match value {
+            Some(value) => Some(value.group.gradient_norm(device, value.network.parameters_mut())?),
+            None => None,
+        };
+        Ok((norm, value_norm))
+    }
+
+    /// Steps the two groups, each with its (learning rate, gradient norm).
+    pub(super) fn update(&mut self, step: usize, policy_rate: (f64, f64), value_rate: Option<(f64, f64)>) {
+        let Self { device, policy, value, .. } = self;
+        let (learning_rate, norm) = policy_rate;
+        policy.group.step(device, policy.network.parameters_mut(), (step, learning_rate, norm));
+        if let (Some(value), Some((learning_rate, norm))) = (value, value_rate) {
+            value.group.step(device, value.network.parameters_mut(), (step, learning_rate, norm));
+        }
+    }
+
+    /// Proves that all that was run before did run: a device may fail in silence.
+    pub(super) fn confirm(&mut self, number: usize) -> Result<()> {
+        let number = number as u32;
+        self.device.run(MarkStep { marker: &mut self.marker, step: number });
+        let read = self.marker.read(1)?[0];
+        ensure!(
+            read == f64::from(number),
+            "the device lost work in silence (mark {read} in place of {number}); restart with --resume"
+        );
+        self.device.synchronize().context("the device failed")
     }
 }

@@ -1,0 +1,66 @@
+//! Values of given responses: what a value network says of the state before each token.
+
+use anyhow::{Result, ensure};
+
+use super::logps::{micro_batches, sequences};
+use super::session::Source;
+use crate::data::{Capacity, DeviceBatch, Example};
+use crate::device::{DType, Device};
+use crate::model::{Build, Scratch, Storage, Value, ValueActivations};
+
+/// A value network that only looks.
+pub struct ValueScorer {
+    device: Device,
+    network: Value,
+    activations: ValueActivations,
+    scratch: Scratch,
+    batch: DeviceBatch,
+    budget: usize,
+}
+
+impl ValueScorer {
+    /// Allocates a forward pass over `examples` in micro-batches of `budget` tokens.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, of another shape, or has no room.
+    pub fn new(device: &Device, source: Source, dtype: DType, (examples, budget): (&[Example], usize)) -> Result<Self> {
+        let capacities =
+            micro_batches(examples, budget).into_iter().map(|members| Capacity::of(&sequences(examples, &members)));
+        let capacity = capacities.fold(Capacity::default(), Capacity::max);
+        let storage = Storage { dtype, trainable: false };
+        let build = Build::new(device, source.config, source.checkpoint, "value", storage);
+        let Capacity { tokens, positions, sequences, longest } = capacity;
+        Ok(Self {
+            device: device.clone(),
+            network: Value::load(&build, longest)?,
+            activations: ValueActivations::new(&build, tokens, positions, sequences, false)?,
+            scratch: Scratch::new(&build, tokens, false)?,
+            batch: DeviceBatch::new(device, capacity)?,
+            budget,
+        })
+    }
+
+    /// V of the state before each response token, of the examples that the scorer was made for, in their order.
+    ///
+    /// # Errors
+    /// Where the device fails or a value is not finite.
+    pub fn score(&mut self, examples: &[Example], mut tick: impl FnMut(usize)) -> Result<Vec<Vec<f64>>> {
+        let mut scored = vec![Vec::new(); examples.len()];
+        for members in micro_batches(examples, self.budget) {
+            self.batch.load(&sequences(examples, &members))?;
+            self.network.forward(&self.device, &self.batch, &mut self.activations, &mut self.scratch);
+            let mut values = self.activations.value.read(self.batch.positions)?.into_iter();
+            for &member in &members {
+                let example = &examples[member];
+                scored[member] = values.by_ref().take(example.completion_ids.len()).collect();
+                ensure!(
+                    scored[member].iter().all(|value| value.is_finite()),
+                    "the values of the row on line {} are not finite: the network's weights are damaged",
+                    example.line
+                );
+            }
+            tick(members.len());
+        }
+        Ok(scored)
+    }
+}
