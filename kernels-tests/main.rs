@@ -1,17 +1,21 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
 mod bad_input;
+mod browser;
 mod command;
 mod generation;
+mod grade;
 mod gradients;
 mod harness;
 mod memory;
 mod model;
 mod readme;
+mod report;
 mod resume;
 mod shards;
 mod training;
 mod verbs;
+mod whole_loop;
 
 mod adamw;
 mod add_bias;
