@@ -1,6 +1,7 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
 mod bad_input;
+mod bad_problems;
 mod browser;
 mod command;
 mod generation;
