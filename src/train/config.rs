@@ -119,6 +119,9 @@ pub struct TrainConfig {
     /// Tokens a micro-batch; fewer take less memory and change nothing else
     #[arg(long, default_value_t = 2048)]
     pub tokens_per_micro_batch: usize,
+    /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub gradient_checkpointing: bool,
     /// Passes over the data
     #[arg(long, default_value_t = 1)]
     pub num_train_epochs: usize,
