@@ -8,6 +8,7 @@ mod harness;
 mod memory;
 mod model;
 mod readme;
+mod reference;
 mod resume;
 mod shards;
 mod training;
