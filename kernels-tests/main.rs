@@ -7,6 +7,7 @@ mod gradients;
 mod harness;
 mod memory;
 mod model;
+mod plan;
 mod readme;
 mod reference;
 mod resume;
