@@ -57,7 +57,8 @@ enum Verb {
     /// Train a policy, and a value network where the method has one
     #[command(args_override_self = true)]
     Train(train::TrainArgs),
-    /// Show the memory and the steps of a training run, buffer by buffer, without training
+    /// Show the memory and the steps of a training run, buffer by buffer, from the model's configuration
+    /// alone; without --data, of full micro-batches
     #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
     /// Time every kernel, and hold it against the device's own limit and the f64 twin
