@@ -10,7 +10,7 @@ use super::logps::Scorer;
 use super::plan::Plan;
 use super::session::{EvalRoom, Session, Source, Sources};
 use crate::data::{Example, Examples, RowFile, Tokenizer};
-use crate::device::{Device, DeviceChoice, Precision};
+use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
 use crate::model::ModelConfig;
 use crate::objective::Objective;
@@ -42,8 +42,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    fn open(name: &str) -> Result<Self> {
-        let dir = crate::hub::model_dir(name)?;
+    fn open(name: &str, find: Find) -> Result<Self> {
+        let dir = find(name)?;
         let config = ModelConfig::read(&dir)?;
         Ok(Self { dir, config })
     }
@@ -53,6 +53,9 @@ impl Model {
         Source { config: &self.config, checkpoint: None }
     }
 }
+
+/// How a model's directory is found: with its weights or without.
+type Find = fn(&str) -> Result<PathBuf>;
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,13 +83,27 @@ impl Run {
     /// As [`Run::open`].
     pub fn open_on(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
         config.check()?;
-        let (Some(method), Some(model), Some(data)) = (config.method, &config.model, &config.data) else {
-            unreachable!("checked above")
-        };
+        Self::open_with(config, device, crate::hub::model_dir)
+    }
+
+    /// As [`Run::open_on`], of a run that is planned only: models need no weights, and where no data is named,
+    /// micro-batches are assumed to be full (see [`Examples::assumed`]).
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn open_to_plan(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+        config.check_to_plan()?;
+        Self::open_with(config, device, crate::hub::description_dir)
+    }
+
+    fn open_with(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>, find: Find) -> Result<Self> {
+        let (Some(method), Some(model)) = (config.method, &config.model) else { unreachable!("checked above") };
         let objective = config.objective(method);
-        let model = Model::open(model)?;
-        let reference = config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), Model::open)?;
-        let value = config.value_model.as_deref().map_or_else(|| Ok(model.clone()), open_value_model)?;
+        let model = Model::open(model, find)?;
+        let reference =
+            config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), |name| Model::open(name, find))?;
+        let value =
+            config.value_model.as_deref().map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
         for (option, other) in [("--ref-model", &reference), ("--value-model", &value)] {
             ensure!(
                 other.config.vocab_size == model.config.vocab_size,
@@ -97,10 +114,30 @@ impl Run {
             );
         }
 
+        // Both networks' passes work in the same scratch.
+        let shapes =
+            |config: &ModelConfig| (config.hidden_size, config.intermediate_size, config.heads, config.qk_norm);
+        ensure!(
+            shapes(&value.config) == shapes(&model.config),
+            "--value-model {}: its layers are not shaped as those of --model; hidden_size, intermediate_size, heads, \
+             head_dim and head norms must be the same",
+            value.dir.display()
+        );
+
         let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
-        let data = RowFile::read(data)?;
-        let Examples { mut examples, cut, dropped } =
-            Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+        let (data, built) = match &config.data {
+            Some(path) => {
+                let data = RowFile::read(path)?;
+                let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+                (data, built)
+            }
+            None => {
+                let max_length = config.max_length.min(model.config.context_length).min(value.config.context_length);
+                let built = Examples::assumed(config.batch_size, config.tokens_per_micro_batch, max_length);
+                (RowFile { path: "assumed rows".into(), rows: Vec::new() }, built)
+            }
+        };
+        let Examples { mut examples, cut, dropped } = built;
         let tokenized = examples.len();
         if config.truncated == Truncated::Drop {
             examples.retain(|example| !example.truncated);
@@ -173,33 +210,47 @@ impl Run {
     /// Where a single tensor is larger than the device can hold.
     pub fn plan(&self) -> Result<Plan> {
         let planned = Device::plan(&self.device);
+        let mut phases = Vec::new();
         if self.objective.uses_reference() {
-            self.scorer(&planned, self.reference.planned())?;
+            let _scorer = self.scorer(&planned, self.reference.planned())?;
+            phases.push(planned.allocations());
         }
         let course = self.course();
         let capacity = course.capacity();
         let sources = Sources { policy: self.model.planned(), value: self.value.planned() };
         let room = self.eval_room();
         let mut session = Session::new(&planned, sources, &*self.objective, &self.config, capacity, room)?;
-        let mut plan = Plan {
+        phases.push(planned.allocations());
+        let limits = self.device.limits();
+        let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
+        Ok(Plan {
             device: self.device.description(),
             trainable_parameters: session.trainable_parameters(),
-            rows: self.examples.len(),
+            assumed: self.assumed(),
+            rows: self.config.data.as_ref().map(|_| self.examples.len()),
             cut_responses: self.cut_responses,
             dropped_rows: self.dropped_rows,
-            steps: course.total_steps,
+            steps: self.config.max_steps.or(self.config.data.as_ref().map(|_| course.total_steps)),
             micro_batch_tokens: capacity.tokens,
-            peak_bytes: 0,
-            device_bytes: None,
-            buffers: Vec::new(),
-        };
-        plan.measure(&planned, self.device.limits());
-        Ok(plan)
+            peak_bytes: planned.peak_bytes(),
+            device_bytes: limits.memory_bytes,
+            largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),
+            binding_limit: (limits.tensor_bytes < u64::MAX).then_some(limits.tensor_bytes),
+            buffers: phases.into_iter().max_by_key(bytes).unwrap_or_default(),
+        })
+    }
+
+    /// What the plan takes for granted where no data is named.
+    fn assumed(&self) -> Option<String> {
+        let longest = self.examples.iter().map(Example::len).max().unwrap_or(0);
+        self.config.data.is_none().then(|| {
+            format!("no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response")
+        })
     }
 }
 
-fn open_value_model(name: &str) -> Result<Model> {
-    let model = Model::open(name)?;
+fn open_value_model(name: &str, find: Find) -> Result<Model> {
+    let model = Model::open(name, find)?;
     model.config.need_value_network(&format!("--value-model {name}"))?;
     Ok(model)
 }
