@@ -35,7 +35,7 @@ fn setup(set: &Path, method: Method) -> Setup {
     let config = TrainConfig {
         dtype: WeightType::F64,
         batch_size: examples.len(),
-        beta: 0.3,
+        beta: Some(0.3),
         lambda: 0.9,
         ..TrainConfig::default()
     };
@@ -49,7 +49,9 @@ fn setup(set: &Path, method: Method) -> Setup {
     session.batch.load(&sequences).unwrap();
     session.rollout.write(0, rollout(&examples).into_iter()).unwrap();
     let positions = capacity.positions;
-    Setup { session, config, method, totals: StepTotals { sequences: examples.len(), tokens: positions }, positions }
+    let count = examples.len();
+    let totals = StepTotals { rows: count, sequences: count, tokens: positions, mismatched_log_ratio: 0.0 };
+    Setup { session, config, method, totals, positions }
 }
 
 /// A made-up reference and behaviour, and the rows' rewards.
@@ -162,7 +164,7 @@ fn dqo_is_its_finite_differences() {
         let (dlogp, dvalue) = setup.backward();
         // The targets are constants for the gradient. They follow from the gradients: with s = 2 w / B,
         // dlogp = s beta (beta logp - target) and dvalue = -s (G - V).
-        let beta = f64::from(setup.config.beta as f32);
+        let beta = f64::from(setup.config.beta.unwrap() as f32);
         let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
         let statistics = setup.session.statistics.read(setup.session.statistics.len()).unwrap();
         let mut scale = Vec::new();

@@ -14,11 +14,12 @@ pub struct Plan {
     pub device: String,
     /// Weights that are trained, of all networks.
     pub trainable_parameters: usize,
-    /// Rows that are trained on.
+    /// Rows that are trained on: responses, or pairs.
     pub rows: usize,
     /// Responses that lose their end to `--max-length`.
     pub cut_responses: usize,
-    /// Rows that are left out, because their prompt leaves no room or because of `--truncated drop`.
+    /// Rows of the data that are left out: their prompt leaves no room, `--truncated drop`, or the method has no use for
+    /// them (wrong responses for rs, for dpo those that no pair has).
     pub dropped_rows: usize,
     /// Optimizer steps.
     pub steps: usize,
@@ -78,7 +79,7 @@ impl fmt::Display for Plan {
             write!(f, ", {} of them cut to --max-length", grouped(self.cut_responses))?;
         }
         if self.dropped_rows > 0 {
-            write!(f, "; {} more left out", grouped(self.dropped_rows))?;
+            write!(f, "; {} of the data left out", grouped(self.dropped_rows))?;
         }
         writeln!(f, "\nsteps       {}", grouped(self.steps))?;
         writeln!(f, "micro-batch {} tokens at most", grouped(self.micro_batch_tokens))?;
