@@ -12,6 +12,6 @@ fn agrees_with_the_f64_twin() {
 #[test]
 fn agrees_where_the_margin_is_large() {
     // Both signs of margins in the hundreds, where exp of one of them overflows f32. A gradient down there is
-    // exp(-margin), whose relative error is the margin's absolute one: 1e-7 of it.
-    check(&case(&[300, 1, 1, 300, 77, 78], 50.0), 1e-4);
+    // exp(-margin), whose relative error is the margin's absolute one: a few roundings of hundreds, 3e-5 each.
+    check(&case(&[300, 1, 1, 300, 77, 78], 50.0), 5e-4);
 }

@@ -12,6 +12,6 @@ fn agrees_with_the_f64_twin() {
 #[test]
 fn agrees_where_the_utility_is_flat() {
     // exp of the log-ratio overflows f32 on one side. A gradient down there is exp(-u), whose relative error is u's
-    // absolute one: 1e-7 of it.
-    check(&case(&[300, 1, 2, 300, 77, 78], 50.0), 1e-4);
+    // absolute one: a few roundings of a u in the hundreds, 3e-5 each.
+    check(&case(&[300, 1, 2, 300, 77, 78], 50.0), 5e-4);
 }

@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let chosen = row_sum(chosen_part, lane);
     let rejected = row_sum(rejected_part, lane);
     let margin = params.beta * (chosen - rejected);
-    let small = exp(-abs(margin));
+    let small = exp(min(0.0, -abs(margin)));
     let sigmoid = select(1.0, small, margin > 0.0) / (1.0 + small); // of -margin
     let slope = params.beta * sigmoid / f32(params.batch_pairs);
 

@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let log_ratio = row_sum(part, lane);
     let is_right = rollout[end - 1u].z > 0.5;
-    let small = exp(-abs(params.beta * (log_ratio - params.z)));
+    let small = exp(min(0.0, -abs(params.beta * (log_ratio - params.z))));
     let slope = params.beta * small / ((1.0 + small) * (1.0 + small) * f32(params.batch_sequences));
     let gradient = select(params.undesirable_weight * slope, -params.desirable_weight * slope, is_right);
 

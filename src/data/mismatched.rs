@@ -20,11 +20,7 @@ pub struct Mismatched {
 impl Mismatched {
     /// The pairs of steps of these examples, and the examples that they make: they go behind `examples`. A step is given
     /// by its examples' numbers, ascending. What is longer than `longest` tokens loses its end.
-    pub fn new(
-        examples: &[Example],
-        steps: impl Iterator<Item = Vec<usize>>,
-        longest: usize,
-    ) -> (Self, Vec<Example>) {
+    pub fn new(examples: &[Example], steps: impl Iterator<Item = Vec<usize>>, longest: usize) -> (Self, Vec<Example>) {
         let mut mismatched = Self {
             prompts: numbered(examples.iter().map(|example| &example.prompt_ids)),
             completions: numbered(examples.iter().map(|example| &example.completion_ids)),
@@ -55,9 +51,8 @@ impl Mismatched {
     /// The examples of a step's mismatched pairs, one for each of the step's examples; none where they all have the same
     /// prompt.
     pub fn of(&self, step: &[usize]) -> Vec<usize> {
-        let number = |(prompt, completion): (usize, usize)| {
-            self.numbers[&[self.prompts[prompt], self.completions[completion]]]
-        };
+        let number =
+            |(prompt, completion): (usize, usize)| self.numbers[&[self.prompts[prompt], self.completions[completion]]];
         self.pairs(step).into_iter().map(number).collect()
     }
 

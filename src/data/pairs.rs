@@ -46,10 +46,8 @@ mod tests {
 
     /// Responses to prompts, each with its reward.
     fn examples(responses: &[(u32, f64)]) -> Vec<Example> {
-        let example = |&(prompt, reward): &(u32, f64)| Example {
-            reward: Some(reward),
-            ..Example::of_ids(vec![prompt], vec![1])
-        };
+        let example =
+            |&(prompt, reward): &(u32, f64)| Example { reward: Some(reward), ..Example::of_ids(vec![prompt], vec![1]) };
         responses.iter().map(example).collect()
     }
 

@@ -235,7 +235,8 @@ impl<'a> Fields<'a> {
     /// A chosen response and a rejected one to the same prompt. Without a prompt of its own, both are whole
     /// conversations that begin with it.
     fn pair(&self, line: usize) -> Result<Vec<Row>> {
-        let response_field = ["completion", "completion_ids", "response", "messages"].into_iter().find(|name| self.has(name));
+        let response_field =
+            ["completion", "completion_ids", "response", "messages"].into_iter().find(|name| self.has(name));
         if let Some(name) = response_field {
             bail!("has `chosen` and `{name}`; a row is either a pair or a response");
         }
