@@ -1,4 +1,4 @@
-//! `demo`: the whole loop on an embedded model and task, in a minute or two on a laptop's CPU.
+//! `demo`: the whole loop on an embedded model and task, in half a minute on a laptop's CPU.
 //!
 //! The task is addition with written-out steps. The model was taught by this project's `sft` from demonstrations that
 //! sometimes forget a carry (tools/demo_assets.py made it): it gets about half of the sums right when it samples. The demo
