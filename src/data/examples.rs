@@ -118,6 +118,26 @@ impl Examples {
         }
     }
 
+    /// At most `rows` rows that fill a micro-batch of `tokens`, where there is no file: of sequences of `max_length` tokens,
+    /// and one row that takes up the rest; half of each sequence is response. Each has another prompt and is right.
+    pub fn assumed((rows, sequences_per_row): (usize, usize), tokens: usize, max_length: usize) -> Self {
+        let mut examples = Vec::new();
+        let mut left = tokens;
+        for row in 0..rows as u32 {
+            if left == 0 {
+                break;
+            }
+            // The last token is predicted only: it does not go in.
+            let inputs = (left / sequences_per_row).min(max_length.max(2) - 1).max(1);
+            let completion = inputs.div_ceil(2);
+            let example = Example::of_ids(vec![row; inputs + 1 - completion], vec![0; completion]);
+            let example = Example { reward: Some(1.0), ..example };
+            examples.extend(std::iter::repeat_n(example, sequences_per_row));
+            left = left.saturating_sub(sequences_per_row * inputs);
+        }
+        Self { examples, cut: 0, dropped: Vec::new() }
+    }
+
     /// Tokens of the longest example.
     pub fn longest(&self) -> usize {
         self.examples.iter().map(Example::len).max().unwrap_or(0)

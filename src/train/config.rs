@@ -150,6 +150,9 @@ pub struct TrainConfig {
     /// Tokens a micro-batch; fewer take less memory and change nothing else
     #[arg(long, default_value_t = 2048)]
     pub tokens_per_micro_batch: usize,
+    /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub gradient_checkpointing: bool,
     /// Passes over the data
     #[arg(long, default_value_t = 1)]
     pub num_train_epochs: usize,
@@ -271,15 +274,24 @@ impl TrainConfig {
     /// # Errors
     /// Names the option that is missing or out of its range.
     pub fn check(&self) -> Result<()> {
-        let missing = [
-            ("--method", self.method.is_none()),
-            ("--model", self.model.is_none()),
-            ("--data", self.data.is_none()),
-            ("--output-dir", self.output_dir.is_none()),
-        ];
-        if let Some((name, _)) = missing.iter().find(|(_, missing)| *missing) {
-            anyhow::bail!("{name} is missing; give it as an option or in the file that --config names");
-        }
+        present("--method", self.method.is_some())?;
+        present("--model", self.model.is_some())?;
+        present("--data", self.data.is_some())?;
+        present("--output-dir", self.output_dir.is_some())?;
+        self.check_ranges()
+    }
+
+    /// Checks what a plan needs: neither data nor a place for the result.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::check`].
+    pub fn check_to_plan(&self) -> Result<()> {
+        present("--method", self.method.is_some())?;
+        present("--model", self.model.is_some())?;
+        self.check_ranges()
+    }
+
+    fn check_ranges(&self) -> Result<()> {
         let counts = [
             ("--batch-size", self.batch_size),
             ("--tokens-per-micro-batch", self.tokens_per_micro_batch),
@@ -361,4 +373,9 @@ impl TrainConfig {
             }),
         }
     }
+}
+
+fn present(name: &str, given: bool) -> Result<()> {
+    ensure!(given, "{name} is missing; give it as an option or in the file that --config names");
+    Ok(())
 }

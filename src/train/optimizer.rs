@@ -61,7 +61,7 @@ impl ParameterGroup {
         let mut shards = Vec::new();
         let mut blocks = 0;
         for parameter in parameters {
-            for shard in parameter.shards() {
+            for shard in parameter.shards().iter().filter(|shard| shard.gradient.is_some()) {
                 let name = match shard.first_row {
                     0 => parameter.name().to_owned(),
                     first_row => format!("{}[{first_row}..]", parameter.name()),
@@ -159,5 +159,5 @@ impl ParameterGroup {
 
 /// The shards of the trained weights, in order.
 fn trained<'a>(parameters: impl Iterator<Item = &'a mut Parameter>) -> impl Iterator<Item = &'a mut Shard> {
-    parameters.flat_map(Parameter::shards_mut)
+    parameters.flat_map(Parameter::shards_mut).filter(|shard| shard.gradient.is_some())
 }

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::selection::Selection;
 use super::session::{EvalRoom, Session, Source, Sources};
 use crate::data::{Example, Examples, Mismatched, RowFile, Tokenizer};
-use crate::device::{Device, DeviceChoice, Precision};
+use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
 use crate::model::ModelConfig;
 use crate::objective::Objective;
@@ -49,8 +49,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    fn open(name: &str) -> Result<Self> {
-        let dir = crate::hub::model_dir(name)?;
+    fn open(name: &str, find: Find) -> Result<Self> {
+        let dir = find(name)?;
         let config = ModelConfig::read(&dir)?;
         Ok(Self { dir, config })
     }
@@ -60,6 +60,9 @@ impl Model {
         Source { config: &self.config, checkpoint: None }
     }
 }
+
+/// How a model's directory is found: with its weights or without.
+type Find = fn(&str) -> Result<PathBuf>;
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,16 +88,34 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::open`].
-    pub fn open_on(mut config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+    pub fn open_on(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
         config.check()?;
+        Self::open_with(config, device, crate::hub::model_dir)
+    }
+
+    /// As [`Run::open_on`], of a run that is planned only: models need no weights, and where no data is named,
+    /// micro-batches are assumed to be full (see [`Examples::assumed`]).
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn open_to_plan(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+        config.check_to_plan()?;
+        Self::open_with(config, device, crate::hub::description_dir)
+    }
+
+    fn open_with(
+        mut config: TrainConfig,
+        device: impl FnOnce(Precision) -> Result<Device>,
+        find: Find,
+    ) -> Result<Self> {
         config.complete();
-        let (Some(method), Some(model), Some(data)) = (config.method, &config.model, &config.data) else {
-            unreachable!("checked above")
-        };
+        let (Some(method), Some(model)) = (config.method, &config.model) else { unreachable!("checked above") };
         let objective = config.objective(method);
-        let model = Model::open(model)?;
-        let reference = config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), Model::open)?;
-        let value = config.value_model.as_deref().map_or_else(|| Ok(model.clone()), open_value_model)?;
+        let model = Model::open(model, find)?;
+        let reference =
+            config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), |name| Model::open(name, find))?;
+        let value =
+            config.value_model.as_deref().map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
         for (option, other) in [("--ref-model", &reference), ("--value-model", &value)] {
             ensure!(
                 other.config.vocab_size == model.config.vocab_size,
@@ -106,8 +127,22 @@ impl Run {
         }
 
         let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
-        let data = RowFile::read(data)?;
-        let Examples { examples, cut, .. } = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+        let (data, built) = match &config.data {
+            Some(path) => {
+                let data = RowFile::read(path)?;
+                let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+                (data, built)
+            }
+            None => {
+                let max_length = config.max_length.min(model.config.context_length).min(value.config.context_length);
+                let sequences_per_row = objective.trains_on().sequences_per_row();
+                let rows = (config.batch_size, sequences_per_row);
+                let built = Examples::assumed(rows, config.tokens_per_micro_batch, max_length);
+                let paired = sequences_per_row == 2;
+                (RowFile { path: "assumed rows".into(), rows: Vec::new(), paired }, built)
+            }
+        };
+        let Examples { examples, cut, .. } = built;
         let Selection { mut examples, rows, left_out, warnings } =
             Selection::new(&data, examples, objective.trains_on(), (method, &config))?;
         let context = model.config.context_length.min(value.config.context_length);
@@ -125,7 +160,7 @@ impl Run {
             let steps = (0..course.total_steps).map(|done| course.members(done));
             let (mismatched, made) = Mismatched::new(&examples, steps, config.max_length.min(context));
             ensure!(
-                !mismatched.has_one_prompt(),
+                config.data.is_none() || !mismatched.has_one_prompt(),
                 "{}: every row has the same prompt; {} holds each prompt against a response to another one, so give rows \
                  with at least 2 prompts",
                 data.path.display(),
@@ -188,28 +223,42 @@ impl Run {
     /// Where a single tensor is larger than the device can hold.
     pub fn plan(&self) -> Result<Plan> {
         let planned = Device::plan(&self.device);
+        let mut phases = Vec::new();
         if self.objective.uses_reference() {
-            self.scorer(&planned, self.reference.planned())?;
+            let _scorer = self.scorer(&planned, self.reference.planned())?;
+            phases.push(planned.allocations());
         }
         let course = self.course();
         let capacity = course.capacity();
         let sources = Sources { policy: self.model.planned(), value: self.value.planned() };
         let room = self.eval_room();
         let mut session = Session::new(&planned, sources, &*self.objective, &self.config, capacity, room)?;
-        let mut plan = Plan {
+        phases.push(planned.allocations());
+        let limits = self.device.limits();
+        let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
+        Ok(Plan {
             device: self.device.description(),
             trainable_parameters: session.trainable_parameters(),
-            rows: self.rows.len(),
+            assumed: self.assumed(),
+            rows: self.config.data.as_ref().map(|_| self.rows.len()),
             cut_responses: self.cut_responses,
             dropped_rows: self.dropped_rows,
-            steps: course.total_steps,
+            steps: self.config.max_steps.or(self.config.data.as_ref().map(|_| course.total_steps)),
             micro_batch_tokens: capacity.tokens,
-            peak_bytes: 0,
-            device_bytes: None,
-            buffers: Vec::new(),
-        };
-        plan.measure(&planned, self.device.limits());
-        Ok(plan)
+            peak_bytes: planned.peak_bytes(),
+            device_bytes: limits.memory_bytes,
+            largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),
+            binding_limit: (limits.tensor_bytes < u64::MAX).then_some(limits.tensor_bytes),
+            buffers: phases.into_iter().max_by_key(bytes).unwrap_or_default(),
+        })
+    }
+
+    /// What the plan takes for granted where no data is named.
+    fn assumed(&self) -> Option<String> {
+        let longest = self.examples.iter().map(Example::len).max().unwrap_or(0);
+        self.config.data.is_none().then(|| {
+            format!("no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response")
+        })
     }
 }
 
@@ -219,8 +268,8 @@ fn course<'a>(config: &TrainConfig, rows: (&'a [Example], &'a [Vec<usize>], Opti
     Course::new(rows, sizes, length, config.seed, config.truncated == Truncated::Bootstrap)
 }
 
-fn open_value_model(name: &str) -> Result<Model> {
-    let model = Model::open(name)?;
+fn open_value_model(name: &str, find: Find) -> Result<Model> {
+    let model = Model::open(name, find)?;
     model.config.need_value_network(&format!("--value-model {name}"))?;
     Ok(model)
 }

@@ -175,7 +175,8 @@ impl RunDir {
 }
 
 /// Settings that a resumed run may have otherwise: they do not change what a step computes.
-const MAY_CHANGE: [&str; 5] = ["output_dir", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
+const MAY_CHANGE: [&str; 6] =
+    ["output_dir", "gradient_checkpointing", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
 
 fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
     save_policy(&mut session.policy.network, files.policy_config, files.tokenizer, &dir.join("policy"))?;

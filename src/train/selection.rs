@@ -50,7 +50,7 @@ impl Selection {
         }
         selection.keep_used();
         let used = if file.paired { selection.rows.len() } else { selection.examples.len() };
-        selection.left_out = lines - used;
+        selection.left_out = lines.saturating_sub(used); // none of rows that are only assumed
         Ok(selection)
     }
 

@@ -9,7 +9,7 @@ use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
 use crate::model::{
-    Build, Checkpoint, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
+    Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
 };
 use crate::objective::Objective;
 use crate::sample::{Generator, Sizes};
@@ -87,6 +87,7 @@ impl Session {
         let Capacity { tokens, positions, sequences, longest } = capacity;
         let batch_sequences = config.batch_size * objective.trains_on().sequences_per_row();
         let storage = Storage { dtype: config.dtype.storage(), trainable: true };
+        let keep = if config.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
         let build = Build::new(device, sources.policy.config, sources.policy.checkpoint, "policy", storage);
@@ -94,15 +95,15 @@ impl Session {
         let mut network = Policy::load(&build, longest.max(written))?;
         let generator = eval.map(|room| Generator::new(&build, room.stop_ids.to_vec(), room.sizes)).transpose()?;
         let group = ParameterGroup::new(device, "policy", network.parameters_mut(), config)?;
-        let activations = PolicyActivations::new(&build, tokens, positions, true)?;
-        let scratch = Scratch::new(&build, tokens, true)?;
+        let activations = PolicyActivations::new(&build, tokens, positions, keep)?;
+        let scratch = Scratch::new(&build, tokens, keep)?;
         let policy = PolicySide { network, activations, group };
 
         let value = if objective.uses_value() {
             let build = Build::new(device, sources.value.config, sources.value.checkpoint, "value", storage);
             let mut network = Value::load(&build, longest)?;
             let group = ParameterGroup::new(device, "value", network.parameters_mut(), config)?;
-            let activations = ValueActivations::new(&build, tokens, positions, sequences, true)?;
+            let activations = ValueActivations::new(&build, tokens, positions, sequences, keep)?;
             Some(ValueSide { network, activations, group, dvalue: real("batch/dvalue", &[positions])? })
         } else {
             None

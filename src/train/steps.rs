@@ -11,7 +11,7 @@ use super::course::{Course, MicroBatch};
 use super::log::{MetricsLog, MetricsRow};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::reference::ReferenceLogps;
+use super::reference::{Origin, ReferenceLogps, ReferenceStore};
 use super::run::{Outcome, Run};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
@@ -126,15 +126,25 @@ impl Run {
         if !self.objective.uses_reference() {
             return Ok(None);
         }
-        if let Some(kept) = ReferenceLogps::load(dir.path(), &self.examples)? {
+        let mut progress = progress("reference", self.examples.len(), 0);
+        let store = ReferenceStore { run: dir.path(), data: &self.data.path, examples: &self.examples };
+        if let Some(kept) = store.of_run(|line| progress.note(line))? {
             return Ok(Some(kept));
         }
         let checkpoint = Checkpoint::open(&self.reference.dir)?;
+        if checkpoint.bytes() > 1 << 30 {
+            let size = crate::format_bytes(checkpoint.bytes());
+            progress.note(&format!("reference log-probs: reading {size} of weights, to tell whether they are known"));
+        }
+        let settings = (self.config.dtype, self.config.tokens_per_micro_batch);
+        let origin = Origin::new((&self.reference.config, &checkpoint), &self.examples, &self.device, settings);
+        if let Some(kept) = store.find(&origin, |line| progress.note(line))? {
+            return Ok(Some(kept));
+        }
         let source = Source { config: &self.reference.config, checkpoint: Some(&checkpoint) };
         let mut scorer = self.scorer(&self.device, source)?;
-        let mut progress = progress("reference", self.examples.len(), 0);
-        let logps =
-            ReferenceLogps::compute(&mut scorer, &self.examples, dir.path(), |count| progress.advance(count, ""))?;
+        let logps = ReferenceLogps::compute(&mut scorer, &self.examples, |count| progress.advance(count, ""))?;
+        store.keep(&logps, &origin, |line| progress.note(line))?;
         Ok(Some(logps))
     }
 
