@@ -239,7 +239,7 @@ fn kto_is_its_finite_differences() {
 
 #[test]
 fn dro_is_its_finite_differences() {
-    // L_pi and L_V are the same number, each with one side held: their gradients together are those of half their sum.
+    // L_pi and L_V are the same number, and each has the half of its gradient that the other leaves out.
     check_by_log_ratio(Method::Dro, |d, rewards, first_values| {
         let delta = |row: usize| rewards[row] - first_values[row] - BETA * d[row];
         (0..d.len()).map(|row| delta(row).powi(2)).sum::<f64>() / d.len() as f64

@@ -128,11 +128,18 @@ fn train_by(method: &str, rows: &Path, output: &Path) -> Command {
     command
 }
 
+/// The golden rollouts, copied: runs write beside their rows.
+fn rollouts(dir: &Path) -> PathBuf {
+    let rows = dir.join("rows.jsonl");
+    fs::copy(golden(SET).join("rows.jsonl"), &rows).unwrap();
+    rows
+}
+
 #[test]
 fn every_method_goes_from_rollouts_to_a_policy_that_loads() {
-    let rows = golden(SET).join("rows.jsonl");
     for method in METHODS {
         let dir = tempfile::tempdir().unwrap();
+        let rows = rollouts(dir.path());
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
         let output = train_by(method, &rows, &first).args(["--max-steps", "3"]).output().unwrap();
         assert!(output.status.success(), "{method}: {}", stderr(&output));
@@ -178,8 +185,9 @@ fn a_resumed_run_of_pairs_or_mismatched_pairs_goes_on_to_the_bit() {
         }
         let dir = tempfile::tempdir().unwrap();
         let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+        let rows = rollouts(dir.path());
         let run = |output: &Path| {
-            let mut command = train_by(method, &golden(SET).join("rows.jsonl"), output);
+            let mut command = train_by(method, &rows, output);
             command.args(["--device", device, "--batch-size", "2", "--max-steps", "12", "--save-steps", "5"]);
             command.args([
                 "--tokens-per-micro-batch",
@@ -204,6 +212,32 @@ fn a_resumed_run_of_pairs_or_mismatched_pairs_goes_on_to_the_bit() {
             json_lines(&output.join("metrics.jsonl")).into_iter().map(|mut row| row["loss"].take()).collect()
         };
         assert_eq!(losses(&whole), losses(&cut));
+    }
+}
+
+/// kto's mismatched pairs follow from the steps, and the reference scores them all before the first one.
+#[test]
+fn a_run_of_kto_goes_on_to_the_step_it_was_begun_for() {
+    for (method, allowed) in [("dpo", true), ("kto", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (rows, output) = (rollouts(dir.path()), dir.path().join("out"));
+        let run = |steps| {
+            let mut command = train_by(method, &rows, &output);
+            command.args(["--max-steps", steps]);
+            command
+        };
+        assert!(run("2").output().unwrap().status.success());
+        let mut longer = run("3");
+        longer.arg("--resume");
+        if allowed {
+            assert!(longer.output().unwrap().status.success());
+        } else {
+            let config = output.join("config.toml");
+            assert_eq!(
+                error_of(&mut longer),
+                format!("--resume: --max-steps is 2 in {} and 3 now; a run goes on as it began", config.display())
+            );
+        }
     }
 }
 
@@ -425,6 +459,16 @@ fn the_plan_counts_pairs_and_what_is_left_out() {
         let output = command.output().unwrap();
         let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&plan["rows"], &plan["dropped_rows"]), (&json!(count), &json!(left_out)), "{method}");
+    }
+    // Without data: the fullest micro-batch of each, a pair being two sequences.
+    for method in METHODS {
+        let mut command = dqo();
+        command.args(["plan", "--json", "--device", "cpu", "--method", method, "--max-length", "33"]);
+        command.args(["--tokens-per-micro-batch", "200", "--model"]).arg(golden(SET).join("policy"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{method}: {}", stderr(&output));
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(plan["micro_batch_tokens"], json!(200), "{method}");
     }
     let few = Rows::new(&[response(1, Some(1.0)), response(1, Some(0.0)), response(1, Some(0.0))]);
     let output = few.train("dpo", &["--max-pairs-per-prompt", "1"]).output().unwrap();
