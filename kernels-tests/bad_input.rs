@@ -98,8 +98,8 @@ fn rows_are_refused_by_file_line_and_field() {
         ),
         (
             &row(json!({"chosen": "a", "rejected": "b"})),
-            "rows.jsonl:2: a row with `chosen` and `rejected` is a pair, which this method does not train on; give one \
-             `completion` a row",
+            "rows.jsonl:2: is a pair among responses; a file has either pairs (`chosen` and `rejected`) or responses \
+             (`completion`)",
         ),
         (
             &row(json!({"messages": [{"role": "user", "content": "hi"}]})),

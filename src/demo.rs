@@ -110,7 +110,7 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
         learning_rate: 1e-4,
         value_learning_rate: Some(1e-3),
         lr_scheduler_type: SchedulerType::Cosine,
-        beta: 0.1,
+        beta: Some(0.1),
         // The policy soon leaves the wrong responses: their importance is near 0, and with it V would learn nothing of them.
         value_is: false,
         eval_data: Some(dir.join("test.jsonl")),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::SchedulerType;
 use crate::device::{DType, Precision};
 use crate::grade::Task;
-use crate::objective::{Dqo, Objective, PolicyTarget, Sft, Tail};
+use crate::objective::{Dpo, Dqo, Dro, Kto, Objective, PolicyTarget, Sft, Tail};
 use crate::sample::MAX_BATCH;
 
 /// A training method.
@@ -18,8 +18,39 @@ use crate::sample::MAX_BATCH;
 pub enum Method {
     /// Direct Q-function Optimization: rows with a reward each.
     Dqo,
+    /// Direct Reward Optimization: rows with a reward each.
+    Dro,
+    /// Direct Preference Optimization: pairs, given or made from rows with a reward each.
+    Dpo,
+    /// Kahneman-Tversky Optimization: rows that are right (reward above 0.5) or wrong.
+    Kto,
     /// Supervised fine-tuning on every row's response.
     Sft,
+    /// Rejection sampling: supervised fine-tuning on the rows with a reward above 0.5.
+    Rs,
+}
+
+impl Method {
+    /// As `--method` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dqo => "dqo",
+            Self::Dro => "dro",
+            Self::Dpo => "dpo",
+            Self::Kto => "kto",
+            Self::Sft => "sft",
+            Self::Rs => "rs",
+        }
+    }
+
+    /// The paper's beta, for the methods that have one.
+    fn default_beta(self) -> Option<f64> {
+        match self {
+            Self::Dqo | Self::Dro => Some(0.03),
+            Self::Dpo | Self::Kto => Some(0.1),
+            Self::Sft | Self::Rs => None,
+        }
+    }
 }
 
 /// How weights are stored.
@@ -113,7 +144,7 @@ pub struct TrainConfig {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_learning_rate: Option<f64>,
-    /// Rows an optimizer step
+    /// Rows an optimizer step: responses, for dpo pairs
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
     /// Tokens a micro-batch; fewer take less memory and change nothing else
@@ -133,9 +164,10 @@ pub struct TrainConfig {
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
 
-    /// The coefficient of the KL term
-    #[arg(long, default_value_t = 0.03)]
-    pub beta: f64,
+    /// The coefficient of the KL term [default: 0.03; for dpo and kto 0.1]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
     /// The lambda of the lambda-return
     #[arg(long, default_value_t = 1.0)]
     pub lambda: f64,
@@ -157,6 +189,15 @@ pub struct TrainConfig {
     /// The factor of process rewards
     #[arg(long, default_value_t = 1.0)]
     pub process_scale: f64,
+    /// With dpo: pairs that are made of a prompt's rollouts at most, drawn by the seed
+    #[arg(long, default_value_t = 12)]
+    pub max_pairs_per_prompt: usize,
+    /// With kto: the weight of right responses
+    #[arg(long, default_value_t = 1.0)]
+    pub desirable_weight: f64,
+    /// With kto: the weight of wrong responses
+    #[arg(long, default_value_t = 1.0)]
+    pub undesirable_weight: f64,
     /// What becomes of responses that were cut off
     #[arg(long, value_enum, default_value = "zero")]
     pub truncated: Truncated,
@@ -256,6 +297,7 @@ impl TrainConfig {
             ("--tokens-per-micro-batch", self.tokens_per_micro_batch),
             ("--num-train-epochs", self.num_train_epochs),
             ("--max-length", self.max_length),
+            ("--max-pairs-per-prompt", self.max_pairs_per_prompt),
             ("--max-steps", self.max_steps.unwrap_or(1)),
             ("--eval-steps", self.eval_steps),
             ("--max-new-tokens", self.max_new_tokens),
@@ -269,15 +311,21 @@ impl TrainConfig {
             "--eval-batch-size is {}; it must be at most {MAX_BATCH}",
             self.eval_batch_size
         );
+        ensure!(
+            self.method != Some(Method::Kto) || self.batch_size > 1,
+            "--batch-size is 1; kto compares the rows of a step with each other, so it must be at least 2"
+        );
         let unit = 0.0..=1.0;
         let below_one = |value: f64| (0.0..1.0).contains(&value);
         let not_negative = |value: f64| value >= 0.0 && value.is_finite();
         let ranges = [
             ("--learning-rate", self.learning_rate, not_negative(self.learning_rate)),
             ("--value-learning-rate", self.value_learning_rate(), not_negative(self.value_learning_rate())),
-            ("--beta", self.beta, not_negative(self.beta)),
+            ("--beta", self.beta.unwrap_or(0.0), not_negative(self.beta.unwrap_or(0.0))),
             ("--lambda", self.lambda, unit.contains(&self.lambda)),
             ("--process-scale", self.process_scale, self.process_scale.is_finite()),
+            ("--desirable-weight", self.desirable_weight, not_negative(self.desirable_weight)),
+            ("--undesirable-weight", self.undesirable_weight, not_negative(self.undesirable_weight)),
             ("--weight-decay", self.weight_decay, not_negative(self.weight_decay)),
             ("--adam-beta1", self.adam_beta1, below_one(self.adam_beta1)),
             ("--adam-beta2", self.adam_beta2, below_one(self.adam_beta2)),
@@ -296,18 +344,32 @@ impl TrainConfig {
         self.value_learning_rate.unwrap_or(self.learning_rate)
     }
 
+    /// Sets what the method decides where the user did not: beta.
+    pub(super) fn complete(&mut self) {
+        self.beta = self.beta.or_else(|| self.method?.default_beta());
+    }
+
     /// The method with its switches.
     pub fn objective(&self, method: Method) -> Box<dyn Objective> {
+        let beta = self.beta.or(method.default_beta()).unwrap_or(0.0);
         match method {
-            Method::Sft => Box::new(Sft),
+            Method::Sft => Box::new(Sft { right_only: false }),
+            Method::Rs => Box::new(Sft { right_only: true }),
             Method::Dqo => Box::new(Dqo {
-                beta: self.beta,
+                beta,
                 lambda: self.lambda,
                 policy_is: self.policy_is,
                 value_is: self.value_is,
                 tail: self.lambda_tail,
                 policy_target: self.policy_target,
                 mean_reduction: self.loss_reduction == LossReduction::Mean,
+            }),
+            Method::Dro => Box::new(Dro { beta }),
+            Method::Dpo => Box::new(Dpo { beta }),
+            Method::Kto => Box::new(Kto {
+                beta,
+                desirable_weight: self.desirable_weight,
+                undesirable_weight: self.undesirable_weight,
             }),
         }
     }

@@ -12,6 +12,7 @@ mod reference;
 mod run;
 mod run_dir;
 mod schedule;
+mod selection;
 mod session;
 mod steps;
 mod tensorboard;

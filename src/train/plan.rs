@@ -17,11 +17,12 @@ pub struct Plan {
     /// What is taken for granted where no data is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assumed: Option<String>,
-    /// Rows that are trained on, where they are known.
+    /// Rows that are trained on, responses or pairs, where they are known.
     pub rows: Option<usize>,
     /// Responses that lose their end to `--max-length`.
     pub cut_responses: usize,
-    /// Rows that are left out, because their prompt leaves no room or because of `--truncated drop`.
+    /// Rows of the data that are left out: their prompt leaves no room, `--truncated drop`, or the method has no use for
+    /// them (wrong responses for rs, for dpo those that no pair has).
     pub dropped_rows: usize,
     /// Optimizer steps, where they are known.
     pub steps: Option<usize>,
@@ -83,7 +84,7 @@ impl fmt::Display for Plan {
             write!(f, ", {} of them cut to --max-length", grouped(self.cut_responses))?;
         }
         if self.dropped_rows > 0 {
-            write!(f, "; {} more left out", grouped(self.dropped_rows))?;
+            write!(f, "; {} of the data left out", grouped(self.dropped_rows))?;
         }
         if self.rows.is_some() {
             writeln!(f)?;

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use super::config::{Method, TrainConfig, Truncated};
+use super::config::{TrainConfig, Truncated};
 use super::course::{Course, Length};
 use super::logps::Scorer;
 use super::plan::Plan;
+use super::selection::Selection;
 use super::session::{EvalRoom, Session, Source, Sources};
-use crate::data::{Example, Examples, RowFile, Tokenizer};
+use crate::data::{Example, Examples, Mismatched, RowFile, Tokenizer};
 use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
 use crate::model::ModelConfig;
@@ -22,7 +23,13 @@ pub struct Run {
     pub(super) device: Device,
     pub(super) objective: Box<dyn Objective>,
     pub(super) data: RowFile,
+    /// Everything that the reference scores: the rows' examples, behind them those of mismatched pairs.
     pub(super) examples: Vec<Example>,
+    /// What a batch is made of: each row's examples, by number.
+    pub(super) rows: Vec<Vec<usize>>,
+    pub(super) mismatched: Option<Mismatched>,
+    /// What the user should know of the data.
+    pub(super) warnings: Vec<String>,
     pub(super) cut_responses: usize,
     pub(super) dropped_rows: usize,
     pub(super) model: Model,
@@ -96,7 +103,12 @@ impl Run {
         Self::open_with(config, device, crate::hub::description_dir)
     }
 
-    fn open_with(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>, find: Find) -> Result<Self> {
+    fn open_with(
+        mut config: TrainConfig,
+        device: impl FnOnce(Precision) -> Result<Device>,
+        find: Find,
+    ) -> Result<Self> {
+        config.complete();
         let (Some(method), Some(model)) = (config.method, &config.model) else { unreachable!("checked above") };
         let objective = config.objective(method);
         let model = Model::open(model, find)?;
@@ -133,30 +145,42 @@ impl Run {
             }
             None => {
                 let max_length = config.max_length.min(model.config.context_length).min(value.config.context_length);
-                let built = Examples::assumed(config.batch_size, config.tokens_per_micro_batch, max_length);
-                (RowFile { path: "assumed rows".into(), rows: Vec::new() }, built)
+                let sequences_per_row = objective.trains_on().sequences_per_row();
+                let rows = (config.batch_size, sequences_per_row);
+                let built = Examples::assumed(rows, config.tokens_per_micro_batch, max_length);
+                let paired = sequences_per_row == 2;
+                (RowFile { path: "assumed rows".into(), rows: Vec::new(), paired }, built)
             }
         };
-        let Examples { mut examples, cut, dropped } = built;
-        let tokenized = examples.len();
-        if config.truncated == Truncated::Drop {
-            examples.retain(|example| !example.truncated);
-            ensure!(!examples.is_empty(), "{}: --truncated drop leaves no row", data.path.display());
-        }
-        let place = |example: &Example| format!("{}:{}", data.path.display(), example.line);
+        let Examples { examples, cut, .. } = built;
+        let Selection { mut examples, rows, left_out, warnings } =
+            Selection::new(&data, examples, objective.trains_on(), (method, &config))?;
+        let context = model.config.context_length.min(value.config.context_length);
         for example in &examples {
-            if objective.uses_reward() && example.reward.is_none() {
-                let method = if method == Method::Dqo { "dqo" } else { "this method" };
-                bail!("{}: field `reward`: is missing; {method} needs one in every row (or `label`)", place(example));
-            }
-            let context = model.config.context_length.min(value.config.context_length);
             ensure!(
                 example.len() <= context,
-                "{}: has {} tokens, and the model computes at most {context}; set --max-length {context}",
-                place(example),
+                "{}:{}: has {} tokens, and the model computes at most {context}; set --max-length {context}",
+                data.path.display(),
+                example.line,
                 example.len()
             );
         }
+        let mismatched = if objective.uses_mismatched() {
+            let course = course(&config, (&examples, &rows, None));
+            let steps = (0..course.total_steps).map(|done| course.members(done));
+            let (mismatched, made) = Mismatched::new(&examples, steps, config.max_length.min(context));
+            ensure!(
+                config.data.is_none() || !mismatched.has_one_prompt(),
+                "{}: every row has the same prompt; {} holds each prompt against a response to another one, so give rows \
+                 with at least 2 prompts",
+                data.path.display(),
+                method.name()
+            );
+            examples.extend(made);
+            Some(mismatched)
+        } else {
+            None
+        };
         let eval = match &config.eval_data {
             Some(path) => {
                 ensure!(config.task != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
@@ -167,15 +191,17 @@ impl Run {
             None => None,
         };
         let device = device(config.dtype.precision())?;
-        let dropped_rows = dropped.len() + tokenized - examples.len();
         Ok(Self {
             config,
             device,
             objective,
             data,
             examples,
+            rows,
+            mismatched,
+            warnings,
             cut_responses: cut,
-            dropped_rows,
+            dropped_rows: left_out,
             model,
             reference,
             value,
@@ -193,10 +219,7 @@ impl Run {
     }
 
     pub(super) fn course(&self) -> Course<'_> {
-        let length = self.config.max_steps.map_or(Length::Epochs(self.config.num_train_epochs), Length::Steps);
-        let sizes = (self.config.batch_size, self.config.tokens_per_micro_batch);
-        let bootstrap = self.config.truncated == Truncated::Bootstrap;
-        Course::new(&self.examples, sizes, length, self.config.seed, bootstrap)
+        course(&self.config, (&self.examples, &self.rows, self.mismatched.as_ref()))
     }
 
     pub(super) fn scorer(&self, device: &Device, source: Source) -> Result<Scorer> {
@@ -227,7 +250,7 @@ impl Run {
             device: self.device.description(),
             trainable_parameters: session.trainable_parameters(),
             assumed: self.assumed(),
-            rows: self.config.data.as_ref().map(|_| self.examples.len()),
+            rows: self.config.data.as_ref().map(|_| self.rows.len()),
             cut_responses: self.cut_responses,
             dropped_rows: self.dropped_rows,
             steps: self.config.max_steps.or(self.config.data.as_ref().map(|_| course.total_steps)),
@@ -247,6 +270,12 @@ impl Run {
             format!("no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response")
         })
     }
+}
+
+fn course<'a>(config: &TrainConfig, rows: (&'a [Example], &'a [Vec<usize>], Option<&'a Mismatched>)) -> Course<'a> {
+    let length = config.max_steps.map_or(Length::Epochs(config.num_train_epochs), Length::Steps);
+    let sizes = (config.batch_size, config.tokens_per_micro_batch);
+    Course::new(rows, sizes, length, config.seed, config.truncated == Truncated::Bootstrap)
 }
 
 fn open_value_model(name: &str, find: Find) -> Result<Model> {

@@ -54,9 +54,9 @@ pub struct Session {
     pub rollout: Tensor,
     /// `[positions]`
     pub dlogp: Tensor,
-    /// `[batch size, Objective::statistics]`
+    /// `[sequences of a step, Objective::statistics]`
     pub statistics: Tensor,
-    /// `[batch size]`: the sum of each sequence's entropies.
+    /// `[sequences of a step]`: the sum of each sequence's entropies.
     pub entropies: Tensor,
     /// The number of the last step that ran to its end.
     pub marker: Tensor,
@@ -85,6 +85,7 @@ impl Session {
         eval: Option<EvalRoom>,
     ) -> Result<Self> {
         let Capacity { tokens, positions, sequences, longest } = capacity;
+        let batch_sequences = config.batch_size * objective.trains_on().sequences_per_row();
         let storage = Storage { dtype: config.dtype.storage(), trainable: true };
         let keep = if config.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
@@ -115,8 +116,8 @@ impl Session {
             batch: DeviceBatch::new(device, capacity)?,
             rollout: real("batch/rollout", &[positions, 4])?,
             dlogp: real("batch/dlogp", &[positions])?,
-            statistics: real("batch/statistics", &[config.batch_size, objective.statistics()])?,
-            entropies: real("batch/entropies", &[config.batch_size])?,
+            statistics: real("batch/statistics", &[batch_sequences, objective.statistics()])?,
+            entropies: real("batch/entropies", &[batch_sequences])?,
             marker: device.tensor("batch/marker", &[1], DType::U32)?,
             generator,
         })

@@ -1,5 +1,6 @@
 //! The only training loop: steps, each of micro-batches, with evaluations and checkpoints between them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -31,6 +32,7 @@ impl Run {
     pub fn train(&self, resume: bool, interrupt: &AtomicBool) -> Result<Outcome> {
         let plan = self.plan()?;
         eprintln!("{plan}");
+        self.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         self.train_as_planned(&plan, resume, interrupt, Progress::new)
     }
 
@@ -184,10 +186,16 @@ impl Run {
         let start = Instant::now();
         let micro_batches = course.step(state.step);
         let sequences = || micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
+        let count = sequences().count();
         let totals = StepTotals {
-            sequences: sequences().count(),
+            rows: count / self.objective.trains_on().sequences_per_row(),
+            sequences: count,
             tokens: sequences().map(|sequence| sequence.example.completion_ids.len()).sum(),
+            mismatched_log_ratio: mismatched_log_ratio(session, course, reference, state.step)?,
         };
+        if !totals.mismatched_log_ratio.is_finite() {
+            return Err(self.not_finite("the loss", state.step + 1, &micro_batches, &[]));
+        }
         session.clear_gradients();
         let mut first_sequence = 0;
         for micro_batch in &micro_batches {
@@ -319,4 +327,29 @@ impl Run {
             self.data.path.display()
         )
     }
+}
+
+/// See [`StepTotals::mismatched_log_ratio`]: forward passes alone, over what the reference scored before.
+fn mismatched_log_ratio(
+    session: &mut Session,
+    course: &Course,
+    reference: Option<&ReferenceLogps>,
+    done: usize,
+) -> Result<f64> {
+    let (pairs, micro_batches) = course.mismatched(done);
+    let Some(reference) = reference.filter(|_| !pairs.is_empty()) else { return Ok(0.0) };
+    let Session { device, policy, scratch, batch, .. } = session;
+    let mut log_ratios = HashMap::new();
+    for micro_batch in &micro_batches {
+        batch.load(&micro_batch.sequences)?;
+        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        let mut logps = policy.activations.head.logp.read(batch.positions)?.into_iter();
+        for &number in &micro_batch.examples {
+            // The reference first: zip takes of its first side once more than of its second.
+            let of_both = reference.of(number).iter().zip(logps.by_ref());
+            let log_ratio: f64 = of_both.map(|(logp_ref, logp)| logp - logp_ref).sum();
+            log_ratios.insert(number, log_ratio);
+        }
+    }
+    Ok(pairs.iter().map(|number| log_ratios[number]).sum::<f64>() / pairs.len() as f64)
 }
