@@ -287,8 +287,8 @@ fn grids(data: &Data) -> Vec<(&'static str, Vec<Table>)> {
         ("dpo", settings("dpo", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
         ("kto", settings("kto", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
         ("dro", settings("dro", &data.rollouts, 3, &[0.01, 0.03, 0.1, 0.3, 1.0], &[3e-5, 1e-4])),
-        ("ppo", ppo(settings("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[3e-5, 1e-4]))),
         ("dqo", settings("dqo", &data.rollouts, 3, &[0.03, 0.1, 0.3], &[3e-5, 1e-4])),
+        ("ppo", ppo(settings("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[3e-5, 1e-4]))),
     ]
 }
 
