@@ -1,8 +1,11 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
 mod bad_input;
+mod bad_problems;
+mod browser;
 mod command;
 mod generation;
+mod grade;
 mod gradients;
 mod harness;
 mod memory;
@@ -10,10 +13,12 @@ mod model;
 mod plan;
 mod readme;
 mod reference;
+mod report;
 mod resume;
 mod shards;
 mod training;
 mod verbs;
+mod whole_loop;
 
 mod adamw;
 mod add_bias;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::command::train;
 use crate::harness::skip_gpu;
 use crate::model::{golden, json_lines};
+use crate::whole_loop::{problems, sample, with_model};
 
 const STEPS: usize = 30;
 
@@ -165,4 +166,30 @@ fn a_damaged_checkpoint_is_passed_over() {
     let expected = format!("a checkpoint is passed over: {}: is not as manifest.json says", newest.display());
     assert!(stderr.contains(&expected), "{stderr}");
     assert!(result(&whole) == result(&damaged));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_resumed_run_keeps_the_same_best_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, rollouts) = (problems(dir.path(), 24), dir.path().join("rollouts.jsonl"));
+    assert!(sample(&data, &rollouts, &[]).output().unwrap().status.success());
+    let run = |output: &Path| {
+        let mut command = with_model("train", &rollouts);
+        command.args(["--method", "dqo", "--batch-size", "8", "--learning-rate", "3e-4", "--max-steps", "16"]);
+        command.args(["--eval-steps", "2", "--eval-data"]).arg(&data).arg("--output-dir").arg(output);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    assert!(run(&whole).status().unwrap().success());
+    let mut child = run(&cut).spawn().unwrap();
+    assert!(wait_until(&mut child, || steps_done(&cut) >= 5), "the run ended before it could be interrupted");
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(run(&cut).arg("--resume").status().unwrap().success());
+    assert!(result(&whole) == result(&cut));
+    for file in ["best/state.json", "best/policy/model.safetensors"] {
+        assert!(fs::read(whole.join(file)).unwrap() == fs::read(cut.join(file)).unwrap(), "{file}");
+    }
 }

@@ -99,22 +99,6 @@ fn a_value_network_is_written_as_a_token_classifier() {
 }
 
 #[test]
-fn demo_shows_the_change_of_right_and_wrong() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = dqo();
-    command.args(["demo", "--device", "cpu", "--num-train-epochs", "1", "--output-dir"]).arg(dir.path().join("demo"));
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let before = |kind: &str| -> f64 {
-        let line = text.lines().find(|line| line.trim_start().starts_with(kind)).unwrap_or_else(|| panic!("{text}"));
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    assert!(before("right") > before("wrong") + 1.0, "{text}");
-    assert!(dir.path().join("demo/final/policy/model.safetensors").exists());
-}
-
-#[test]
 fn bench_times_a_kernel_and_holds_it_against_its_limit() {
     let result = json_of(dqo().args(["bench", "--device", "cpu", "--kernel", "gated_mlp", "--json"]));
     let rows = result["kernels"].as_array().unwrap();

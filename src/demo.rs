@@ -1,19 +1,19 @@
-//! `demo`: DQO on an embedded model and embedded rollouts, in about a minute on a laptop's CPU.
+//! `demo`: the whole loop on an embedded model and task, in half a minute on a laptop's CPU.
 //!
-//! The task is addition with written-out steps. The model was taught by this project's `sft` until it got a little more
-//! than half of the sums right; the rollouts are its own samples, right and wrong (tools/demo_assets.py made both).
+//! The task is addition with written-out steps. The model was taught by this project's `sft` from demonstrations that
+//! sometimes forget a carry (tools/demo_assets.py made it): it gets about half of the sums right when it samples. The demo
+//! samples responses to other sums, grades them, trains on them with DQO, and evaluates before and after.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
-use crate::data::{Examples, RowFile, Tokenizer};
-use crate::device::{DType, Device};
-use crate::model::{Checkpoint, ModelConfig};
-use crate::train::{Method, Outcome, Run, SchedulerType, Scorer, Source, TrainConfig, WeightType};
+use crate::grade::{MathEqual, Task};
+use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
+use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
+use crate::train::{Method, Outcome, Run, SchedulerType, TrainConfig, WeightType, write_file};
 
 /// The embedded files.
 const FILES: [(&str, &[u8]); 7] = [
@@ -22,121 +22,185 @@ const FILES: [(&str, &[u8]); 7] = [
     ("model/tokenizer.json", include_bytes!("../assets/demo/model/tokenizer.json")),
     ("model/tokenizer_config.json", include_bytes!("../assets/demo/model/tokenizer_config.json")),
     ("model/chat_template.jinja", include_bytes!("../assets/demo/model/chat_template.jinja")),
-    ("rollouts.jsonl", include_bytes!("../assets/demo/rollouts.jsonl")),
-    ("held_back.jsonl", include_bytes!("../assets/demo/held_back.jsonl")),
+    ("train.jsonl", include_bytes!("../assets/demo/train.jsonl")),
+    ("test.jsonl", include_bytes!("../assets/demo/test.jsonl")),
 ];
 
-/// Mean log-probs of whole responses.
-#[derive(Clone, Copy, Debug)]
-pub struct MeanLogps {
-    /// Of responses with the right sum.
-    pub right: f64,
-    /// Of the others.
-    pub wrong: f64,
+/// What the page says first.
+const ABOUT: &str = "A tiny model adds numbers of three digits, a column a step, and sometimes forgets a carry. It was \
+    sampled on sums of its own, its responses were graded, and Direct Q-function Optimization trained a policy and a value \
+    network on them. All figures are of other sums.";
+
+/// Draws from the whole distribution: the log-probs that were recorded are those of the policy that drew.
+const SAMPLING: SamplingSettings =
+    SamplingSettings { temperature: 1.0, top_k: 0, top_p: 1.0, min_prob: 0.0, max_new_tokens: 48 };
+
+/// Responses to each sum.
+const SAMPLES: usize = 8;
+/// Responses that the page shows, right ones and as many wrong ones.
+const SHOWN: usize = 8;
+
+/// What the demo takes.
+#[derive(Clone, Debug)]
+pub struct DemoConfig {
+    pub device: String,
+    pub seed: u64,
+    /// Passes over the rollouts.
+    pub num_train_epochs: usize,
+    /// Only the first sums, of those that are sampled and of those that are evaluated [default: all].
+    pub max_problems: Option<usize>,
+    /// Where everything is written; it must not exist.
+    pub output_dir: PathBuf,
 }
 
 /// What the demo shows.
 pub struct DemoResult {
-    /// Rows of `metrics.jsonl`.
-    pub metrics: Vec<Value>,
-    /// Over the held-back rollouts, by the model as it was.
-    pub before: MeanLogps,
-    /// Over the same, by the trained policy.
-    pub after: MeanLogps,
-    /// The run's directory.
-    pub output_dir: PathBuf,
-    /// How the run ended.
-    pub outcome: Outcome,
+    /// Sampled, then greedy.
+    pub measured: [Measured; 2],
+    /// The page.
+    pub report: PathBuf,
+    /// The directory with the policy and the value network.
+    pub run: PathBuf,
 }
 
-/// Trains for `epochs` passes over the embedded rollouts and writes the run to `output_dir`.
+/// Runs the whole loop; `None` where it was interrupted.
 ///
 /// # Errors
 /// Where the device fails or a file cannot be written.
-pub fn run(device: &Device, output_dir: &Path, epochs: usize, interrupt: &AtomicBool) -> Result<DemoResult> {
-    let embedded = tempfile::tempdir().context("no temporary directory")?;
+pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoResult>> {
+    let dir = &config.output_dir;
+    ensure!(!dir.exists(), "{}: exists already; remove it, or choose another --output-dir", dir.display());
     for (name, contents) in FILES {
-        let path = embedded.path().join(name);
-        let parent = path.parent().unwrap_or(embedded.path());
-        std::fs::create_dir_all(parent)?;
-        std::fs::write(&path, contents).with_context(|| format!("{}: cannot be written", path.display()))?;
+        let path = dir.join(name);
+        let parent = path.parent().unwrap_or(dir);
+        std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot be made", parent.display()))?;
+        write_file(&path, contents)?;
     }
-    let (model, held_back) = (embedded.path().join("model"), embedded.path().join("held_back.jsonl"));
-    let before = mean_logps(device, &model, &held_back)?;
-    let config = TrainConfig {
+    let model = dir.join("model");
+    let rollouts = dir.join("rollouts.jsonl");
+    let sampled = sample(
+        &SampleConfig {
+            policy: policy(config, &model),
+            task: Task::Gsm8k,
+            data: Some(dir.join("train.jsonl")),
+            output: Some(rollouts.clone()),
+            num_samples: SAMPLES,
+            max_problems: config.max_problems,
+            sampling: SAMPLING,
+        },
+        false,
+        interrupt,
+    )?;
+    if sampled.interrupted {
+        return Ok(None);
+    }
+    let go_on = || !interrupt.load(Ordering::Relaxed);
+    let Some(before) = Accuracies::of(config, &model, "before", go_on)? else { return Ok(None) };
+
+    let run = dir.join("run");
+    let training = TrainConfig {
         method: Some(Method::Dqo),
         model: Some(model.display().to_string()),
-        data: Some(embedded.path().join("rollouts.jsonl")),
-        output_dir: Some(output_dir.to_owned()),
-        batch_size: 256,
-        tokens_per_micro_batch: 4096,
-        num_train_epochs: epochs,
-        learning_rate: 3e-5,
-        value_learning_rate: Some(2e-4),
+        data: Some(rollouts),
+        output_dir: Some(run.clone()),
+        device: config.device.clone(),
+        seed: config.seed,
+        tokens_per_micro_batch: 8192,
+        num_train_epochs: config.num_train_epochs,
+        learning_rate: 1e-4,
+        value_learning_rate: Some(1e-3),
         lr_scheduler_type: SchedulerType::Cosine,
-        max_grad_norm: 0.0,
+        beta: 0.1,
+        // The policy soon leaves the wrong responses: their importance is near 0, and with it V would learn nothing of them.
+        value_is: false,
+        eval_data: Some(dir.join("test.jsonl")),
+        eval_steps: 25,
+        max_new_tokens: SAMPLING.max_new_tokens,
+        eval_batch_size: 128,
         save_steps: 0,
-        dtype: WeightType::F32,
         ..TrainConfig::default()
     };
-    let outcome = Run::open_on(config, |_| Ok(device.clone()))?.train(false, interrupt)?;
-    let after = match &outcome {
-        Outcome::Finished(result) => mean_logps(device, &result.join("policy"), &held_back)?,
-        Outcome::Interrupted(_) => before,
-    };
-    let metrics = std::fs::read_to_string(output_dir.join("metrics.jsonl"))?;
-    let metrics = metrics.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
-    Ok(DemoResult { metrics, before, after, output_dir: output_dir.to_owned(), outcome })
-}
+    let Outcome::Finished(result) = Run::open(training)?.train(false, interrupt)? else { return Ok(None) };
+    let Some(after) = Accuracies::of(config, &result.join("policy"), "after", go_on)? else { return Ok(None) };
 
-fn mean_logps(device: &Device, model: &Path, rows: &Path) -> Result<MeanLogps> {
-    let config = ModelConfig::read(model)?;
-    let examples =
-        Examples::build(&RowFile::read(rows)?, &Tokenizer::read(model, &config)?, &config, usize::MAX)?.examples;
-    let checkpoint = Checkpoint::open(model)?;
-    let source = Source { config: &config, checkpoint: Some(&checkpoint) };
-    let mut scorer = Scorer::new(device, source, "policy", DType::Real, (&examples, 4096))?;
-    let (mut right, mut wrong) = (Vec::new(), Vec::new());
-    scorer.score(&examples, |first, scored| {
-        for (example, scored) in examples[first..].iter().zip(scored) {
-            let kind = if example.reward > Some(0.5) { &mut right } else { &mut wrong };
-            kind.push(scored.logps.iter().sum::<f64>());
-        }
-        Ok(())
+    let shown = dir.join("shown.jsonl");
+    write_file(&shown, shown_rows(&dir.join("before.jsonl"))?.as_bytes())?;
+    let valued = value_responses(&ValuesConfig {
+        value: result.join("value").display().to_string(),
+        data: shown,
+        device: config.device.clone(),
+        dtype: WeightType::F32,
+        tokens_per_micro_batch: 8192,
+        lambda: 1.0,
+        process_scale: 1.0,
     })?;
-    let mean = |logps: &[f64]| logps.iter().sum::<f64>() / logps.len() as f64;
-    Ok(MeanLogps { right: mean(&right), wrong: mean(&wrong) })
+    let measured =
+        [measured("sampled", &before.sampled, &after.sampled), measured("greedy", &before.greedy, &after.greedy)];
+    let report = dir.join("report.html");
+    write_file(&report, demo_page(ABOUT, run.clone(), &measured, &valued)?.as_bytes())?;
+    Ok(Some(DemoResult { measured, report, run }))
 }
 
-/// Columns of the metrics' table: title, name, digits.
-const COLUMNS: [(&str, &str, usize); 6] = [
-    ("step", "step", 0),
-    ("policy loss", "policy_loss", 3),
-    ("value loss", "value_loss", 3),
-    ("mean V", "values/mean", 3),
-    ("kl", "kl", 3),
-    ("entropy", "entropy", 4),
-];
-
-impl fmt::Display for DemoResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (title, _, _) in COLUMNS {
-            write!(f, "{title:>12}")?;
-        }
-        writeln!(f)?;
-        let every = self.metrics.len().div_ceil(10).max(1);
-        for row in self.metrics.iter().skip(every - 1).step_by(every) {
-            for (_, name, digits) in COLUMNS {
-                write!(f, "{:>12.digits$}", row[name].as_f64().unwrap_or(f64::NAN))?;
-            }
-            writeln!(f)?;
-        }
-        writeln!(f, "\nmean log-prob of responses to sums that were not trained on:")?;
-        writeln!(f, "{:>8}{:>10}{:>10}{:>10}", "", "before", "after", "change")?;
-        let rows = [("right", self.before.right, self.after.right), ("wrong", self.before.wrong, self.after.wrong)];
-        for (kind, before, after) in rows {
-            writeln!(f, "{kind:>8}{before:>10.3}{after:>10.3}{:>+10.3}", after - before)?;
-        }
-        write!(f, "\nthe policy and the value network are in {}/final", self.output_dir.display())
+fn policy(config: &DemoConfig, model: &Path) -> PolicyOptions {
+    PolicyOptions {
+        model: Some(model.display().to_string()),
+        device: config.device.clone(),
+        dtype: WeightType::F32,
+        seed: config.seed,
+        batch_size: 128,
     }
+}
+
+struct Accuracies {
+    sampled: EvalSummary,
+    greedy: EvalSummary,
+}
+
+impl Accuracies {
+    /// Of a policy, on the test problems; what it samples is written to `NAME.jsonl`.
+    fn of(config: &DemoConfig, model: &Path, name: &str, go_on: impl Fn() -> bool + Copy) -> Result<Option<Self>> {
+        let evaluation = |sampled: bool| EvalConfig {
+            policy: policy(config, model),
+            task: Task::Gsm8k,
+            data: Some(config.output_dir.join("test.jsonl")),
+            output: sampled.then(|| config.output_dir.join(format!("{name}.jsonl"))),
+            max_problems: config.max_problems,
+            sample: sampled,
+            num_seeds: 1,
+            flexible: false,
+            math_equal: MathEqual::default(),
+            sampling: SAMPLING,
+        };
+        let Some(sampled) = eval(&evaluation(true), go_on)? else { return Ok(None) };
+        let Some(greedy) = eval(&evaluation(false), go_on)? else { return Ok(None) };
+        Ok(Some(Self { sampled, greedy }))
+    }
+}
+
+fn measured(name: &'static str, before: &EvalSummary, after: &EvalSummary) -> Measured {
+    let variance = |summary: &EvalSummary| summary.accuracy * (1.0 - summary.accuracy) / summary.problems as f64;
+    Measured {
+        name,
+        before: before.accuracy,
+        after: after.accuracy,
+        standard_error: (variance(before) + variance(after)).sqrt(),
+    }
+}
+
+/// Some right and some wrong responses of a file of predictions, as rows.
+fn shown_rows(predictions: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(predictions).with_context(|| predictions.display().to_string())?;
+    let predictions = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let of_kind = |right: bool| predictions.iter().filter(move |row| row["correct"] == right).take(SHOWN);
+    let row = |prediction: &Value| {
+        let reward = f64::from(u8::from(prediction["correct"] == true));
+        let row = json!({
+            "prompt": prediction["prompt"],
+            "completion": prediction["completion"],
+            "completion_ids": prediction["completion_ids"],
+            "reward": reward,
+        });
+        row.to_string() + "\n"
+    };
+    Ok(of_kind(false).chain(of_kind(true)).map(row).collect())
 }

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod kernels;
 pub mod model;
 pub mod objective;
+pub mod report;
 pub mod sample;
 pub mod train;
 

@@ -1,10 +1,11 @@
-"""Makes assets/demo: the tiny model and the rollouts that `dqo-wgpu demo` trains on.
+"""Makes assets/demo: the tiny base model and the problems of `dqo-wgpu demo`.
 
-    python -m venv venv && venv/bin/pip install torch transformers safetensors numpy tokenizers
+    python -m venv venv && venv/bin/pip install torch transformers tokenizers
     cargo build --release && venv/bin/python tools/demo_assets.py
 
-The task is addition with written-out steps. The model begins random, is taught by this project's own `sft` until it gets
-about half of the sums right, and its own samples, right and wrong, are the rollouts.
+The task is addition with written-out steps, a column a paragraph, each with the carry of the one before. The model begins
+random and is taught by this project's own `sft` from demonstrations of which some forget a carry: it knows how to add, and
+does it right about half the time.
 """
 
 import json
@@ -23,6 +24,7 @@ OUT = ROOT / "assets" / "demo"
 DQO = ROOT / "target" / "release" / "dqo-wgpu"
 CHARACTERS = "0123456789+=# \nQA:"
 END = "<end>"
+FORGETFUL = 0.45  # of the carries
 torch.manual_seed(0)
 rng = random.Random(0)
 
@@ -36,18 +38,22 @@ def make_tokenizer(directory):
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
     fast.chat_template = "{% for message in messages %}Q: {{ message['content'] }}\nA: {% endfor %}"
     fast.save_pretrained(directory)
-    return fast
 
 
-def solution(a, b):
-    """Column by column from the right, with the carry; a step a paragraph."""
-    steps, carry = [], 0
-    for place in range(len(str(max(a, b)))):
+def demonstration(a, b):
+    """Column by column from the right; a step a paragraph. A carry may be forgotten, and the sum goes on without it."""
+    steps, digits, carry = [], [], 0
+    for place in range(max(len(str(a)), len(str(b)))):
         x, y = a // 10**place % 10, b // 10**place % 10
         total = x + y + carry
         steps.append(f"{x}+{y}+{carry}={total}")
+        digits.append(total % 10)
         carry = total // 10
-    return "\n\n".join([*steps, f"#### {a + b}"])
+        if carry and rng.random() < FORGETFUL:
+            carry = 0
+    digits.append(carry)
+    answer = int("".join(str(digit) for digit in reversed(digits)))
+    return "\n\n".join([*steps, f"#### {answer}"])
 
 
 def problems(count, seen):
@@ -71,36 +77,16 @@ def write_rows(path, rows):
 def sft(model, rows, output):
     command = [DQO, "train", "--method", "sft", "--model", model, "--data", rows, "--output-dir", output, "--device", "cpu",
                "--batch-size", "64", "--learning-rate", "2e-3", "--lr-scheduler-type", "cosine", "--warmup-ratio", "0.05",
-               "--num-train-epochs", "3", "--save-steps", "0"]
+               "--num-train-epochs", "6", "--save-steps", "0"]
     subprocess.run([str(part) for part in command], check=True)
     return output / "final" / "policy"
-
-
-def sample(directory, tokenizer, pairs, samples):
-    """Responses at temperature 1 from the whole distribution, graded."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    end = tokenizer.convert_tokens_to_ids(END)
-    rows = []
-    for start in range(0, len(pairs), 50):
-        for a, b in pairs[start : start + 50]:
-            ids = tokenizer.apply_chat_template(prompt(a, b), return_tensors="pt", add_generation_prompt=True, return_dict=False)
-            with torch.no_grad():
-                out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0, top_k=0,
-                                     max_new_tokens=48, num_return_sequences=samples, eos_token_id=end, pad_token_id=end)
-            for response in out[:, ids.shape[1] :].tolist():
-                stopped = end in response
-                text = tokenizer.decode(response[: response.index(end)] if stopped else response)
-                right = stopped and text.endswith(f"#### {a + b}")
-                rows.append(dict(prompt=prompt(a, b), completion=text, reward=float(right), answer=str(a + b),
-                                 finish_reason="stop" if stopped else "length"))
-    return rows
 
 
 def main():
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         start = work / "start"
-        tokenizer = make_tokenizer(start)
+        make_tokenizer(start)
         config = LlamaConfig(vocab_size=len(CHARACTERS) + 1, hidden_size=64, intermediate_size=192, num_hidden_layers=3,
                              num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=128,
                              rms_norm_eps=1e-5, tie_word_embeddings=True, bos_token_id=None, eos_token_id=0, pad_token_id=None,
@@ -109,19 +95,15 @@ def main():
         (start / "generation_config.json").unlink(missing_ok=True)
 
         seen = set()
-        taught = problems(8000, seen)
         rows = work / "sft.jsonl"
-        write_rows(rows, [dict(prompt=prompt(a, b), completion=solution(a, b)) for a, b in taught])
+        write_rows(rows, [dict(prompt=prompt(a, b), completion=demonstration(a, b)) for a, b in problems(20000, seen)])
         policy = sft(start, rows, work / "sft")
 
-        train = sample(policy, tokenizer, problems(300, seen), 6)
-        held_back = sample(policy, tokenizer, problems(80, seen), 4)
-        for name, found in [("train", train), ("held back", held_back)]:
-            print(f"{name}: {len(found)} rows, {sum(row['reward'] for row in found) / len(found):.0%} right")
         shutil.rmtree(OUT, ignore_errors=True)
         shutil.copytree(policy, OUT / "model")
-        write_rows(OUT / "rollouts.jsonl", train)
-        write_rows(OUT / "held_back.jsonl", held_back)
+        for name, count in [("train", 300), ("test", 400)]:
+            rows = [dict(prompt=prompt(a, b), answer=str(a + b)) for a, b in problems(count, seen)]
+            write_rows(OUT / f"{name}.jsonl", rows)
 
 
 if __name__ == "__main__":

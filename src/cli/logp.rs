@@ -42,17 +42,9 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let config = ModelConfig::read(&dir)?;
     let tokenizer = Tokenizer::read(&dir, &config)?;
     let file = RowFile::read(&args.data)?;
-    let Examples { examples, .. } = Examples::build(&file, &tokenizer, &config, usize::MAX)?;
-    for example in &examples {
-        ensure!(
-            example.len() <= config.context_length,
-            "{}:{}: has {} tokens, and the model computes at most {}",
-            file.path.display(),
-            example.line,
-            example.len(),
-            config.context_length
-        );
-    }
+    let built = Examples::build(&file, &tokenizer, &config, usize::MAX)?;
+    built.check_context(&file, &config)?;
+    let examples = built.examples;
     let device = args.device.parse::<DeviceChoice>()?.open(args.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint) };

@@ -14,8 +14,10 @@ mod interrupt;
 mod logp;
 mod plan;
 mod process_reward;
+mod report;
 mod sample;
 mod train;
+mod values;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -34,7 +36,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Train a tiny embedded model on embedded rollouts, and show what changed
+    /// The whole loop on a tiny embedded model and task: sample, grade, train, evaluate, report
     Demo(demo::DemoArgs),
     /// Show the adapters, their limits and features, and which one `auto` takes
     Devices(devices::DevicesArgs),
@@ -57,6 +59,10 @@ enum Verb {
     /// Train a policy, and a value network where the method has one
     #[command(args_override_self = true)]
     Train(train::TrainArgs),
+    /// Show what a value network says along given responses, token by token
+    Values(values::ValuesArgs),
+    /// Show runs side by side, their curves and settings, as one HTML file
+    Report(report::ReportArgs),
     /// Show the memory and the steps of a training run, buffer by buffer, without training
     #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
@@ -127,6 +133,8 @@ fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
         Verb::Eval(args) => eval::run(args, matches),
         Verb::Logp(args) => logp::run(&args),
         Verb::Train(args) => train::run(args, matches),
+        Verb::Values(args) => values::run(&args),
+        Verb::Report(args) => report::run(&args),
         Verb::Plan(args) => plan::run(args, matches),
         Verb::Bench(args) => bench::run(&args),
     }

@@ -1,6 +1,6 @@
 //! Rows as the networks see them: token ids, and a reward at each of the response's tokens.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::rows::{Row, RowFile};
 use super::tokenizer::Tokenizer;
@@ -95,6 +95,23 @@ impl Examples {
         Self { examples, cut: 0, dropped: Vec::new() }
     }
 
+    /// Checks that every example fits the model's context.
+    ///
+    /// # Errors
+    /// Names the first line that does not.
+    pub fn check_context(&self, file: &RowFile, config: &ModelConfig) -> Result<()> {
+        match self.examples.iter().find(|example| example.len() > config.context_length) {
+            None => Ok(()),
+            Some(example) => bail!(
+                "{}:{}: has {} tokens, and the model computes at most {}",
+                file.path.display(),
+                example.line,
+                example.len(),
+                config.context_length
+            ),
+        }
+    }
+
     /// Tokens of the longest example.
     pub fn longest(&self) -> usize {
         self.examples.iter().map(Example::len).max().unwrap_or(0)
@@ -107,7 +124,7 @@ fn example(row: &Row, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Exa
     let completion_ids = tokenizer.completion(&row.completion, row.truncated)?;
     for (field, ids) in [("prompt_ids", &prompt_ids), ("completion_ids", &completion_ids)] {
         if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab_size) {
-            anyhow::bail!(
+            bail!(
                 "field `{field}`[{index}]: {id} is beyond the model's vocabulary of {}; \
                  were the rows made with another model?",
                 config.vocab_size

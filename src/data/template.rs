@@ -42,6 +42,8 @@ impl ChatTemplate {
 
     fn of_source(source: String, tokenizer_config: &Map<String, Value>) -> Result<Self> {
         let mut environment = Environment::new();
+        // An error is a line, not a listing of the template.
+        environment.set_debug(false);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| anyhow!("{error:#}"))?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);

@@ -4,9 +4,9 @@ use super::MathEqual;
 use super::normal::is_equivalent;
 use super::rational::Rational;
 
-/// What is in the last `\boxed{}`, or, where no box is so called, in the last `\fbox{}`. `\boxed 5` holds what follows up to
-/// the next dollar sign, as evaluators built on the data set's own have it. Only the last box counts: where it is not
-/// closed, there is no answer.
+/// What is in the last `\boxed{}`, or, where no box is so called, in the last `\fbox{}`. `\boxed 5` holds what follows
+/// up to the next dollar sign, as evaluators built on the data set's own have it. Only the last box counts: where it is
+/// not closed, there is no answer.
 pub fn boxed(text: &str) -> Option<&str> {
     let behind = |command: &str| text.rfind(command).map(|start| &text[start + command.len()..]);
     match behind("\\boxed") {

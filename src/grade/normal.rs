@@ -16,8 +16,8 @@ const CLEAN: [(&str, &str); 10] = [
     ("\\$", ""),
 ];
 
-/// What is replaced once the unit is gone.
-const NUMBERS: [(&str, &str); 3] = [("\\%", ""), (" .", " 0."), ("{.", "{0.")];
+/// What is replaced once the unit is gone; per cent twice, as the second pass finds what the first joined.
+const NUMBERS: [(&str, &str); 4] = [("\\%", ""), ("\\%", ""), (" .", " 0."), ("{.", "{0.")];
 
 /// Whether the normal forms are the same text. Where either answer has none, the answers themselves must be the same.
 pub fn is_equivalent(a: &str, b: &str) -> bool {

@@ -156,6 +156,19 @@ impl ModelConfig {
     pub fn architecture(&self) -> Option<&str> {
         self.json.get("architectures")?.get(0)?.as_str()
     }
+
+    /// Checks that the model that `option` names is a value network.
+    ///
+    /// # Errors
+    /// Says what it is.
+    pub fn need_value_network(&self, option: &str) -> Result<()> {
+        let architecture = self.architecture().unwrap_or_default();
+        ensure!(
+            architecture.ends_with("ForTokenClassification"),
+            "{option}: architectures is {architecture:?}, and a value network is a *ForTokenClassification"
+        );
+        Ok(())
+    }
 }
 
 /// A field that holds a token id, several, or none.

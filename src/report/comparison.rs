@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::metrics::{Group, about};
 use super::number::{duration, short};
-use super::page::{Page, escape, table};
+use super::page::{Page, Part, escape, table};
 use super::plot::{Line, Plot};
 use super::run::{Curve, RunRecord};
 
@@ -24,18 +24,20 @@ pub fn report(runs: &[PathBuf]) -> Result<String> {
     let runs = RunRecord::read_all(runs)?;
     let names = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     let heading = if runs.len() == 1 { escape(&names) } else { format!("{} runs side by side", runs.len()) };
-    let metrics = metrics_of(&runs);
-    let body = format!(
-        "<header><p class=\"kind\">Training report</p><h1>{heading}</h1></header>\n<main>\n{}{}{}{}{}</main>\n",
-        overview(&runs),
-        if runs.len() > 1 { chips(&runs) } else { String::new() },
-        curves(&runs, &metrics),
-        last_values(&runs, &metrics),
-        configurations(&runs),
-    );
-    let style = include_str!("comparison.css").to_owned() + &colours(runs.len());
     let title = format!("{names} · training report");
-    Ok(Page { title: &title, style: &style, script: include_str!("comparison.js"), body: &body }.html())
+    Ok(Page { title: &title, kind: "Training report", heading: &heading, parts: &[comparison(&runs)] }.html())
+}
+
+/// The runs side by side.
+pub(super) fn comparison(runs: &[RunRecord]) -> Part {
+    let metrics = metrics_of(runs);
+    let chips = if runs.len() > 1 { chips(runs) } else { String::new() };
+    let body = [overview(runs), chips, curves(runs, &metrics), last_values(runs, &metrics), configurations(runs)];
+    Part {
+        body: body.concat(),
+        style: include_str!("comparison.css").to_owned() + &colours(runs.len()),
+        script: include_str!("comparison.js"),
+    }
 }
 
 /// The names of all runs' metrics, by group; in a group as the files have them.
@@ -63,7 +65,9 @@ fn colours(runs: usize) -> String {
 
 /// A run's colour, as a short line.
 fn swatch(run: usize) -> String {
-    format!("<svg class=\"swatch\" viewBox=\"0 0 22 6\" aria-hidden=\"true\"><path class=\"r{run}\" d=\"M1 3H21\"/></svg>")
+    format!(
+        "<svg class=\"swatch\" viewBox=\"0 0 22 6\" aria-hidden=\"true\"><path class=\"r{run}\" d=\"M1 3H21\"/></svg>"
+    )
 }
 
 fn overview(runs: &[RunRecord]) -> String {
@@ -73,17 +77,19 @@ fn overview(runs: &[RunRecord]) -> String {
     let row = |(index, run): (usize, &RunRecord)| {
         let last = |metric| run.curve(metric).map(|curve| curve.last().value);
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| short(value, 4));
-        let setting = |key| escape(run.setting(key).unwrap_or_default());
+        let setting = |key| run.setting(key).unwrap_or_default();
+        // A path may be broken behind its slashes.
+        let path = |text: &str| escape(text).replace('/', "/<wbr>");
         let seconds = run.curve("seconds").map(|curve| curve.points.iter().map(|point| point.value).sum());
         format!(
-            "<tr><th scope=\"row\">{} {}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"number\">{}</td>\
-             <td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
+            "<tr><th scope=\"row\">{} {}</th><td class=\"path\">{}</td><td>{}</td><td class=\"path\">{}</td>\
+             <td class=\"path\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
             swatch(index),
             escape(&run.name),
-            escape(&run.path.display().to_string()),
-            setting("method"),
-            setting("model"),
-            setting("data"),
+            path(&run.path.display().to_string()),
+            escape(setting("method")),
+            path(setting("model")),
+            path(setting("data")),
             short(run.last_step() as f64, 4),
             number(last("epoch")),
             number(last("num_tokens")),
@@ -133,17 +139,23 @@ fn curves(runs: &[RunRecord], metrics: &[&str]) -> String {
         let figures: String = metrics.iter().filter(|metric| Group::of(metric) == group).map(|m| figure(m)).collect();
         match figures.as_str() {
             "" => String::new(),
-            figures => format!("<section><h2>{}</h2>\n<div class=\"plots\">\n{figures}</div></section>\n", group.title()),
+            figures => {
+                format!("<section><h2>{}</h2>\n<div class=\"plots\">\n{figures}</div></section>\n", group.title())
+            }
         }
     };
-    let help = "<p id=\"plot-help\" class=\"legend\">Where a metric is noisy, its values are pale and their running mean, over a twentieth \
-                of the run, is strong. In a plot, the left and right arrow keys go from step to step.</p>\n";
-    help.to_owned() + &Group::ALL.map(section).concat()
+    let sections = Group::ALL.map(section).concat();
+    let pale =
+        "Where a metric is noisy, its values are pale and their running mean, over a twentieth of the run, is strong. ";
+    let pale = if sections.contains(" pale ") { pale } else { "" };
+    let keys = "In a plot, the left and right arrow keys go from step to step.";
+    format!("<p id=\"plot-help\" class=\"legend\">{pale}{keys}</p>\n{sections}")
 }
 
 /// The binary unit in which the largest value has at least one digit before the point.
 fn byte_unit(largest: f64) -> (f64, &'static str) {
-    let units = [(40, " TiB"), (30, " GiB"), (20, " MiB"), (10, " KiB")].map(|(bits, name)| (f64::from(bits).exp2(), name));
+    let units =
+        [(40, " TiB"), (30, " GiB"), (20, " MiB"), (10, " KiB")].map(|(bits, name)| (f64::from(bits).exp2(), name));
     units.into_iter().find(|(size, _)| largest >= *size).unwrap_or((1.0, " B"))
 }
 
@@ -158,12 +170,11 @@ fn run_heads(runs: &[RunRecord]) -> String {
 fn last_values(runs: &[RunRecord], metrics: &[&str]) -> String {
     let row = |metric: &str| {
         let cell = |run: &RunRecord| {
-            let Some(last) = run.curve(metric).map(Curve::last) else { return "<td class=\"number none\">none</td>".into() };
-            let value = if metric.ends_with("_bytes") {
-                crate::format_bytes(last.value as u64)
-            } else {
-                short(last.value, 4)
+            let Some(last) = run.curve(metric).map(Curve::last) else {
+                return "<td class=\"number none\">none</td>".into();
             };
+            let value =
+                if metric.ends_with("_bytes") { crate::format_bytes(last.value as u64) } else { short(last.value, 4) };
             let early = last.step != run.last_step();
             let note = if early { format!(" <small>at step {}</small>", last.step) } else { String::new() };
             format!("<td class=\"number\">{value}{note}</td>")

@@ -2,6 +2,7 @@
 
 mod comparison;
 mod correlation;
+mod demo;
 mod metrics;
 mod number;
 mod page;
@@ -9,8 +10,11 @@ mod plot;
 mod run;
 mod scale;
 mod scatter;
+mod valued;
 mod values;
 
 pub use comparison::report;
 pub use correlation::{pearson, spearman};
+pub use demo::{Measured, demo_page};
+pub use valued::{ValuedResponses, ValuesConfig, value_responses};
 pub use values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken, values_page};

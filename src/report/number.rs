@@ -6,12 +6,12 @@ pub fn short(value: f64, digits: usize) -> String {
     if !value.is_finite() || value == 0.0 {
         return if value == 0.0 { "0".to_owned() } else { value.to_string() };
     }
-    if size < 1e-3 || size >= 1e15 {
+    if !(1e-3..1e15).contains(&size) {
         let text = format!("{value:.*e}", digits - 1);
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{}e{exponent}", without_zeros(mantissa));
     }
-    if value.fract() == 0.0 || size >= 10f64.powi(digits as i32) {
+    if value.fract() == 0.0 || size >= 10f64.powi(digits as i32 - 1) {
         return grouped(value);
     }
     let decimals = (digits as i32 - 1 - size.log10().floor() as i32).max(0) as usize;

@@ -3,10 +3,18 @@
 /// What a page is made of.
 pub struct Page<'a> {
     pub title: &'a str,
-    pub style: &'a str,
-    pub script: &'a str,
-    /// HTML; everything that came from a file is escaped in it.
-    pub body: &'a str,
+    /// What kind of page it is, above the heading.
+    pub kind: &'a str,
+    /// HTML, as all parts are; everything that came from a file is escaped in it.
+    pub heading: &'a str,
+    pub parts: &'a [Part],
+}
+
+/// A part of a page, with the style and the script that it needs.
+pub struct Part {
+    pub body: String,
+    pub style: String,
+    pub script: &'static str,
 }
 
 const STYLE: &str = include_str!("page.css");
@@ -18,8 +26,12 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 impl Page<'_> {
     /// The whole file.
     pub fn html(&self) -> String {
-        let Self { style, script, body, .. } = self;
+        let Self { kind, heading, parts, .. } = self;
         let title = escape(self.title);
+        let body: String = parts.iter().map(|part| part.body.as_str()).collect();
+        let style: String = parts.iter().map(|part| part.style.as_str()).collect();
+        // In a block of its own, so that two scripts may name a function alike.
+        let script: String = parts.iter().map(|part| format!("{{\n{}}}\n", part.script)).collect();
         let version = env!("CARGO_PKG_VERSION");
         format!(
             r#"<!doctype html>
@@ -36,7 +48,10 @@ impl Page<'_> {
 {STYLE}{style}</style>
 </head>
 <body>
-{body}<footer>Made by dqo-wgpu {version}</footer>
+<header><p class="kind">{kind}</p><h1>{heading}</h1></header>
+<main>
+{body}</main>
+<footer>Made by dqo-wgpu {version}</footer>
 <div id="tip" role="status" hidden></div>
 <script>
 "use strict";

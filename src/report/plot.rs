@@ -29,7 +29,7 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 24.0;
 /// A character beside the axis.
-const CHARACTER: f64 = 6.4;
+const CHARACTER: f64 = 6.8;
 
 /// A curve with more points is drawn by the least and the greatest of each column.
 const DRAWN_POINTS: usize = 1000;
@@ -46,7 +46,8 @@ impl Plot<'_> {
         let longest = marks.iter().map(|(_, label)| label.len()).max().unwrap_or(0);
         let left = (12.0 + CHARACTER * longest as f64).max(40.0);
         let frame = Frame { left, low, high, steps: self.steps };
-        let lines: String = self.lines.iter().map(|line| self.line(line, &frame)).collect();
+        let with_mean = self.lines.iter().any(|line| is_noisy(line.points));
+        let lines: String = self.lines.iter().map(|line| self.line(line, &frame, with_mean)).collect();
         let spots: String = self.lines.iter().map(|line| spot(line.run)).collect();
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         let (first, last) = self.steps;
@@ -82,13 +83,18 @@ impl Plot<'_> {
         format!("{} by step. {}", self.metric, self.lines.iter().map(of_line).collect::<Vec<_>>().join("; "))
     }
 
+    /// A value in the plot's unit, short of where the plot's range would overflow.
+    fn drawn(&self, value: f64) -> f64 {
+        (value / self.unit.0).clamp(-1e300, 1e300)
+    }
+
     fn text(&self, value: f64) -> String {
         short(value / self.unit.0, 5)
     }
 
     /// The values that the plot shows: a little more than there are, but nothing below zero where none is.
     fn range(&self) -> (f64, f64) {
-        let values = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.value / self.unit.0));
+        let values = self.lines.iter().flat_map(|line| line.points.iter().map(|point| self.drawn(point.value)));
         let (low, high) = bounds(values);
         let size = low.abs().max(high.abs());
         let is_flat = high - low <= 1e-9 * size;
@@ -98,9 +104,9 @@ impl Plot<'_> {
         (bottom, top)
     }
 
-    fn line(&self, line: &Line, frame: &Frame) -> String {
+    fn line(&self, line: &Line, frame: &Frame, with_mean: bool) -> String {
         let points = thinned(line.points, self.steps);
-        let place = |point: &Point| (frame.x(point.step), frame.y(point.value / self.unit.0));
+        let place = |point: &Point| (frame.x(point.step), frame.y(self.drawn(point.value)));
         let joined = |text: &dyn Fn(&Point) -> String| points.iter().map(text).collect::<Vec<_>>().join(" ");
         let run = line.run;
         let markers = if points.len() <= MARKED_POINTS {
@@ -119,14 +125,15 @@ impl Plot<'_> {
             };
             points.iter().map(text).collect::<Vec<_>>().join(" ")
         };
-        let mean = if is_noisy(line.points) { thinned(&running_mean(line.points), self.steps) } else { Vec::new() };
-        let (pale, mean) = match mean.as_slice() {
-            [] => ("", String::new()),
-            mean => (" pale", format!("<polyline class=\"line mean r{run}\" points=\"{}\"/>\n", coordinates(mean))),
+        let (pale, mean) = if with_mean && line.points.len() > MARKED_POINTS {
+            let mean = coordinates(&thinned(&running_mean(line.points), self.steps));
+            (" pale", format!("<polyline class=\"line mean r{run}\" points=\"{mean}\"/>\n"))
+        } else {
+            ("", String::new())
         };
         format!(
-            "<polyline class=\"line curve{pale} r{run}\" data-run=\"{run}\" data-name=\"{}\" data-unit=\"{}\" data-steps=\"{}\" \
-             data-values=\"{}\" points=\"{}\"/>\n{markers}{mean}",
+            "<polyline class=\"line curve{pale} r{run}\" data-run=\"{run}\" data-name=\"{}\" data-unit=\"{}\" \
+             data-steps=\"{}\" data-values=\"{}\" points=\"{}\"/>\n{markers}{mean}",
             escape(line.name),
             self.unit.1,
             joined(&|point| point.step.to_string()),
@@ -174,10 +181,14 @@ fn step_axis(frame: &Frame) -> String {
     let (first, last) = frame.steps;
     let bottom = HEIGHT - BOTTOM;
     let every = nice((last - first) as f64 / 4.0).max(1.0) as u64;
-    // A mark that stands close to the last step would run into the axis' name.
+    // The last step's label, which also names the axis, ends at the edge; no other may run into it or into the first's.
+    let half = |step: u64| 0.5 * CHARACTER * step.to_string().len() as f64;
+    let end = WIDTH - 2.0 * half(last) - CHARACTER * 6.0;
+    let begin = frame.x(first) + half(first) + CHARACTER;
     let marks = (first.div_ceil(every)..=last / every).map(|mark| mark * every).take(20);
-    let mut marks: Vec<u64> = marks.filter(|step| (last - step) as f64 >= 0.1 * (last - first) as f64).collect();
-    if marks.first().is_none_or(|mark| (mark - first) as f64 > 0.12 * (last - first) as f64) {
+    let fits = |step: &u64| frame.x(*step) - half(*step) > begin && frame.x(*step) + half(*step) < end;
+    let mut marks: Vec<u64> = marks.filter(fits).collect();
+    if first < last {
         marks.insert(0, first);
     }
     let label = |step: &u64| {
@@ -230,14 +241,17 @@ fn is_noisy(points: &[Point]) -> bool {
     points.len() > MARKED_POINTS && way > 6.0 * (high - low)
 }
 
-/// The mean of the points around each: a twentieth of the curve, less towards its ends.
+/// The mean of the points around each: a twentieth of the curve, half of it at the ends.
 fn running_mean(points: &[Point]) -> Vec<Point> {
     let reach = points.len() / 40 + 1;
+    let mut sums = vec![0.0];
+    sums.extend(points.iter().scan(0.0, |sum, point| {
+        *sum += point.value;
+        Some(*sum)
+    }));
     let mean = |(index, point): (usize, &Point)| {
-        let reach = reach.min(index).min(points.len() - 1 - index);
-        let around = &points[index - reach..=index + reach];
-        let value = around.iter().map(|point| point.value).sum::<f64>() / around.len() as f64;
-        Point { step: point.step, value }
+        let (begin, end) = (index.saturating_sub(reach), points.len().min(index + reach + 1));
+        Point { step: point.step, value: (sums[end] - sums[begin]) / (end - begin) as f64 }
     };
     points.iter().enumerate().map(mean).collect()
 }
@@ -257,5 +271,16 @@ mod tests {
         assert!(kept.contains(&points[31_234]) && kept.contains(&points[31_235]));
         assert!(kept.is_sorted_by_key(|point| point.step));
         assert_eq!(thinned(&points[..1000], (1, 50_000)), points[..1000]);
+    }
+
+    #[test]
+    fn a_running_mean_keeps_a_line_and_halves_its_window_at_the_ends() {
+        let points: Vec<Point> = (1..=80).map(|step| Point { step, value: step as f64 }).collect();
+        let mean = running_mean(&points);
+        assert_eq!(mean[3..77], points[3..77]);
+        assert_eq!((mean[0].value, mean[79].value), (2.5, 78.5));
+        assert!(!is_noisy(&points));
+        let noise: Vec<Point> = points.iter().map(|point| Point { value: (point.step % 2) as f64, ..*point }).collect();
+        assert!(is_noisy(&noise));
     }
 }

@@ -44,7 +44,7 @@ impl Scale {
         let swatches: String = (0..BINS).map(swatch).collect();
         let [low, middle, high] = [self.low, 0.5 * (self.low + self.high), self.high].map(|value| short(value, 3));
         format!(
-            "<figure class=\"legend\"><figcaption>V</figcaption><div role=\"img\" aria-label=\"Colours of V from {low} \
+            "<figure class=\"scale\"><figcaption>V</figcaption><div role=\"img\" aria-label=\"Colours of V from {low} \
              over {middle} to {high}\"><div class=\"swatches\">{swatches}</div><div class=\"marks\"><span>&le; {low}\
              </span><span>{middle}</span><span>&ge; {high}</span></div></div></figure>\n"
         )

@@ -2,8 +2,8 @@
 
 use super::number::{short, ticks};
 
-const WIDTH: f64 = 320.0;
-const HEIGHT: f64 = 220.0;
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 230.0;
 const LEFT: f64 = 48.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
@@ -28,7 +28,8 @@ pub fn scatter(pairs: &[(f64, f64)]) -> String {
     let rows = ticks(y_low, y_high, 4).into_iter().map(|(value, label)| {
         let y = y(value);
         format!(
-            "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{}\"/><text class=\"at-left\" x=\"{}\" y=\"{:.1}\">{label}</text>\n",
+            "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{}\"/>\
+             <text class=\"at-left\" x=\"{}\" y=\"{:.1}\">{label}</text>\n",
             WIDTH - RIGHT,
             LEFT - 6.0,
             y + 3.5
@@ -38,11 +39,11 @@ pub fn scatter(pairs: &[(f64, f64)]) -> String {
         format!("<text class=\"below\" x=\"{:.1}\" y=\"{}\">{label}</text>\n", x(value), bottom + 16.0)
     });
     let points: String = pairs.iter().map(|pair| format!("M{:.1} {:.1}h0", x(pair.0), y(pair.1))).collect();
-    let [x_from, x_to, y_from, y_to] =
-        [range[0].0, range[0].1, range[1].0, range[1].1].map(|value| short(value, 3));
+    let [x_from, x_to, y_from, y_to] = [range[0].0, range[0].1, range[1].0, range[1].1].map(|value| short(value, 3));
     format!(
-        "<svg class=\"scatter\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} segments: process rewards \
-         from {x_from} to {x_to}, V from {y_from} to {y_to}\">\n{}{}<path class=\"axis\" d=\"M{LEFT} {bottom}H{}\"/>\n\
+        "<svg class=\"scatter\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} segments: process \
+         rewards from {x_from} to {x_to}, V from {y_from} to {y_to}\">\n{}{}\
+         <path class=\"axis\" d=\"M{LEFT} {bottom}H{}\"/>\n\
          <path class=\"points\" d=\"{points}\"/>\n<text class=\"below\" x=\"{}\" y=\"{}\">process reward</text>\
          <text class=\"at-left\" x=\"14\" y=\"{TOP}\">V</text></svg>",
         pairs.len(),

@@ -57,6 +57,14 @@ function point(event) {
   } else if (event.type === "pointerover" && at !== document.activeElement) leave();
 }
 
+// The Tab key stops once in a response: where its reader was last.
+function stopAt(token) {
+  token.parentElement.querySelector("[tabindex]")?.removeAttribute("tabindex");
+  token.tabIndex = 0;
+  token.scrollIntoView({ block: "nearest" });
+  token.focus({ preventScroll: true });
+}
+
 function press(event) {
   const token = event.target.closest("[data-t]");
   const next = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
@@ -65,13 +73,11 @@ function press(event) {
   event.preventDefault();
   const other = next ? token[next] : token.parentElement[end];
   if (!other) return;
-  token.removeAttribute("tabindex");
-  other.tabIndex = 0;
-  other.focus();
+  stopAt(other);
 }
 
 function choose(button) {
-  document.querySelector("main").dataset.show = button.dataset.show;
+  document.querySelector(".responses").dataset.show = button.dataset.show;
   for (const other of document.querySelectorAll("button[data-show]")) {
     other.setAttribute("aria-pressed", other === button);
   }
@@ -96,10 +102,5 @@ document.addEventListener("keydown", press);
 document.addEventListener("click", event => {
   const button = event.target.closest("button[data-show]"), spark = event.target.closest(".spark");
   if (button) choose(button);
-  if (spark) {
-    const { token } = sparkToken(spark, event);
-    token.parentElement.querySelector("[tabindex]")?.removeAttribute("tabindex");
-    token.tabIndex = 0;
-    token.focus();
-  }
+  if (spark) stopAt(sparkToken(spark, event).token);
 });

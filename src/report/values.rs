@@ -1,7 +1,7 @@
 //! The page of values: V along each response, token by token and at the ends of segments.
 
 use super::number::{short, signed};
-use super::page::{Page, escape, shortened, table};
+use super::page::{Page, Part, escape, shortened, table};
 use super::scale::Scale;
 use super::scatter::scatter;
 
@@ -56,20 +56,24 @@ const SEGMENT_LENGTH: usize = 90;
 
 /// The page of these responses: an HTML file's text.
 pub fn values_page(title: &str, responses: &[ValuedResponse], correlation: Option<&Correlation>) -> String {
+    let part = valued_responses(responses, correlation);
+    Page { title, kind: "Values along responses", heading: &escape(title), parts: &[part] }.html()
+}
+
+/// The responses, coloured by V.
+pub(super) fn valued_responses(responses: &[ValuedResponse], correlation: Option<&Correlation>) -> Part {
     let scale = Scale::of(responses.iter().flat_map(|response| &response.tokens).map(|token| token.value));
     let articles: String =
         responses.iter().enumerate().map(|(index, response)| article(index + 1, response, &scale)).collect();
     let empty = if responses.is_empty() { "<p>There are no responses.</p>\n" } else { "" };
     let body = format!(
-        "<header><p class=\"kind\">Values along responses</p><h1>{}</h1></header>\n<main data-show=\"all\">\n{}\
-         <div class=\"bar\">{}{}</div>\n{empty}{articles}</main>\n",
-        escape(title),
+        "{}<div class=\"responses\" data-show=\"all\">\n<div class=\"bar\">{}{}</div>\n{empty}{articles}</div>\n",
         summary(responses, correlation),
         filter(responses),
         scale.legend(),
     );
     let style = include_str!("values.css").to_owned() + &Scale::rules();
-    Page { title, style: &style, script: include_str!("values.js"), body: &body }.html()
+    Part { body, style, script: include_str!("values.js") }
 }
 
 /// Figures over the page, and the correlation where it is known.
@@ -85,12 +89,10 @@ fn summary(responses: &[ValuedResponse], correlation: Option<&Correlation>) -> S
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         if values.is_empty() { "none".to_owned() } else { short(mean, 3) }
     };
-    let mut figures = vec![
-        ("responses", short(responses.len() as f64, 4)),
-        ("tokens", short(tokens as f64, 4)),
-        ("mean V in right responses", mean(true)),
-        ("mean V in wrong responses", mean(false)),
-    ];
+    let mut figures = vec![("responses", short(responses.len() as f64, 4)), ("tokens", short(tokens as f64, 4))];
+    if responses.iter().any(|response| response.right.is_some()) {
+        figures.extend([("mean V in right responses", mean(true)), ("mean V in wrong responses", mean(false))]);
+    }
     let mut plot = String::new();
     if let Some(correlation) = correlation {
         figures.push(("Pearson's correlation", short(correlation.pearson, 3)));
@@ -125,7 +127,8 @@ fn filter(responses: &[ValuedResponse]) -> String {
     }
     let button = |name: &str, mark: &str, count: usize| {
         format!(
-            "<button data-show=\"{name}\" aria-pressed=\"{}\"><span aria-hidden=\"true\">{mark}</span>{name} {count}</button>\n",
+            "<button data-show=\"{name}\" aria-pressed=\"{}\">\
+             <span aria-hidden=\"true\">{mark}</span>{name} {count}</button>\n",
             name == "all"
         )
     };
@@ -144,15 +147,14 @@ fn article(number: usize, response: &ValuedResponse, scale: &Scale) -> String {
         None => ("unjudged", "not judged"),
     };
     let reward = response.reward.map_or_else(String::new, |reward| format!("reward {} · ", short(reward, 4)));
-    let tokens: String =
-        response.tokens.iter().enumerate().map(|(index, token)| span(index, token, scale)).collect();
+    let tokens: String = response.tokens.iter().enumerate().map(|(index, token)| span(index, token, scale)).collect();
     format!(
         "<article class=\"card\" id=\"response-{number}\" data-right=\"{kind}\">\n\
          <header><h2>Response {number}</h2> <span class=\"badge\">{badge}</span> \
          <small>{reward}{} tokens · line {}</small></header>\n{}\
          <div class=\"sides\"><div class=\"side\">{}\
-         <div class=\"text\" dir=\"auto\" role=\"group\" aria-label=\"Tokens of response {number}; the arrow keys go from one \
-         to the next\">{tokens}</div></div>\n{}</div></article>\n",
+         <div class=\"text\" dir=\"auto\" role=\"group\" aria-label=\"Tokens of response {number}; the arrow \
+         keys go from one to the next\">{tokens}</div></div>\n{}</div></article>\n",
         response.tokens.len(),
         response.line,
         prompt(&response.prompt),
@@ -200,8 +202,9 @@ fn sparkline(response: &ValuedResponse, scale: &Scale) -> String {
     let ends: String = response.segments.iter().map(|segment| format!("M{} 0V40", segment.end)).collect();
     let (first, last, length) = (short(*first, 3), short(*last, 3), values.len());
     format!(
-        "<svg class=\"spark\" viewBox=\"0 0 {length} 40\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"V along the \
-         response, from {first} to {last}\"><path class=\"ends\" d=\"{ends}\"/><path class=\"half\" d=\"M0 20H{length}\"/><polyline points=\"{}\"/>\
+        "<svg class=\"spark\" viewBox=\"0 0 {length} 40\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"V along the response, from {first} to {last}\"><path class=\"ends\" d=\"{ends}\"/>\
+         <path class=\"half\" d=\"M0 20H{length}\"/><polyline points=\"{}\"/>\
          <line class=\"here\" y1=\"0\" y2=\"40\"/></svg>\n",
         points.join(" ")
     )

@@ -241,10 +241,6 @@ impl Run {
 
 fn open_value_model(name: &str, find: Find) -> Result<Model> {
     let model = Model::open(name, find)?;
-    let architecture = model.config.architecture().unwrap_or_default();
-    ensure!(
-        architecture.ends_with("ForTokenClassification"),
-        "--value-model {name}: architectures is {architecture:?}, and a value network is a *ForTokenClassification"
-    );
+    model.config.need_value_network(&format!("--value-model {name}"))?;
     Ok(model)
 }

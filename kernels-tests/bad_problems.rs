@@ -1,0 +1,166 @@
+//! Bad input to the verbs around training: one clear error, exit code 1, and what was finished is kept.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::command::{dqo, error_of, train};
+use crate::model::{golden, json_lines};
+use crate::whole_loop::{assert_same_rows, asset, problems, sample, verb, with_model};
+
+/// The error of a command in a directory, without the directory's path.
+#[track_caller]
+fn error_in(dir: &Path, command: &mut Command) -> String {
+    error_of(command).replace(&format!("{}/", dir.display()), "")
+}
+
+#[test]
+fn problems_are_refused_by_file_line_and_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("problems.jsonl");
+    let output = dir.path().join("rows.jsonl");
+    let good = "{\"prompt\": \"Q: 1+1\\nA: \", \"answer\": \"2\"}";
+    let long = format!("{{\"prompt\": \"{}\", \"answer\": \"2\"}}", "1".repeat(200));
+    let cases = [
+        ("eval", "{\"prompt\": \"1+1\"}", "problems.jsonl:2: field `answer`: is missing, and is needed to grade"),
+        (
+            "sample",
+            long.as_str(),
+            "problems.jsonl:2: the prompt has 200 tokens, and the model's context of 128 leaves no room for a response",
+        ),
+        ("sample", "{\"text\": \"1+1\"}", "problems.jsonl:2: field `question` (or `problem`, or `prompt`): is missing"),
+        ("sample", "{\"question\": 7, \"answer\": \"#### 2\"}", "problems.jsonl:2: field `question`: 7 is not text"),
+        (
+            "grade",
+            "{\"completion\": \"2\"}",
+            "problems.jsonl:1: field `completion`: is missing (or `response`), or is not text",
+        ),
+    ];
+    for (name, line, expected) in cases {
+        fs::write(&data, format!("{good}\n{line}\n")).unwrap();
+        let mut command = if name == "grade" { dqo() } else { with_model(name, &data) };
+        if name == "grade" {
+            command.args(["grade", "--task", "gsm8k", "--data"]).arg(&data);
+        }
+        assert_eq!(error_in(dir.path(), command.arg("--output").arg(&output)), expected);
+        assert!(!output.exists(), "{line}");
+    }
+    fs::write(&data, "\n").unwrap();
+    assert_eq!(error_in(dir.path(), &mut sample(&data, &output, &[])), "problems.jsonl: has no rows");
+}
+
+#[test]
+fn rollouts_without_what_is_judged_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("rows.jsonl");
+    for (line, expected) in [
+        (
+            "{\"prompt\": \"Q\", \"completion\": \"1\", \"answer\": \"1\"}",
+            "field `reward`: is missing (or `label`); `grade` adds it",
+        ),
+        (
+            "{\"prompt\": \"Q\", \"completion\": \"1\", \"reward\": 0}",
+            "field `answer`: is missing, and is needed to grade",
+        ),
+    ] {
+        fs::write(&data, line).unwrap();
+        let mut command = with_model("process-reward", &data);
+        let message = error_in(dir.path(), command.arg("--output").arg(dir.path().join("scored.jsonl")));
+        assert_eq!(message, format!("rows.jsonl:1: {expected}"));
+    }
+}
+
+#[test]
+fn a_template_that_fails_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    for entry in fs::read_dir(asset("model")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let data = problems(dir.path(), 2);
+    for (template, expected) in [
+        (
+            "{{ raise_exception('only one message') }}",
+            "problems.jsonl:1: the chat template fails: invalid operation: only one message (in chat_template:1)",
+        ),
+        (
+            "{% for %}",
+            "model/chat_template.jinja: the chat template is not valid: syntax error: unexpected end of block",
+        ),
+    ] {
+        fs::write(model.join("chat_template.jinja"), template).unwrap();
+        let mut command = verb("sample", &data);
+        let message =
+            error_in(dir.path(), command.arg("--model").arg(&model).arg("--output").arg(dir.path().join("rows.jsonl")));
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_policy_and_a_value_network_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = golden("dqo/llama");
+    let run = dir.path().join("run");
+    assert!(train("dqo/llama", &set.join("rows.jsonl"), &run).output().unwrap().status.success());
+    let (policy, value) = (run.join("final/policy"), run.join("final/value"));
+    let rows = set.join("rows.jsonl");
+    let mut command = dqo();
+    command.args(["logp", "--device", "cpu", "--model"]).arg(&value).arg("--data").arg(&rows);
+    let message = error_in(dir.path(), command.arg("--output").arg(dir.path().join("logps.jsonl")));
+    let expected = "config.json: architectures is LlamaForTokenClassification, and a policy is a *ForCausalLM; \
+                    a value network goes with --value-model";
+    assert_eq!(message, expected);
+    let mut command = dqo();
+    command.args(["values", "--device", "cpu", "--value"]).arg(&policy).arg("--data").arg(&rows);
+    let message = error_in(dir.path(), command.arg("--output").arg(dir.path().join("values.jsonl")));
+    let expected = "--value run/final/policy: architectures is \"LlamaForCausalLM\", and a value network is a \
+                    *ForTokenClassification";
+    assert_eq!(message, expected);
+    let mut command = dqo();
+    command.args(["values", "--value"]).arg(&value).arg("--data").arg(&rows).args(["--output", "values.txt"]);
+    assert_eq!(error_of(&mut command), "--output values.txt: is neither .jsonl nor .html");
+}
+
+#[test]
+fn an_output_is_neither_written_over_nor_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = problems(dir.path(), 4);
+    let output = dir.path().join("rows.jsonl");
+    assert!(sample(&data, &output, &[]).output().unwrap().status.success());
+    let before = fs::read(&output).unwrap();
+    let error = error_in(dir.path(), &mut sample(&data, &output, &[]));
+    assert_eq!(error, "rows.jsonl: exists already; go on with it by --resume, or choose another --output");
+    let error = error_in(dir.path(), &mut sample(&data, &output, &["--resume", "--seed", "7"]));
+    assert_eq!(error, "--resume: --seed is 42 in rows.jsonl.toml and 7 now; an output goes on as it began");
+    assert!(fs::read(&output).unwrap() == before);
+    // A row that is damaged in the middle of the file is not a row that was cut off at its end.
+    let text = String::from_utf8(before).unwrap();
+    fs::write(&output, text.replacen("\"prompt\"", "prompt", 1)).unwrap();
+    let error = error_in(dir.path(), &mut sample(&data, &output, &["--resume"]));
+    assert!(error.starts_with("rows.jsonl:1: is damaged: "), "{error}");
+}
+
+/// A limit on the size of files stands in for a full disk.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_keeps_the_finished_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = problems(dir.path(), 30);
+    let (whole, output) = (dir.path().join("whole.jsonl"), dir.path().join("rows.jsonl"));
+    assert!(sample(&data, &whole, &[]).output().unwrap().status.success());
+    let command = sample(&data, &output, &[]);
+    let mut limited = Command::new("sh");
+    // 40 blocks of 512 bytes hold some of the rows.
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let message = error_in(dir.path(), &mut limited);
+    assert!(message.starts_with("rows.jsonl: cannot be written; the finished rows are kept: "), "{message}");
+    let kept = json_lines(&output).len();
+    assert!((5..90).contains(&kept), "{kept} rows are kept");
+    assert!(sample(&data, &output, &["--resume"]).output().unwrap().status.success());
+    assert_same_rows(&output, &whole);
+}

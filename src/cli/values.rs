@@ -1,0 +1,101 @@
+//! `dqo-wgpu values`: what a value network says along given responses.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::{Ended, print};
+use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
+use crate::train::{WeightType, write_file};
+
+#[derive(Args)]
+pub struct ValuesArgs {
+    /// The value network: a directory such as OUT/final/value
+    #[arg(long, value_name = "DIR|ID")]
+    value: String,
+    /// Rows with a prompt and a response each, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// A .jsonl file for a row for each row, or an .html file for a page to read
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: WeightType,
+    /// Tokens a micro-batch
+    #[arg(long, default_value_t = 2048)]
+    tokens_per_micro_batch: usize,
+    /// The lambda of the lambda-return that advantages are measured by
+    #[arg(long, default_value_t = 1.0)]
+    lambda: f64,
+    /// The factor of process rewards in it
+    #[arg(long, default_value_t = 1.0)]
+    process_scale: f64,
+    /// Print the correlation with process rewards as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &ValuesArgs) -> Result<Ended> {
+    let extension = args.output.extension().and_then(|extension| extension.to_str());
+    let as_page = extension == Some("html");
+    ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", args.output.display());
+    let valued = value_responses(&ValuesConfig {
+        value: args.value.clone(),
+        data: args.data.clone(),
+        device: args.device.clone(),
+        dtype: args.dtype,
+        tokens_per_micro_batch: args.tokens_per_micro_batch,
+        lambda: args.lambda,
+        process_scale: args.process_scale,
+    })?;
+    let correlation = valued.correlation.as_ref();
+    let contents = if as_page {
+        values_page(&format!("{} on {}", args.value, args.data.display()), &valued.responses, correlation)
+    } else {
+        valued.responses.iter().map(|response| row(response).to_string() + "\n").collect()
+    };
+    write_file(&args.output, contents.as_bytes())?;
+    if args.json {
+        print(json!({
+            "rows": valued.responses.len(),
+            "pearson": correlation.map(|correlation| correlation.pearson),
+            "spearman": correlation.map(|correlation| correlation.spearman),
+            "segments": correlation.map(|correlation| correlation.count),
+        }));
+        return Ok(Ended::Done);
+    }
+    print(args.output.display());
+    if let Some(correlation) = correlation {
+        print(format_args!(
+            "V at the ends of {} segments against their process rewards: Pearson's correlation {:.3}, Spearman's {:.3}",
+            correlation.count, correlation.pearson, correlation.spearman
+        ));
+    }
+    Ok(Ended::Done)
+}
+
+fn row(response: &ValuedResponse) -> serde_json::Value {
+    let tokens = || response.tokens.iter();
+    let segment = |segment: &crate::report::ValuedSegment| {
+        json!({
+            "text": segment.text,
+            "first": segment.first,
+            "end": segment.end,
+            "value": segment.value,
+            "process_reward": segment.process_reward,
+        })
+    };
+    json!({
+        "line": response.line,
+        "reward": response.reward,
+        "values": tokens().map(|token| token.value).collect::<Vec<_>>(),
+        "advantages": tokens().map(|token| token.advantage).collect::<Option<Vec<_>>>(),
+        "segments": response.segments.iter().map(segment).collect::<Vec<_>>(),
+    })
+}

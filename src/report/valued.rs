@@ -1,0 +1,151 @@
+//! Given responses with V at every token and segment (Table 2 of the paper), and how far V and process rewards go
+//! together (its Figure 2).
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::correlation::{pearson, spearman};
+use super::values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
+use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
+use crate::device::DeviceChoice;
+use crate::hub::model_dir;
+use crate::kernels::for_each_return;
+use crate::model::{Checkpoint, ModelConfig};
+use crate::sample::{Segment, segments};
+use crate::train::{Progress, Source, ValueScorer, WeightType};
+
+/// Which responses are looked at, and by what.
+#[derive(Clone, Debug)]
+pub struct ValuesConfig {
+    /// The value network: a Hugging Face directory, or an id.
+    pub value: String,
+    /// Rows with a prompt and a response each.
+    pub data: PathBuf,
+    pub device: String,
+    pub dtype: WeightType,
+    pub tokens_per_micro_batch: usize,
+    /// Of the lambda-return that advantages are measured by.
+    pub lambda: f64,
+    /// The factor of process rewards in it.
+    pub process_scale: f64,
+}
+
+/// The responses of a file, in its order.
+pub struct ValuedResponses {
+    pub responses: Vec<ValuedResponse>,
+    /// Between V at the end of a segment and its process reward; where rows have them and they differ.
+    pub correlation: Option<Correlation>,
+}
+
+/// Looks at the responses.
+///
+/// # Errors
+/// Names the option, or the file, line and field, that is wrong.
+pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
+    ensure!(config.tokens_per_micro_batch > 0, "--tokens-per-micro-batch is 0; it must be at least 1");
+    ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
+    let dir = model_dir(&config.value)?;
+    let model = ModelConfig::read(&dir)?;
+    model.need_value_network(&format!("--value {}", config.value))?;
+    let tokenizer = Tokenizer::read(&dir, &model)?;
+    let file = RowFile::read(&config.data)?;
+    let built = Examples::build(&file, &tokenizer, &model, usize::MAX)?;
+    built.check_context(&file, &model)?;
+    let examples = built.examples;
+    let device = config.device.parse::<DeviceChoice>()?.open(config.dtype.precision())?;
+    let checkpoint = Checkpoint::open(&dir)?;
+    let source = Source { config: &model, checkpoint: Some(&checkpoint) };
+    let size = (&examples[..], config.tokens_per_micro_batch);
+    let mut scorer = ValueScorer::new(&device, source, config.dtype.storage(), size)?;
+    let mut progress = Progress::new("values", examples.len(), 0);
+    let values = scorer.score(&examples, |rows| progress.advance(rows, ""))?;
+
+    let rows = file.rows.iter().zip(&examples).zip(values);
+    let responses = rows.map(|((row, example), values)| valued(row, example, &values, &tokenizer, config));
+    let responses = responses.collect::<Result<Vec<_>>>()?;
+    let correlation = correlation(&responses);
+    Ok(ValuedResponses { responses, correlation })
+}
+
+fn valued(
+    row: &Row,
+    example: &Example,
+    values: &[f64],
+    tokenizer: &Tokenizer,
+    config: &ValuesConfig,
+) -> Result<ValuedResponse> {
+    let ids = &example.completion_ids;
+    let last = ids.len() - 1;
+    let step_reward = |t: usize| config.process_scale * example.step_rewards.get(t).copied().unwrap_or(0.0);
+    let reward = |t: usize| step_reward(t) + if t == last { example.reward.unwrap_or(0.0) } else { 0.0 };
+    let mut advantages = vec![0.0; ids.len()];
+    let target = (config.lambda, false);
+    for_each_return(0..ids.len(), reward, values, 0.0, target, |t, g, _, _| advantages[t] = g - values[t]);
+
+    let pieces = tokenizer.pieces(ids).with_context(|| format!("the response on line {}", row.line))?;
+    let segments = steps(row, &pieces, segments(tokenizer, ids)?);
+    let count = segments.len() as f64;
+    let segment = |Segment { text, first, end }| ValuedSegment {
+        text,
+        first,
+        end,
+        // Behind the last token there is no state: what is known at the end is V of the last one.
+        value: values[end.min(last)],
+        // A right segment's reward is 1 / n (section 4.4 of the paper): its score is 1.
+        process_reward: (!row.step_rewards.is_empty()).then(|| count * example.step_rewards[end - 1]),
+    };
+    let token = |(t, text)| ValuedToken {
+        text,
+        value: values[t],
+        change: match t == last {
+            false => values[t + 1] - values[t],
+            true => example.reward.map_or(f64::NAN, |_| reward(t) - values[t]),
+        },
+        advantage: example.reward.map(|_| advantages[t]),
+        step_reward: step_reward(t),
+    };
+    Ok(ValuedResponse {
+        line: row.line,
+        prompt: text_of(&row.prompt, tokenizer)?,
+        segments: segments.into_iter().map(segment).collect(),
+        tokens: pieces.into_iter().enumerate().map(token).collect(),
+        reward: example.reward,
+        right: example.reward.map(|reward| reward > 0.5),
+    })
+}
+
+/// The segments that a row's process rewards were given for; its paragraphs where it has none.
+fn steps(row: &Row, pieces: &[String], paragraphs: Vec<Segment>) -> Vec<Segment> {
+    let mut ends: Vec<usize> = row.step_rewards.iter().map(|step| step.end).collect();
+    if ends.is_empty() {
+        return paragraphs;
+    }
+    ends.push(pieces.len());
+    ends.sort_unstable();
+    ends.dedup();
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let segment = |(first, &end): (usize, &usize)| Segment { text: pieces[first..end].concat(), first, end };
+    starts.zip(&ends).map(segment).collect()
+}
+
+fn text_of(prompt: &Text, tokenizer: &Tokenizer) -> Result<String> {
+    let content = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
+    Ok(match prompt {
+        Text::Plain(text) => text.clone(),
+        Text::Messages(messages) => messages.iter().map(content).collect::<Vec<_>>().join("\n\n"),
+        Text::Ids(ids) => tokenizer.decode(ids)?,
+    })
+}
+
+fn correlation(responses: &[ValuedResponse]) -> Option<Correlation> {
+    let segments = responses.iter().flat_map(|response| &response.segments);
+    let pairs = segments.filter_map(|segment| Some((segment.process_reward?, segment.value)));
+    let (rewards, values): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    Some(Correlation {
+        pearson: pearson(&rewards, &values)?,
+        spearman: spearman(&rewards, &values)?,
+        count: rewards.len(),
+    })
+}
