@@ -48,6 +48,7 @@ mod rms_norm_backward_weight;
 mod rope;
 mod round_bf16;
 mod sample_token;
+mod scale;
 mod scatter_rows;
 mod sequence_sum;
 mod sft;

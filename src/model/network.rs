@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::Build;
+use super::{Base, Build};
 use super::cache::{Cache, CachePlaces};
 use super::decoder::{Activations, Decoder, Keep, Scratch};
 use super::lm_head::{self, LmHeadActivations};
@@ -55,6 +55,9 @@ impl Policy {
                 "config.json: architectures is {architecture}, and a policy is a *ForCausalLM; \
                  a value network goes with --value-model"
             );
+        }
+        if let Some(adapter) = build.adapter {
+            ensure!(!adapter.is_value_network(), "the adapter's task_type is TOKEN_CLS: it is a value network's");
         }
         let decoder = Decoder::load(build, positions)?;
         let lm_head = if config.tie_word_embeddings {
@@ -126,6 +129,12 @@ impl Policy {
         self.decoder.backward(device, batch, decoder, scratch, dhidden);
     }
 
+    /// The frozen weights, for another network to share.
+    pub fn base(&mut self) -> Base {
+        let frozen = self.parameters_mut().filter(|parameter| !parameter.is_trained());
+        frozen.map(|parameter| (parameter.name().to_owned(), parameter.share())).collect()
+    }
+
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.decoder.parameters_mut().chain(&mut self.lm_head)
@@ -183,8 +192,8 @@ impl Value {
     /// Where a tensor is missing, superfluous, of another shape, or has no room.
     pub fn load(build: &Build, positions: usize) -> Result<Self> {
         let decoder = Decoder::load(build, positions)?;
-        let weight = build.parameter_or_zero(SCORE_WEIGHT, &[1, build.config.hidden_size])?;
-        let bias = build.parameter_or_zero(SCORE_BIAS, &[1])?;
+        let weight = build.head(SCORE_WEIGHT, &[1, build.config.hidden_size])?;
+        let bias = build.head(SCORE_BIAS, &[1])?;
         build.refuse_unread(&[LM_HEAD])?;
         Ok(Self { decoder, weight, bias })
     }

@@ -56,7 +56,9 @@ impl Stored for Parameter {
     fn read_stored(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for shard in self.shards() {
-            bytes.extend(shard.weight.read_bytes(shard.rows * self.cols())?);
+            let size = shard.weight.element_bytes();
+            let rows = shard.weight.read_bytes(shard.rows * self.stride())?;
+            rows.chunks(self.stride() * size).for_each(|row| bytes.extend(&row[..self.cols() * size]));
         }
         Ok(bytes)
     }

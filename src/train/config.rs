@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::SchedulerType;
 use crate::device::{DType, Precision};
 use crate::grade::Task;
+use crate::model::LINEAR_LAYERS;
 use crate::objective::{Dqo, Objective, PolicyTarget, Sft, Tail};
 use crate::sample::MAX_BATCH;
 
@@ -67,6 +68,44 @@ pub enum LossReduction {
     Mean,
 }
 
+/// What the value network is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueNetwork {
+    /// Adapters and a head of its own, on the policy's frozen base.
+    SharedBase,
+    /// A whole network of its own, all of it trained.
+    Copy,
+}
+
+impl ValueNetwork {
+    /// Where none is named.
+    pub(super) fn of(policy_has_adapters: bool) -> Self {
+        if policy_has_adapters { Self::SharedBase } else { Self::Copy }
+    }
+}
+
+/// A linear layer of every decoder layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum LinearLayer {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+}
+
+impl LinearLayer {
+    /// As a checkpoint has it.
+    pub(super) fn name(self) -> &'static str {
+        LINEAR_LAYERS[self as usize]
+    }
+}
+
 /// The optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,6 +161,25 @@ pub struct TrainConfig {
     /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: bool,
+    /// The rank of new adapters (LoRA) for policy and value network, over one frozen base; 0: train all weights
+    #[arg(long, default_value_t = 0)]
+    pub lora_r: usize,
+    /// With --lora-r: what adapters add is multiplied by alpha / r [default: 16]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// With --lora-r: the linear layers that have adapters, separated by commas
+    #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',', hide_default_value = true,
+          default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")]
+    pub lora_target_modules: Vec<LinearLayer>,
+    /// Adapters over --model to go on from, a PEFT directory: they are trained, the model is frozen
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// The value network: adapters on the policy's base, or a whole one [default: shared-base with adapters, else copy]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<ValueNetwork>,
     /// Passes over the data
     #[arg(long, default_value_t = 1)]
     pub num_train_epochs: usize,
@@ -251,6 +309,7 @@ impl TrainConfig {
     }
 
     fn check_ranges(&self) -> Result<()> {
+        self.check_lora()?;
         let counts = [
             ("--batch-size", self.batch_size),
             ("--tokens-per-micro-batch", self.tokens_per_micro_batch),

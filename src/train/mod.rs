@@ -1,5 +1,6 @@
 //! The trainer: one loop for every method.
 
+mod adapters;
 mod atomic;
 mod config;
 mod course;
@@ -18,7 +19,7 @@ mod tensorboard;
 mod values;
 
 pub use atomic::write_file;
-pub use config::{LossReduction, Method, OptimizerType, TrainConfig, Truncated, WeightType};
+pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork, WeightType};
 pub use logps::{Scorer, TokenLogps};
 pub use plan::Plan;
 pub use progress::Progress;
