@@ -38,6 +38,7 @@ mod gather_rows;
 mod lambda_return;
 mod log_softmax;
 mod log_softmax_backward;
+mod lora;
 mod mark_step;
 mod matmul_nn;
 mod matmul_nt;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Values};
 use super::parameter::Parameter;
 use super::stored::{Stored, write_safetensors};
 
@@ -43,8 +44,13 @@ pub struct Adapter {
 
 enum Weights {
     /// A is random and B zero: the network is the base.
-    New { seed: u64 },
-    Stored { task_type: Option<TaskType>, file: Checkpoint },
+    New {
+        seed: u64,
+    },
+    Stored {
+        task_type: Option<TaskType>,
+        file: Checkpoint,
+    },
 }
 
 const CONFIG: &str = "adapter_config.json";
@@ -61,7 +67,8 @@ impl LoraConfig {
 
     /// Whether the linear layer of this name, such as `model.layers.0.mlp.up_proj`, has adapters.
     pub fn targets(&self, layer: &str) -> bool {
-        let is_end = |end: &String| layer.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let is_end =
+            |end: &String| layer.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         self.target_modules.iter().any(is_end)
     }
 
@@ -140,7 +147,9 @@ fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
     }
     // The other ways to begin change the base's own weights.
     if let Some(init) = text("init_lora_weights").filter(|init| !["gaussian", "orthogonal", "eva"].contains(init)) {
-        bail!("init_lora_weights {init:?} is not supported: such adapters belong to another base than the model's weights");
+        bail!(
+            "init_lora_weights {init:?} is not supported: such adapters belong to another base than the model's weights"
+        );
     }
     for module in json.get("modules_to_save").and_then(Value::as_array).into_iter().flatten() {
         // PEFT names both heads that a token classifier may have.
@@ -155,7 +164,8 @@ fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
         Value::Object(fields) => !fields.is_empty(),
         _ => true,
     };
-    if let Some((name, value)) = json.iter().find(|(name, value)| !UNDERSTOOD.contains(&name.as_str()) && is_set(value)) {
+    if let Some((name, value)) = json.iter().find(|(name, value)| !UNDERSTOOD.contains(&name.as_str()) && is_set(value))
+    {
         bail!("{name} {value} is not supported; use adapters without it");
     }
     Ok(())
@@ -165,7 +175,9 @@ fn target_modules(value: &Value) -> Result<Vec<String>> {
     let known = LINEAR_LAYERS.join(", ");
     let names = match value {
         Value::String(all) if all == "all-linear" => return Ok(LINEAR_LAYERS.map(str::to_owned).into()),
-        Value::String(pattern) => bail!("target_modules {pattern:?} is a pattern, which is not supported; give a list of names"),
+        Value::String(pattern) => {
+            bail!("target_modules {pattern:?} is a pattern, which is not supported; give a list of names")
+        }
         Value::Array(names) => names,
         other => bail!("target_modules {other} is not a list of names"),
     };
@@ -173,7 +185,10 @@ fn target_modules(value: &Value) -> Result<Vec<String>> {
     let name = |value: &Value| {
         let name = value.as_str().unwrap_or_default();
         let last = name.rsplit('.').next().unwrap_or_default();
-        ensure!(LINEAR_LAYERS.contains(&last), "target_modules contains {value}, which is not supported; supported are {known}");
+        ensure!(
+            LINEAR_LAYERS.contains(&last),
+            "target_modules contains {value}, which is not supported; supported are {known}"
+        );
         Ok(name.to_owned())
     };
     names.iter().map(name).collect()
@@ -211,11 +226,7 @@ impl Adapter {
                 bail!("{}: task_type {other:?} is not supported; CAUSAL_LM and TOKEN_CLS are", path.display())
             }
         };
-        ensure!(
-            weights.exists(),
-            "{}: there is no {WEIGHTS}; other weight formats are not supported",
-            dir.display()
-        );
+        ensure!(weights.exists(), "{}: there is no {WEIGHTS}; other weight formats are not supported", dir.display());
         Ok(Self { config, weights: Weights::Stored { task_type, file: Checkpoint::open_file(&weights)? } })
     }
 
@@ -234,7 +245,10 @@ impl Adapter {
     /// # Errors
     /// Where they are not.
     pub fn need_value_network(&self, option: &str) -> Result<()> {
-        ensure!(self.is_value_network(), "{option}: its task_type is not TOKEN_CLS, which a value network's adapter has");
+        ensure!(
+            self.is_value_network(),
+            "{option}: its task_type is not TOKEN_CLS, which a value network's adapter has"
+        );
         Ok(())
     }
 
@@ -302,14 +316,12 @@ impl Adapter {
     /// # Errors
     /// Where a tensor is missing.
     pub(super) fn delta(&self, layer: &str, [outputs, inputs]: [usize; 2]) -> Result<Option<Vec<f64>>> {
-        let Weights::Stored { file, .. } = &self.weights else { return Ok(None) };
         if !self.config.targets(layer) {
             return Ok(None);
         }
         let r = self.config.r;
         let values = |part: &str, count| -> Result<Vec<f64>> {
-            let (_, values) = file.tensor(&format!("{PREFIX}{layer}{part}"))?;
-            Ok(values.range(0, count).collect())
+            Ok(self.tensor(&format!("{layer}{part}"))?.1.range(0, count).collect())
         };
         let (a, b) = (values(A_SUFFIX, r * inputs)?, values(B_SUFFIX, outputs * r)?);
         let scaling = self.config.scaling();
@@ -320,15 +332,13 @@ impl Adapter {
             }
             sums
         };
-        use rayon::prelude::*;
         Ok(Some(b.par_chunks(r).flat_map_iter(row).collect()))
     }
 
     /// A tensor that is stored with the adapters: its shape and values.
-    pub(super) fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+    pub(super) fn tensor(&self, name: &str) -> Result<(&[usize], Values<'_>)> {
         let Weights::Stored { file, .. } = &self.weights else { bail!("new adapters have no {name}") };
-        let (shape, values) = file.tensor(&format!("{PREFIX}{name}"))?;
-        Ok((shape.to_vec(), values.range(0, shape.iter().product()).collect()))
+        file.tensor(&format!("{PREFIX}{name}"))
     }
 }
 
@@ -357,7 +367,8 @@ pub fn save_adapter<'a>(
 ) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
     let parameters: Vec<&Parameter> = parameters.map(|parameter| &*parameter).filter(|p| p.is_trained()).collect();
-    let tensors = parameters.iter().map(|parameter| (format!("{PREFIX}{}", parameter.name()), *parameter as &dyn Stored));
+    let tensors =
+        parameters.iter().map(|parameter| (format!("{PREFIX}{}", parameter.name()), *parameter as &dyn Stored));
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     write_safetensors(&dir.join(WEIGHTS), tensors, Some(metadata))?;
     let path = dir.join(CONFIG);

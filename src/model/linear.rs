@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Build;
-use super::lora::{LowRank, Lora};
+use super::lora::{Lora, LowRank};
 use super::parameter::Parameter;
 use crate::device::{Device, Tensor};
 use crate::kernels::{AddBias, ColumnSum, MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};

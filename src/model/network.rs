@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Base, Build};
 use super::cache::{Cache, CachePlaces};
 use super::decoder::{Activations, Decoder, Keep, Scratch};
 use super::lm_head::{self, LmHeadActivations};
 use super::parameter::Parameter;
+use super::{Base, Build};
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
 use crate::kernels::{BLOCK_ROWS, ColumnSum, ValueHead, ValueHeadBackward};
@@ -141,9 +141,9 @@ impl Policy {
     }
 }
 
-const LM_HEAD: &str = "lm_head.weight";
-const SCORE_WEIGHT: &str = "score.weight";
-const SCORE_BIAS: &str = "score.bias";
+pub(super) const LM_HEAD: &str = "lm_head.weight";
+pub(super) const SCORE_WEIGHT: &str = "score.weight";
+pub(super) const SCORE_BIAS: &str = "score.bias";
 
 /// A value network: V of the state before each action.
 pub struct Value {

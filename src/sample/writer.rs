@@ -86,7 +86,8 @@ impl PolicyFiles {
         let storage = Storage { dtype: options.dtype.storage(), trainable: false };
         let stop_ids = self.tokenizer.stop_ids().to_vec();
         let allocate = |device: &Device, checkpoint: Option<&Checkpoint>| -> Result<(Policy, Generator)> {
-            let build = Build::new(device, &self.config, checkpoint, "policy", storage).with_adapter(self.adapter.as_ref());
+            let build =
+                Build::new(device, &self.config, checkpoint, "policy", storage).with_adapter(self.adapter.as_ref());
             Ok((Policy::load(&build, sizes.tokens)?, Generator::new(&build, stop_ids.clone(), sizes)?))
         };
         let planned = Device::plan(&device);

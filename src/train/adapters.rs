@@ -50,7 +50,9 @@ impl Adapters {
                  give its directory, or --value copy"
             ),
             (Some(name), Some(_)) if !shares_base => {
-                bail!("--value-model {name}: is an adapter, which goes with --value shared-base and --lora-r or --adapter")
+                bail!(
+                    "--value-model {name}: is an adapter, which goes with --value shared-base and --lora-r or --adapter"
+                )
             }
             (None, _) if config.adapter.is_some() && !shares_base && uses_value => bail!(
                 "--value copy begins with the policy's weights, of which --adapter is a part; merge them first (`merge`), \
@@ -62,12 +64,7 @@ impl Adapters {
         if let Some(adapter) = &value {
             adapter.need_value_network("--value-model")?;
         }
-        Ok(Self {
-            policy,
-            value,
-            shares_base: shares_base && uses_value,
-            other_reference: config.ref_model.is_some(),
-        })
+        Ok(Self { policy, value, shares_base: shares_base && uses_value, other_reference: config.ref_model.is_some() })
     }
 
     /// As a checkpoint has them.
@@ -112,7 +109,10 @@ impl TrainConfig {
     pub(super) fn check_lora(&self) -> Result<()> {
         let alpha = self.lora_alpha.unwrap_or(ALPHA);
         ensure!(alpha > 0.0 && alpha.is_finite(), "--lora-alpha is {alpha}, which is out of its range");
-        let new = [("--lora-alpha", self.lora_alpha.is_some()), ("--lora-target-modules", self.lora_target_modules.len() < LINEAR_LAYERS.len())];
+        let new = [
+            ("--lora-alpha", self.lora_alpha.is_some()),
+            ("--lora-target-modules", self.lora_target_modules.len() < LINEAR_LAYERS.len()),
+        ];
         for (option, given) in new {
             ensure!(!given || self.lora_r > 0, "{option} goes with --lora-r, and describes new adapters");
         }

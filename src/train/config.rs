@@ -40,6 +40,15 @@ impl WeightType {
         if self == WeightType::F64 { Precision::F64 } else { Precision::F32 }
     }
 
+    /// The type in a file.
+    pub fn in_files(self) -> safetensors::Dtype {
+        match self {
+            WeightType::F32 => safetensors::Dtype::F32,
+            WeightType::Bf16 => safetensors::Dtype::BF16,
+            WeightType::F64 => safetensors::Dtype::F64,
+        }
+    }
+
     /// The type of a matrix on the device.
     pub fn storage(self) -> DType {
         if self == WeightType::Bf16 { DType::Bf16 } else { DType::Real }
@@ -169,8 +178,14 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
     /// With --lora-r: the linear layers that have adapters, separated by commas
-    #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',', hide_default_value = true,
-          default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        hide_default_value = true,
+        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    )]
     pub lora_target_modules: Vec<LinearLayer>,
     /// Adapters over --model to go on from, a PEFT directory: they are trained, the model is frozen
     #[arg(long, value_name = "DIR")]

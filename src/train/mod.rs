@@ -18,7 +18,7 @@ mod steps;
 mod tensorboard;
 mod values;
 
-pub use atomic::write_file;
+pub use atomic::{write_dir, write_file};
 pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork, WeightType};
 pub use logps::{Scorer, TokenLogps};
 pub use plan::Plan;

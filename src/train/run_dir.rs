@@ -10,7 +10,9 @@ use super::atomic;
 use super::config::TrainConfig;
 use super::session::{Session, ValueSide};
 use crate::device::Tensor;
-use crate::model::{Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors};
+use crate::model::{
+    Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
+};
 
 /// `OUT`.
 pub struct RunDir {

@@ -9,7 +9,8 @@ use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
 use crate::model::{
-    Adapter, Base, Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
+    Adapter, Base, Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value,
+    ValueActivations,
 };
 use crate::objective::Objective;
 use crate::sample::{Generator, Sizes};
