@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::data::{Example, Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
@@ -291,7 +292,8 @@ fn policy_and_value_share_one_frozen_base() {
     let parameters: u64 =
         shapes(&set.join("model/model.safetensors")).values().map(|shape| shape.iter().product::<usize>() as u64).sum();
     for dtype in [WeightType::F32, WeightType::Bf16] {
-        let config = TrainConfig { dtype, ..new_adapters(&set, dir.path()) };
+        let output = dir.path().join(format!("{dtype:?}"));
+        let config = TrainConfig { dtype, ..new_adapters(&set, &output) };
         let run = Run::open_on(config, |_| Ok(Device::cpu(Precision::F32))).unwrap();
         let plan = run.plan().unwrap();
         let base: Vec<_> = plan.buffers.iter().filter(|buffer| buffer.name.starts_with("base/")).collect();
@@ -313,6 +315,33 @@ fn policy_and_value_share_one_frozen_base() {
             .sum::<usize>();
         // The value network's head is trained too.
         assert_eq!(plan.trainable_parameters, 2 * adapters + 16 + 1);
+
+        run.train_quietly(&AtomicBool::new(false)).unwrap();
+        let metrics = json_lines(&output.join("metrics.jsonl"));
+        assert_eq!(metrics[1]["peak_memory_bytes"].as_u64().unwrap(), plan.peak_bytes);
+    }
+}
+
+#[test]
+fn a_7b_model_with_adapters_is_planned_under_24_gib() {
+    for model in ["qwen2-7b", "gemma-1.1-7b-it"] {
+        for binding in [(2 << 30) - 1, 128 << 20] {
+            let config = TrainConfig {
+                method: Some(Method::Dqo),
+                model: Some(golden("configs").join(model).display().to_string()),
+                dtype: WeightType::Bf16,
+                tokens_per_micro_batch: 1024,
+                gradient_checkpointing: true,
+                lora_r: 16,
+                ..TrainConfig::default()
+            };
+            let device = Device::cpu(Precision::F32).limited_to(binding);
+            let plan = Run::open_to_plan(config, |_| Ok(device)).unwrap().plan().unwrap();
+            assert!(plan.peak_bytes < 24 << 30, "{model}: {} bytes", plan.peak_bytes);
+            assert!(plan.largest_binding.unwrap().bytes <= binding, "{model}");
+            let embeddings = plan.buffers.iter().filter(|buffer| buffer.name.ends_with("/model.embed_tokens.weight"));
+            assert_eq!(embeddings.count(), 1, "{model}");
+        }
     }
 }
 
@@ -422,7 +451,9 @@ fn verbs_that_generate_take_adapters() {
         let mut command = dqo();
         command.args(["sample", "--task", "none", "--device", "cpu", "--num-samples", "2", "--max-new-tokens", "12"]);
         command.args(["--batch-size", batch, "--model"]).arg(model).arg("--data").arg(&problems);
-        adapter.into_iter().for_each(|dir| drop(command.arg("--adapter").arg(dir)));
+        if let Some(dir) = adapter {
+            command.arg("--adapter").arg(dir);
+        }
         let done = command.arg("--output").arg(&output).output().unwrap();
         assert!(done.status.success(), "{}", stderr(&done));
         json_lines(&output)
@@ -441,16 +472,38 @@ fn verbs_that_generate_take_adapters() {
         let mut command = dqo();
         command.args(["generate", "--device", "cpu", "--temperature", "0", "--json", "--max-new-tokens", "16"]);
         command.args(["--prompt", "12+34", "--model"]).arg(model);
-        adapter.into_iter().for_each(|dir| drop(command.arg("--adapter").arg(dir)));
+        if let Some(dir) = adapter {
+            command.arg("--adapter").arg(dir);
+        }
         let done = command.output().unwrap();
         assert!(done.status.success(), "{}", stderr(&done));
         serde_json::from_slice::<Value>(&done.stdout).unwrap()["completion_ids"].clone()
     };
     assert_eq!(greedy(&model, Some(&adapter)), greedy(&merged, None));
+
+    let adapter = run.join("final/value");
+    let values = |value: &Path, adapter: Option<&Path>| -> Vec<Vec<f64>> {
+        let output = dir.path().join("values.jsonl");
+        let mut command = dqo();
+        command.args(["values", "--device", "cpu", "--value"]).arg(value).arg("--data").arg(&data);
+        if let Some(dir) = adapter {
+            command.arg("--adapter").arg(dir);
+        }
+        let done = command.arg("--output").arg(&output).output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        json_lines(&output).iter().map(|row| floats(&row["values"])).collect()
+    };
+    let merged = dir.path().join("merged value");
+    let mut command = dqo();
+    command.arg("merge").arg("--model").arg(&model).arg("--adapter").arg(&adapter).arg("--output").arg(&merged);
+    assert!(command.output().unwrap().status.success());
+    let of_adapter = values(&model, Some(&adapter));
+    assert!(of_adapter.iter().flatten().all(|value| *value != 0.0), "{of_adapter:?}");
+    assert!(largest(&of_adapter, &values(&merged, None)) <= 1e-4);
 }
 
 #[test]
-fn logp_and_values_take_adapters() {
+fn logp_takes_adapters_of_a_policy() {
     let dir = tempfile::tempdir().unwrap();
     let set = set("qwen2");
     let output = dir.path().join("out.jsonl");
@@ -460,7 +513,7 @@ fn logp_and_values_take_adapters() {
         command.arg("--data").arg(set.join("rows.jsonl")).arg("--output").arg(&output);
         command
     };
-    let (expected_logps, expected_values) = expected(&set);
+    let (expected_logps, _) = expected(&set);
     let done = run("logp", "--model", "policy").output().unwrap();
     assert!(done.status.success(), "{}", stderr(&done));
     let found: Vec<_> = json_lines(&output).iter().map(|row| floats(&row["logps"])).collect();
@@ -468,10 +521,18 @@ fn logp_and_values_take_adapters() {
     assert!(largest(&found, &expected_logps) <= 2e-5);
 
     let message = error_of(&mut run("logp", "--model", "value"));
-    assert_eq!(message, "the adapter's task_type is TOKEN_CLS: it is a value network's");
+    assert_eq!(
+        message,
+        format!("{}: is a value network's: its task_type is TOKEN_CLS", set.join("value").join(WEIGHTS).display())
+    );
     let message = error_of(&mut run("values", "--value", "policy"));
-    assert_eq!(message, "--adapter: its task_type is not TOKEN_CLS, which a value network's adapter has");
-    assert_eq!(expected_values.len(), 4);
+    assert_eq!(
+        message,
+        format!(
+            "--adapter {}: its task_type is not TOKEN_CLS, which a value network's adapter has",
+            set.join("policy").display()
+        )
+    );
 }
 
 /// The message that a configuration is refused with.
@@ -526,7 +587,10 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
     );
     assert_eq!(
         refusal(TrainConfig { value_model: Some(path("policy")), ..base() }),
-        "--value-model: its task_type is not TOKEN_CLS, which a value network's adapter has"
+        format!(
+            "--value-model {}: its task_type is not TOKEN_CLS, which a value network's adapter has",
+            path("policy")
+        )
     );
     assert_eq!(
         refusal(TrainConfig { adapter: Some(set.join("policy")), value: Some(ValueNetwork::Copy), ..full() }),

@@ -240,6 +240,13 @@ impl Adapter {
         matches!(self.weights, Weights::Stored { task_type: Some(TaskType::TokenCls), .. })
     }
 
+    /// Checks that the adapters are not a value network's.
+    pub(super) fn need_policy(&self) -> Result<()> {
+        let path = self.path();
+        ensure!(!self.is_value_network(), "{}: is a value network's: its task_type is TOKEN_CLS", path.display());
+        Ok(())
+    }
+
     /// Checks that the adapters that `option` names are a value network's.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ impl Policy {
             );
         }
         if let Some(adapter) = build.adapter {
-            ensure!(!adapter.is_value_network(), "the adapter's task_type is TOKEN_CLS: it is a value network's");
+            adapter.need_policy()?;
         }
         let decoder = Decoder::load(build, positions)?;
         let lm_head = if config.tie_word_embeddings {

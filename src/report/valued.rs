@@ -51,9 +51,9 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     let dir = model_dir(&config.value)?;
     let model = ModelConfig::read(&dir)?;
     let adapter = config.adapter.as_deref().map(Adapter::open).transpose()?;
-    match &adapter {
-        Some(adapter) => adapter.need_value_network("--adapter")?,
-        None => model.need_value_network(&format!("--value {}", config.value))?,
+    match (&adapter, &config.adapter) {
+        (Some(adapter), Some(dir)) => adapter.need_value_network(&format!("--adapter {}", dir.display()))?,
+        _ => model.need_value_network(&format!("--value {}", config.value))?,
     }
     let tokenizer = Tokenizer::read(&dir, &model)?;
     let file = RowFile::read(&config.data)?;

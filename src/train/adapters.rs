@@ -60,10 +60,11 @@ impl Adapters {
             ),
             _ => {}
         }
-        let value = value_dir.map(Adapter::open).transpose()?;
-        if let Some(adapter) = &value {
-            adapter.need_value_network("--value-model")?;
-        }
+        let value = value_dir.map(|dir| {
+            let adapter = Adapter::open(dir)?;
+            adapter.need_value_network(&format!("--value-model {}", dir.display())).map(|()| adapter)
+        });
+        let value = value.transpose()?;
         Ok(Self { policy, value, shares_base: shares_base && uses_value, other_reference: config.ref_model.is_some() })
     }
 

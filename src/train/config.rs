@@ -256,11 +256,11 @@ pub struct TrainConfig {
     #[arg(long, default_value_t = 0.0)]
     pub warmup_ratio: f64,
 
-    /// The reference policy [default: the model as it starts]
+    /// The reference policy [default: the policy as it starts: the model, and --adapter where it is given]
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ref_model: Option<String>,
-    /// A value network to start from [default: the policy's weights and a head of zeros]
+    /// A value network to start from, or with --value shared-base its adapters [default: the policy's, and a head of zeros]
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_model: Option<String>,
