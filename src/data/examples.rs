@@ -79,22 +79,6 @@ impl Examples {
         Ok(built)
     }
 
-    /// At most `rows` rows that fill a micro-batch of `tokens`, where there is no file: of `max_length` tokens each, and one
-    /// that takes up the rest; half of each is response.
-    pub fn assumed(rows: usize, tokens: usize, max_length: usize) -> Self {
-        let mut examples = Vec::new();
-        let mut left = tokens;
-        while left > 0 && examples.len() < rows {
-            // The last token is predicted only: it does not go in.
-            let inputs = left.min(max_length.max(2) - 1);
-            let completion = inputs.div_ceil(2);
-            let example = Example::of_ids(vec![0; inputs + 1 - completion], vec![0; completion]);
-            examples.push(Example { reward: Some(0.0), ..example });
-            left -= inputs;
-        }
-        Self { examples, cut: 0, dropped: Vec::new() }
-    }
-
     /// Checks that every example fits the model's context.
     ///
     /// # Errors
@@ -110,6 +94,22 @@ impl Examples {
                 config.context_length
             ),
         }
+    }
+
+    /// At most `rows` rows that fill a micro-batch of `tokens`, where there is no file: of `max_length` tokens each, and one
+    /// that takes up the rest; half of each is response.
+    pub fn assumed(rows: usize, tokens: usize, max_length: usize) -> Self {
+        let mut examples = Vec::new();
+        let mut left = tokens;
+        while left > 0 && examples.len() < rows {
+            // The last token is predicted only: it does not go in.
+            let inputs = left.min(max_length.max(2) - 1);
+            let completion = inputs.div_ceil(2);
+            let example = Example::of_ids(vec![0; inputs + 1 - completion], vec![0; completion]);
+            examples.push(Example { reward: Some(0.0), ..example });
+            left -= inputs;
+        }
+        Self { examples, cut: 0, dropped: Vec::new() }
     }
 
     /// Tokens of the longest example.

@@ -1,5 +1,7 @@
 //! A named array on a device.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use half::bf16;
 
@@ -271,24 +273,24 @@ impl Tensor {
     ///
     /// # Errors
     /// Where the device was lost or reported an error.
-    pub fn read_bytes(&self, count: usize) -> Result<Vec<u8>> {
+    pub fn read_bytes(&self, count: usize) -> Result<Cow<'_, [u8]>> {
         self.bytes(0, count)
     }
 
-    fn bytes(&self, start: usize, count: usize) -> Result<Vec<u8>> {
+    fn bytes(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
         let range = start..start + count;
         assert!(range.end <= self.len(), "{}: reading {range:?} of {}", self.name, self.len());
         let size = count * self.element_bytes();
         Ok(match &self.data {
             Data::Gpu(buffer) => {
                 let Backend::Gpu(gpu) = &self.device.0.backend else { unreachable!("a buffer is on a GPU") };
-                gpu.download(&self.name, buffer, start * self.element_bytes(), size)?
+                gpu.download(&self.name, buffer, start * self.element_bytes(), size)?.into()
             }
-            Data::F32(elements) => bytemuck::cast_slice(&elements[range]).to_vec(),
-            Data::F64(elements) => bytemuck::cast_slice(&elements[range]).to_vec(),
-            Data::Bf16(elements) => bytemuck::cast_slice(&elements[range]).to_vec(),
-            Data::U32(elements) => bytemuck::cast_slice(&elements[range]).to_vec(),
-            Data::Planned => vec![0; size],
+            Data::F32(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::F64(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::Bf16(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::U32(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::Planned => vec![0; size].into(),
         })
     }
 

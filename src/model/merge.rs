@@ -1,5 +1,6 @@
 //! Adapters merged into their base: `W + s B A`, tensor by tensor, without the model in memory.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -91,13 +92,14 @@ impl Stored for Merged<'_> {
         &self.shape
     }
 
-    fn read_stored(&self) -> Result<Vec<u8>> {
+    fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
         let values = self.values()?.into_iter();
-        Ok(match self.dtype {
+        let bytes: Vec<u8> = match self.dtype {
             Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
             Dtype::BF16 => values.flat_map(|value| to_bf16(value).to_le_bytes()).collect(),
             Dtype::F16 => values.flat_map(|value| f16::from_f32(value as f32).to_le_bytes()).collect(),
             _ => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
-        })
+        };
+        Ok(bytes.into())
     }
 }

@@ -117,6 +117,16 @@ impl Run {
             );
         }
 
+        // Both networks' passes work in the same scratch.
+        let shapes =
+            |config: &ModelConfig| (config.hidden_size, config.intermediate_size, config.heads, config.qk_norm);
+        ensure!(
+            shapes(&value.config) == shapes(&model.config),
+            "--value-model {}: its layers are not shaped as those of --model; hidden_size, intermediate_size, heads, \
+             head_dim and head norms must be the same",
+            value.dir.display()
+        );
+
         let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
         let (data, built) = match &config.data {
             Some(path) => {
