@@ -39,6 +39,7 @@ pub mod rms_norm_backward_weight;
 pub mod rope;
 pub mod round_bf16;
 pub mod sample_token;
+pub mod scale;
 pub mod scatter_rows;
 pub mod sequence_sum;
 pub mod sft;
@@ -84,6 +85,7 @@ pub fn cases() -> Vec<Case> {
         rope::bench,
         round_bf16::bench,
         sample_token::bench,
+        scale::bench,
         scatter_rows::bench,
         sequence_sum::bench,
         sft::bench,

@@ -41,8 +41,8 @@ fn setup(set: &Path, method: Method) -> Setup {
     };
     let device = Device::cpu(Precision::F64);
     let sources = Sources {
-        policy: Source { config: &policy, checkpoint: Some(&policy_weights) },
-        value: Source { config: &value, checkpoint: Some(&value_weights) },
+        policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None },
+        value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None },
     };
     let capacity = Capacity::of(&sequences);
     let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity, None).unwrap();
@@ -128,7 +128,7 @@ fn check(setup: &mut Setup, label: &str, loss: impl Fn(&[f64], &[f64]) -> f64) {
         let direction: Vec<f64> = weights.iter().map(|_| rng.random_range(-1.0..1.0)).collect();
         let mut at = |step: f64| {
             let moved: Vec<f64> = weights.iter().zip(&direction).map(|(w, d)| w + step * d).collect();
-            setup.parameters()[index].shards_mut()[0].weight.write(0, moved.into_iter()).unwrap();
+            setup.parameters()[index].shards_mut()[0].parts_mut().0.write(0, moved.into_iter()).unwrap();
             let (logp, value) = setup.forward();
             loss(&logp, &value)
         };

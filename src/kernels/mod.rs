@@ -36,6 +36,7 @@ mod rms_norm_backward_weight;
 mod rope;
 mod round_bf16;
 mod sample_token;
+mod scale;
 mod scatter_rows;
 mod sequence_sum;
 mod sft;
@@ -78,6 +79,7 @@ pub use rms_norm_backward_weight::RmsNormBackwardWeight;
 pub use rope::Rope;
 pub use round_bf16::RoundBf16;
 pub use sample_token::SampleToken;
+pub use scale::Scale;
 pub use scatter_rows::ScatterRows;
 pub use sequence_sum::SequenceSum;
 pub use sft::Sft;
@@ -123,6 +125,7 @@ pub const ALL: &[&Signature] = &[
     Rope::SIGNATURE,
     RoundBf16::SIGNATURE,
     SampleToken::SIGNATURE,
+    Scale::SIGNATURE,
     ScatterRows::SIGNATURE,
     SequenceSum::SIGNATURE,
     Sft::SIGNATURE,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::SchedulerType;
 use crate::device::{DType, Precision};
 use crate::grade::Task;
+use crate::model::LINEAR_LAYERS;
 use crate::objective::{Dpo, Dqo, Dro, Kto, Objective, PolicyTarget, Sft, Tail};
 use crate::sample::MAX_BATCH;
 
@@ -70,6 +71,15 @@ impl WeightType {
         if self == WeightType::F64 { Precision::F64 } else { Precision::F32 }
     }
 
+    /// The type in a file.
+    pub fn in_files(self) -> safetensors::Dtype {
+        match self {
+            WeightType::F32 => safetensors::Dtype::F32,
+            WeightType::Bf16 => safetensors::Dtype::BF16,
+            WeightType::F64 => safetensors::Dtype::F64,
+        }
+    }
+
     /// The type of a matrix on the device.
     pub fn storage(self) -> DType {
         if self == WeightType::Bf16 { DType::Bf16 } else { DType::Real }
@@ -96,6 +106,44 @@ pub enum LossReduction {
     Sum,
     /// Means over them.
     Mean,
+}
+
+/// What the value network is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueNetwork {
+    /// Adapters and a head of its own, on the policy's frozen base.
+    SharedBase,
+    /// A whole network of its own, all of it trained.
+    Copy,
+}
+
+impl ValueNetwork {
+    /// Where none is named.
+    pub(super) fn of(policy_has_adapters: bool) -> Self {
+        if policy_has_adapters { Self::SharedBase } else { Self::Copy }
+    }
+}
+
+/// A linear layer of every decoder layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum LinearLayer {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+}
+
+impl LinearLayer {
+    /// As a checkpoint has it.
+    pub(super) fn name(self) -> &'static str {
+        LINEAR_LAYERS[self as usize]
+    }
 }
 
 /// The optimizer.
@@ -153,6 +201,31 @@ pub struct TrainConfig {
     /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: bool,
+    /// The rank of new adapters (LoRA) for policy and value network, over one frozen base; 0: train all weights
+    #[arg(long, default_value_t = 0)]
+    pub lora_r: usize,
+    /// With --lora-r: what adapters add is multiplied by alpha / r [default: 16]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// With --lora-r: the linear layers that have adapters, separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        hide_default_value = true,
+        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    )]
+    pub lora_target_modules: Vec<LinearLayer>,
+    /// Adapters over --model to go on from, a PEFT directory: they are trained, the model is frozen
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// The value network: adapters on the policy's base, or a whole one [default: shared-base with adapters, else copy]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<ValueNetwork>,
     /// Passes over the data
     #[arg(long, default_value_t = 1)]
     pub num_train_epochs: usize,
@@ -224,11 +297,11 @@ pub struct TrainConfig {
     #[arg(long, default_value_t = 0.0)]
     pub warmup_ratio: f64,
 
-    /// The reference policy [default: the model as it starts]
+    /// The reference policy [default: the policy as it starts: the model, and --adapter where it is given]
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ref_model: Option<String>,
-    /// A value network to start from [default: the policy's weights and a head of zeros]
+    /// A value network to start from, or with --value shared-base its adapters [default: the policy's, and a head of zeros]
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_model: Option<String>,
@@ -292,6 +365,7 @@ impl TrainConfig {
     }
 
     fn check_ranges(&self) -> Result<()> {
+        self.check_lora()?;
         let counts = [
             ("--batch-size", self.batch_size),
             ("--tokens-per-micro-batch", self.tokens_per_micro_batch),

@@ -48,7 +48,7 @@ impl Scorer {
             }
         }
         let storage = Storage { dtype, trainable: false };
-        let build = Build::new(device, source.config, source.checkpoint, model, storage);
+        let build = Build::new(device, source.config, source.checkpoint, model, storage).with_adapter(source.adapter);
         let policy = Policy::load(&build, capacity.longest)?;
         Ok(Self {
             device: device.clone(),

@@ -1,5 +1,6 @@
 //! The trainer: one loop for every method.
 
+mod adapters;
 mod atomic;
 mod config;
 mod course;
@@ -18,8 +19,8 @@ mod steps;
 mod tensorboard;
 mod values;
 
-pub use atomic::write_file;
-pub use config::{LossReduction, Method, OptimizerType, TrainConfig, Truncated, WeightType};
+pub use atomic::{write_dir, write_file};
+pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork, WeightType};
 pub use logps::{Scorer, TokenLogps};
 pub use plan::Plan;
 pub use progress::Progress;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use super::adapters::Adapters;
 use super::config::{TrainConfig, Truncated};
 use super::course::{Course, Length};
 use super::logps::Scorer;
@@ -13,7 +14,7 @@ use super::session::{EvalRoom, Session, Source, Sources};
 use crate::data::{Example, Examples, Mismatched, RowFile, Tokenizer};
 use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
-use crate::model::ModelConfig;
+use crate::model::{Adapter, ModelConfig};
 use crate::objective::Objective;
 use crate::sample::{AskedProblems, Sizes};
 
@@ -36,6 +37,7 @@ pub struct Run {
     pub(super) reference: Model,
     /// Where the value network starts from; the policy's model where the user names none.
     pub(super) value: Model,
+    pub(super) adapters: Adapters,
     pub(super) tokenizer: Tokenizer,
     /// What evaluations ask.
     pub(super) eval: Option<AskedProblems>,
@@ -56,8 +58,8 @@ impl Model {
     }
 
     /// The model with its weights left out.
-    fn planned(&self) -> Source<'_> {
-        Source { config: &self.config, checkpoint: None }
+    fn planned<'a>(&'a self, adapter: Option<&'a Adapter>) -> Source<'a> {
+        Source { config: &self.config, checkpoint: None, adapter }
     }
 }
 
@@ -114,8 +116,9 @@ impl Run {
         let model = Model::open(model, find)?;
         let reference =
             config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), |name| Model::open(name, find))?;
-        let value =
-            config.value_model.as_deref().map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
+        let adapters = Adapters::open(&config, objective.uses_value())?;
+        let value_model = config.value_model.as_deref().filter(|_| adapters.value().is_none());
+        let value = value_model.map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
         for (option, other) in [("--ref-model", &reference), ("--value-model", &value)] {
             ensure!(
                 other.config.vocab_size == model.config.vocab_size,
@@ -205,6 +208,7 @@ impl Run {
             model,
             reference,
             value,
+            adapters,
             tokenizer,
             eval,
         })
@@ -235,12 +239,15 @@ impl Run {
         let planned = Device::plan(&self.device);
         let mut phases = Vec::new();
         if self.objective.uses_reference() {
-            let _scorer = self.scorer(&planned, self.reference.planned())?;
+            let _scorer = self.scorer(&planned, self.reference.planned(self.adapters.reference()))?;
             phases.push(planned.allocations());
         }
         let course = self.course();
         let capacity = course.capacity();
-        let sources = Sources { policy: self.model.planned(), value: self.value.planned() };
+        let sources = Sources {
+            policy: self.model.planned(self.adapters.policy()),
+            value: self.value.planned(self.adapters.value()),
+        };
         let room = self.eval_room();
         let mut session = Session::new(&planned, sources, &*self.objective, &self.config, capacity, room)?;
         phases.push(planned.allocations());

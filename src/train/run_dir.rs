@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic;
 use super::config::{Method, TrainConfig};
-use super::session::Session;
+use super::session::{Session, ValueSide};
 use crate::device::Tensor;
-use crate::model::{Checkpoint, ModelConfig, save_policy, save_value, write_safetensors};
+use crate::model::{
+    Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
+};
 
 /// `OUT`.
 pub struct RunDir {
@@ -42,6 +44,11 @@ pub struct ModelFiles<'a> {
     pub value_config: &'a ModelConfig,
     /// The directory that the tokenizer is copied from.
     pub tokenizer: &'a Path,
+    /// How the networks' adapters are applied, where these are what is saved.
+    pub policy_adapter: Option<&'a LoraConfig>,
+    pub value_adapter: Option<&'a LoraConfig>,
+    /// The name of the adapters' base.
+    pub base: String,
 }
 
 const CONFIG: &str = "config.toml";
@@ -181,11 +188,19 @@ const MAY_CHANGE: [&str; 6] =
     ["output_dir", "gradient_checkpointing", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
 
 fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
-    save_policy(&mut session.policy.network, files.policy_config, files.tokenizer, &dir.join("policy"))?;
-    if let Some(value) = &mut session.value {
-        save_value(&mut value.network, files.value_config, files.tokenizer, &dir.join("value"))?;
+    let (network, path) = (&mut session.policy.network, dir.join("policy"));
+    match files.policy_adapter {
+        Some(adapter) => {
+            save_adapter(network.parameters_mut(), (adapter, TaskType::CausalLm, &files.base), &path)?;
+        }
+        None => save_policy(network, files.policy_config, files.tokenizer, &path)?,
     }
-    Ok(())
+    let Some(ValueSide { network, .. }) = &mut session.value else { return Ok(()) };
+    let path = dir.join("value");
+    match files.value_adapter {
+        Some(adapter) => save_adapter(network.parameters_mut(), (adapter, TaskType::TokenCls, &files.base), &path),
+        None => save_value(network, files.value_config, files.tokenizer, &path),
+    }
 }
 
 /// The optimizer's tensors of both networks, by name.

@@ -12,7 +12,7 @@ use super::log::{MetricsLog, MetricsRow};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::reference::{Origin, ReferenceLogps, ReferenceStore};
-use super::run::{Outcome, Run};
+use super::run::{Model, Outcome, Run};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
 use super::session::{Session, Source, Sources};
@@ -71,6 +71,9 @@ impl Run {
             policy_config: &self.model.config,
             value_config: &self.value.config,
             tokenizer: &self.model.dir,
+            policy_adapter: self.adapters.policy().map(|adapter| &adapter.config),
+            value_adapter: self.adapters.value().map(|adapter| &adapter.config),
+            base: self.base_name()?,
         };
         let mut progress = progress("train", course.total_steps, state.step);
         while state.step < course.total_steps {
@@ -107,6 +110,13 @@ impl Run {
         Ok(Outcome::Finished(dir.save_final(&mut session, &files)?))
     }
 
+    /// How whoever loads adapters finds their base: the model as it was named, wherever they are loaded from.
+    fn base_name(&self) -> Result<String> {
+        let name = self.config.model.as_deref().unwrap_or_default();
+        let dir = Path::new(name);
+        Ok(if dir.is_dir() { std::path::absolute(dir)?.display().to_string() } else { name.to_owned() })
+    }
+
     /// The share of the evaluation's problems that the policy solves greedily.
     fn evaluate(&self, session: &mut Session) -> Result<f64> {
         let (Some(asked), Some(generator)) = (&self.eval, &mut session.generator) else { return Ok(0.0) };
@@ -137,11 +147,15 @@ impl Run {
             progress.note(&format!("reference log-probs: reading {size} of weights, to tell whether they are known"));
         }
         let settings = (self.config.dtype, self.config.tokens_per_micro_batch);
-        let origin = Origin::new((&self.reference.config, &checkpoint), &self.examples, &self.device, settings);
+        let source = Source {
+            config: &self.reference.config,
+            checkpoint: Some(&checkpoint),
+            adapter: self.adapters.reference(),
+        };
+        let origin = Origin::new((source, &checkpoint), &self.examples, &self.device, settings);
         if let Some(kept) = store.find(&origin, |line| progress.note(line))? {
             return Ok(Some(kept));
         }
-        let source = Source { config: &self.reference.config, checkpoint: Some(&checkpoint) };
         let mut scorer = self.scorer(&self.device, source)?;
         let logps = ReferenceLogps::compute(&mut scorer, &self.examples, |count| progress.advance(count, ""))?;
         store.keep(&logps, &origin, |line| progress.note(line))?;
@@ -154,15 +168,19 @@ impl Run {
         for reason in passed_over {
             eprintln!("a checkpoint is passed over: {reason}");
         }
-        let (policy_dir, value_dir) = match &checkpoint {
-            Some(checkpoint) => (checkpoint.join("policy"), checkpoint.join("value")),
-            None => (self.model.dir.clone(), self.value.dir.clone()),
+        let kept = checkpoint.as_ref().map(|checkpoint| self.adapters.kept_in(checkpoint)).transpose()?;
+        let adapters = kept.as_ref().unwrap_or(&self.adapters);
+        // A base is never saved: it is the model's own.
+        let weights = |part: &str, model: &Model, has_adapters: bool| match &checkpoint {
+            Some(checkpoint) if !has_adapters => Checkpoint::open(&checkpoint.join(part)),
+            _ => Checkpoint::open(&model.dir),
         };
-        let policy = Checkpoint::open(&policy_dir)?;
-        let value = if self.objective.uses_value() { Some(Checkpoint::open(&value_dir)?) } else { None };
+        let policy = weights("policy", &self.model, adapters.policy().is_some())?;
+        let has_own_weights = self.objective.uses_value() && adapters.value().is_none();
+        let value = if has_own_weights { Some(weights("value", &self.value, false)?) } else { None };
         let sources = Sources {
-            policy: Source { config: &self.model.config, checkpoint: Some(&policy) },
-            value: Source { config: &self.value.config, checkpoint: value.as_ref() },
+            policy: Source { config: &self.model.config, checkpoint: Some(&policy), adapter: adapters.policy() },
+            value: Source { config: &self.value.config, checkpoint: value.as_ref(), adapter: adapters.value() },
         };
         let capacity = self.course().capacity();
         let room = self.eval_room();
