@@ -40,6 +40,7 @@ mod mark_step;
 mod matmul_nn;
 mod matmul_nt;
 mod matmul_tn;
+mod ppo;
 mod rms_norm;
 mod rms_norm_backward;
 mod rms_norm_backward_weight;

@@ -3,9 +3,11 @@
 //! A method is a file here and its kernel. The model, the LM head, the optimizer and the training loop know none.
 
 mod dqo;
+mod ppo;
 mod sft;
 
 pub use dqo::{Dqo, PolicyTarget, Tail};
+pub use ppo::{Estimation, Ppo, Scored, whiten};
 pub use sft::Sft;
 
 use crate::data::DeviceBatch;
@@ -15,7 +17,8 @@ use crate::device::{Device, Tensor};
 pub struct Seam<'a> {
     pub device: &'a Device,
     pub batch: &'a DeviceBatch,
-    /// `[positions, 4]`: log pi_ref, log mu, reward, whether the response goes on behind its last action.
+    /// `[positions, 4]`: log pi_ref, log mu, reward, whether the response goes on behind its last action; for PPO what its
+    /// rounds know.
     pub rollout: &'a Tensor,
     /// `[positions]`: log pi of the actions.
     pub logp: &'a Tensor,
