@@ -14,12 +14,15 @@ pub struct Plan {
     pub device: String,
     /// Weights that are trained, of all networks.
     pub trainable_parameters: usize,
-    /// Rows that are trained on.
+    /// Rows that are trained on; of an online method those that it samples.
     pub rows: usize,
     /// Responses that lose their end to `--max-length`.
     pub cut_responses: usize,
     /// Rows that are left out, because their prompt leaves no room or because of `--truncated drop`.
     pub dropped_rows: usize,
+    /// Rounds of sampling and training, of an online method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<usize>,
     /// Optimizer steps.
     pub steps: usize,
     /// Tokens of the largest micro-batch.
@@ -79,6 +82,9 @@ impl fmt::Display for Plan {
         }
         if self.dropped_rows > 0 {
             write!(f, "; {} more left out", grouped(self.dropped_rows))?;
+        }
+        if let Some(rounds) = self.rounds {
+            write!(f, "\nrounds      {}", grouped(rounds))?;
         }
         writeln!(f, "\nsteps       {}", grouped(self.steps))?;
         writeln!(f, "micro-batch {} tokens at most", grouped(self.micro_batch_tokens))?;

@@ -1,15 +1,17 @@
 //! A training run: what the user gave, opened and checked; its plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
 use super::config::{Method, TrainConfig, Truncated};
 use super::course::{Course, Length};
-use super::logps::Scorer;
+use super::logps::{Scorer, WINDOW};
+use super::online::{self, Online};
 use super::plan::Plan;
+use super::rounds::Rounds;
 use super::session::{EvalRoom, Session, Source, Sources};
-use crate::data::{Example, Examples, RowFile, Tokenizer};
+use crate::data::{Capacity, Example, Examples, RowFile, Tokenizer};
 use crate::device::{Device, DeviceChoice, Precision};
 use crate::grade::Task;
 use crate::model::ModelConfig;
@@ -32,6 +34,8 @@ pub struct Run {
     pub(super) tokenizer: Tokenizer,
     /// What evaluations ask.
     pub(super) eval: Option<AskedProblems>,
+    /// What an online method samples responses to; it has no rows before its rounds.
+    pub(super) problems: Option<AskedProblems>,
 }
 
 /// A model directory and its configuration.
@@ -78,8 +82,9 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::open`].
-    pub fn open_on(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+    pub fn open_on(mut config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
         config.check()?;
+        config.complete();
         let (Some(method), Some(model), Some(data)) = (config.method, &config.model, &config.data) else {
             unreachable!("checked above")
         };
@@ -98,9 +103,20 @@ impl Run {
         }
 
         let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
-        let data = RowFile::read(data)?;
-        let Examples { mut examples, cut, dropped } =
-            Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+        let problems = if method == Method::Ppo {
+            let models = [&model.config, &value.config, &reference.config];
+            Some(online::problems(&config, data, &tokenizer, models)?)
+        } else {
+            None
+        };
+        let (data, built) = if problems.is_some() {
+            (RowFile { path: data.clone(), ..RowFile::default() }, Examples::default())
+        } else {
+            let data = RowFile::read(data)?;
+            let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+            (data, built)
+        };
+        let Examples { mut examples, cut, dropped } = built;
         let tokenized = examples.len();
         if config.truncated == Truncated::Drop {
             examples.retain(|example| !example.truncated);
@@ -122,8 +138,8 @@ impl Run {
         }
         let eval = match &config.eval_data {
             Some(path) => {
-                ensure!(config.task != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
-                let asked = AskedProblems::read(path, config.task, None, (&tokenizer, &model.config))?;
+                ensure!(config.task() != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
+                let asked = AskedProblems::read(path, config.task(), None, (&tokenizer, &model.config))?;
                 asked.file.need_answers()?;
                 Some(asked)
             }
@@ -144,15 +160,59 @@ impl Run {
             value,
             tokenizer,
             eval,
+            problems,
         })
     }
 
     pub(super) fn eval_room(&self) -> Option<EvalRoom<'_>> {
-        let asked = self.eval.as_ref()?;
-        let longest = asked.longest();
-        let tokens = longest.saturating_add(self.config.max_new_tokens).min(self.model.config.context_length);
-        let sizes = Sizes { batch: self.config.eval_batch_size.min(asked.len()), prompt: longest, tokens };
+        let sizes = |asked: &AskedProblems, count: usize| {
+            let longest = asked.longest();
+            let tokens = longest.saturating_add(self.config.max_new_tokens).min(self.context());
+            Sizes { batch: self.config.eval_batch_size.min(count), prompt: longest, tokens }
+        };
+        let of_eval = self.eval.as_ref().map(|asked| sizes(asked, asked.len()));
+        let of_rounds = self.rounds().map(|(asked, rounds)| sizes(asked, rounds.most_rollouts()));
+        let sizes = of_eval.into_iter().chain(of_rounds).reduce(Sizes::max)?;
         Some(EvalRoom { sizes, stop_ids: self.tokenizer.stop_ids() })
+    }
+
+    /// Tokens of what the run writes at most: all networks compute what an online method samples.
+    fn context(&self) -> usize {
+        match &self.problems {
+            Some(_) => online::context([&self.model.config, &self.value.config, &self.reference.config]),
+            None => self.model.config.context_length,
+        }
+    }
+
+    /// An online run's problems and rounds.
+    pub(super) fn rounds(&self) -> Option<(&AskedProblems, Rounds)> {
+        self.problems.as_ref().map(|asked| (asked, Rounds::new(asked.len(), &self.config)))
+    }
+
+    /// Optimizer steps of the whole run.
+    pub(super) fn total_steps(&self) -> usize {
+        self.rounds().map_or_else(|| self.course().total_steps, |(_, rounds)| rounds.total_steps())
+    }
+
+    /// The room that every micro-batch fits.
+    pub(super) fn capacity(&self) -> Capacity {
+        match &self.problems {
+            Some(asked) => online::capacity(asked, &self.config, self.context(), self.config.batch_size),
+            None => self.course().capacity(),
+        }
+    }
+
+    /// What makes an online run's rounds, which go to `output_dir`.
+    ///
+    /// # Errors
+    /// Where the reference cannot be read or has no room.
+    pub(super) fn online(&self, device: &Device, source: Source, output_dir: &Path) -> Result<Option<Online<'_>>> {
+        let Some((asked, rounds)) = self.rounds() else { return Ok(None) };
+        let count = rounds.most_rollouts().min(WINDOW);
+        let capacity = online::capacity(asked, &self.config, self.context(), count);
+        let (dtype, budget) = (self.config.dtype.storage(), self.config.tokens_per_micro_batch);
+        let scorer = Scorer::with_capacity(device, source, "reference", dtype, (capacity, budget))?;
+        Ok(Some(Online::new(self, (asked, rounds), scorer, output_dir)))
     }
 
     pub(super) fn course(&self) -> Course<'_> {
@@ -176,18 +236,21 @@ impl Run {
         if self.objective.uses_reference() {
             self.scorer(&planned, self.reference.planned())?;
         }
-        let course = self.course();
-        let capacity = course.capacity();
+        let capacity = self.capacity();
         let sources = Sources { policy: self.model.planned(), value: self.value.planned() };
         let room = self.eval_room();
         let mut session = Session::new(&planned, sources, &*self.objective, &self.config, capacity, room)?;
+        // An online run's reference stays beside what is trained.
+        let _online = self.online(&planned, self.reference.planned(), Path::new(""))?;
+        let rounds = self.rounds().map(|(_, rounds)| rounds);
         let mut plan = Plan {
             device: self.device.description(),
             trainable_parameters: session.trainable_parameters(),
-            rows: self.examples.len(),
+            rows: rounds.as_ref().map_or(self.examples.len(), Rounds::total_rollouts),
             cut_responses: self.cut_responses,
             dropped_rows: self.dropped_rows,
-            steps: course.total_steps,
+            rounds: rounds.as_ref().map(Rounds::count),
+            steps: self.total_steps(),
             micro_batch_tokens: capacity.tokens,
             peak_bytes: 0,
             device_bytes: None,
