@@ -10,6 +10,7 @@ mod gradients;
 mod harness;
 mod memory;
 mod model;
+mod online;
 mod readme;
 mod report;
 mod resume;

@@ -63,7 +63,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Holds the change of every weight in a step of `--optimizer sgd --learning-rate 1` against its golden gradient.
-fn compare_step(before: &Path, after: &Path, part: &str, gradients: &BTreeMap<String, Vec<f64>>, label: &str) {
+pub fn compare_step(before: &Path, after: &Path, part: &str, gradients: &BTreeMap<String, Vec<f64>>, label: &str) {
     let (before, after) = (tensors(&before.join("model.safetensors")), tensors(&after.join("model.safetensors")));
     let gradients: BTreeMap<_, _> =
         gradients.iter().filter_map(|(name, g)| Some((name.strip_prefix(part)?, g))).collect();

@@ -274,6 +274,12 @@ impl SampledRound {
         Self { number, path, examples, actions, starts, metrics }
     }
 
+    /// The share of its responses that are right.
+    pub fn accuracy(&self) -> f64 {
+        let right = self.examples.iter().filter(|example| example.reward.is_some_and(|reward| reward > 0.5)).count();
+        right as f64 / self.examples.len() as f64
+    }
+
     /// What is known of a micro-batch's actions, as [`Ppo`](crate::objective::Ppo) takes it.
     pub fn rollout(&self, micro_batch: &MicroBatch) -> Vec<f64> {
         let of = |&example: &usize| &self.actions[self.starts[example]..self.starts[example + 1]];

@@ -59,7 +59,11 @@ fn sample_round(
     let number = online.rounds.round_of(done) + 1;
     let go_on = || !interrupt.load(Ordering::Relaxed);
     let tick = |count, total| progress.advance(0, &format!("round {number}: {count} of {total} responses"));
-    online.round(session, done, go_on, tick)
+    let round = online.round(session, done, go_on, tick)?;
+    if let Some(round) = &round {
+        progress.note(&format!("round {number}: {:.2} % right", 100.0 * round.accuracy()));
+    }
+    Ok(round)
 }
 
 impl Run {
