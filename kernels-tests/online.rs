@@ -12,7 +12,7 @@ use dqo_wgpu::objective::{Estimation, Scored, whiten};
 use dqo_wgpu::train::{Method, OptimizerType, Outcome, Run, TrainConfig};
 use serde_json::Value;
 
-use crate::command::error_of;
+use crate::command::{dqo, error_of};
 use crate::harness::skip_gpu;
 use crate::model::{floats, golden, json_lines};
 use crate::resume::{result, signal, steps_done, wait_until};
@@ -158,6 +158,13 @@ fn rounds_make_the_policy_better() {
     let first_pass: std::collections::BTreeSet<_> = rows.iter().map(|row| row["problem"].as_u64().unwrap()).collect();
     assert_eq!(first_pass.len(), 256);
 
+    let values = dir.path().join("values.jsonl");
+    let mut command = dqo();
+    command.args(["values", "--device", "cpu", "--value"]).arg(output.join("final/value"));
+    command.arg("--data").arg(output.join("rollouts/round-000003.jsonl"));
+    done(command.arg("--output").arg(&values));
+    assert_eq!(json_lines(&values).len(), 88);
+
     let sampled = |model: &Path| {
         let mut eval = verb("eval", &asset("test.jsonl"));
         eval.args(["--json", "--sample", "--top-k", "0", "--top-p", "1", "--min-prob", "0", "--max-new-tokens", "48"]);
@@ -247,7 +254,7 @@ fn a_recorded_configuration_repeats_the_run() {
     assert!(short_run(&data, &first, "cpu").status().unwrap().success());
     let recorded: toml::Table = fs::read_to_string(first.join("config.toml")).unwrap().parse().unwrap();
     assert_eq!(recorded["rollouts_per_round"].as_integer(), Some(16));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dqo-wgpu"));
+    let mut command = dqo();
     done(command.args(["train", "--config"]).arg(first.join("config.toml")).arg("--output-dir").arg(&second));
     assert!(outcome(&first) == outcome(&second));
 }
@@ -294,7 +301,7 @@ fn bad_input_is_refused() {
         message.replace(&format!("{}/", dir.path().display()), "")
     };
     fs::write(&data, good).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dqo-wgpu"));
+    let mut command = dqo();
     command.args(["train", "--method", "ppo", "--device", "cpu", "--data"]).arg(&data);
     command.arg("--model").arg(asset("model")).arg("--output-dir").arg(&output);
     let no_task = "ppo without a task: it grades what it samples; give --task gsm8k or math";
@@ -356,6 +363,26 @@ fn a_round_that_is_not_the_runs_own_is_refused() {
     let expected = "rollouts/round-000001.safetensors: was made of other rows than rollouts/round-000001.jsonl has; a run \
                     goes on with the rows it sampled";
     assert_eq!(resume(), expected);
+    fs::write(&rows, text.lines().skip(1).flat_map(|line| [line, "\n"]).collect::<String>()).unwrap();
+    let expected = "rollouts/round-000001.jsonl: has 15 rows, and the round 16; a run goes on as it began";
+    assert_eq!(resume(), expected);
     fs::remove_file(&rows).unwrap();
     assert!(resume().starts_with("rollouts/round-000001.jsonl: cannot be read: "));
+}
+
+#[test]
+fn a_run_that_diverges_names_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = problems(dir.path(), 20);
+    let diverging = |output: &Path, more: &[&str]| {
+        let mut command = short_run(&data, output, "cpu");
+        let message = error_of(command.args(["--learning-rate", "1e30"]).args(more).stderr(Stdio::piped()));
+        message.replace(&format!("{}/", output.display()), "")
+    };
+    let message = diverging(&dir.path().join("in"), &[]);
+    assert!(message.starts_with("step 2: the loss is not finite, with the rows on lines "), "{message}");
+    assert!(message.contains(" of rollouts/round-000001.jsonl in it; the weights are as they were"), "{message}");
+    // A round of one step: the next one is sampled with what the step has left.
+    let message = diverging(&dir.path().join("between"), &["--ppo-epochs", "1", "--batch-size", "16"]);
+    assert!(message.starts_with("round 2: a log-prob is not finite: "), "{message}");
 }

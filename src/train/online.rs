@@ -145,6 +145,13 @@ impl<'a> Online<'a> {
         let Run { tokenizer, model, config, .. } = self.run;
         let Examples { examples, .. } =
             Examples::build(&RowFile::read(&path)?, tokenizer, &model.config, config.max_length)?;
+        let expected = self.rounds.rollouts_of(number);
+        ensure!(
+            examples.len() == expected,
+            "{}: has {} rows, and the round {expected}; a run goes on as it began",
+            path.display(),
+            examples.len()
+        );
         let starts = starts(&examples);
         let scores_path = path.with_extension("safetensors");
         let scores = if is_new {
@@ -191,7 +198,9 @@ impl<'a> Online<'a> {
         };
         let generator = session.generator.as_mut().context("an online run has a generator")?;
         let settings = SamplingSettings::whole_distribution(config.max_new_tokens);
-        generator.run(&session.policy.network, requests, &settings, config.seed, |_, _| Ok(go_on()), finished)?;
+        generator
+            .run(&session.policy.network, requests, &settings, config.seed, |_, _| Ok(go_on()), finished)
+            .with_context(|| format!("round {}", number + 1))?;
         Ok((written == wanted.len()).then(|| rows.concat()))
     }
 

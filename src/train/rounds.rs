@@ -153,7 +153,8 @@ impl Rounds {
         first..(first + self.problems_per_round).min(end)
     }
 
-    fn rollouts_of(&self, round: usize) -> usize {
+    /// How many responses a round has.
+    pub fn rollouts_of(&self, round: usize) -> usize {
         self.places(round).len() * self.num_samples
     }
 
