@@ -382,7 +382,8 @@ fn a_run_that_diverges_names_its_rows() {
     let message = diverging(&dir.path().join("in"), &[]);
     assert!(message.starts_with("step 2: the loss is not finite, with the rows on lines "), "{message}");
     assert!(message.contains(" of rollouts/round-000001.jsonl in it; the weights are as they were"), "{message}");
-    // A round of one step: the next one is sampled with what the step has left.
+    // A round of one step: the rows are those of the next one, which was sampled with what the step had left.
     let message = diverging(&dir.path().join("between"), &["--ppo-epochs", "1", "--batch-size", "16"]);
-    assert!(message.starts_with("round 2: a log-prob is not finite: "), "{message}");
+    assert!(message.starts_with("step 2: the loss is not finite, with the rows on lines 1, 2, "), "{message}");
+    assert!(message.contains(" of rollouts/round-000002.jsonl in it; "), "{message}");
 }
