@@ -17,12 +17,15 @@ pub mod attention_backward_key_value;
 pub mod attention_backward_query;
 pub mod attention_cached;
 pub mod column_sum;
+pub mod dpo;
 pub mod dqo;
+pub mod dro;
 pub mod embedding;
 pub mod embedding_backward;
 pub mod gated_mlp;
 pub mod gated_mlp_backward;
 pub mod gather_rows;
+pub mod kto;
 pub mod lambda_return;
 pub mod log_softmax;
 pub mod log_softmax_backward;
@@ -59,12 +62,15 @@ pub fn cases() -> Vec<Case> {
         attention_backward_query::bench,
         attention_cached::bench,
         column_sum::bench,
+        dpo::bench,
         dqo::bench,
+        dro::bench,
         embedding::bench,
         embedding_backward::bench,
         gated_mlp::bench,
         gated_mlp_backward::bench,
         gather_rows::bench,
+        kto::bench,
         lambda_return::bench,
         serial_return::bench,
         log_softmax::bench,

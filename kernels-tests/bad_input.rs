@@ -98,8 +98,8 @@ fn rows_are_refused_by_file_line_and_field() {
         ),
         (
             &row(json!({"chosen": "a", "rejected": "b"})),
-            "rows.jsonl:2: a row with `chosen` and `rejected` is a pair, which this method does not train on; give one \
-             `completion` a row",
+            "rows.jsonl:2: is a pair among responses; a file has either pairs (`chosen` and `rejected`) or responses \
+             (`completion`)",
         ),
         (
             &row(json!({"messages": [{"role": "user", "content": "hi"}]})),
@@ -442,4 +442,15 @@ fn a_run_larger_than_the_device_is_refused() {
         "{message}"
     );
     assert!(!output.exists());
+}
+
+#[test]
+fn a_value_network_of_another_shape_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let value = copy_of(&format!("{SET}/value"), &dir.path().join("value"));
+    edit_json(&value.join("config.json"), |json| json["intermediate_size"] = 64.into());
+    let mut command = train(SET, &golden(SET).join("rows.jsonl"), &dir.path().join("out"));
+    let message = error_of(command.arg("--value-model").arg(&value));
+    let expected = format!("--value-model {}: its layers are not shaped as those of --model; ", value.display());
+    assert!(message.starts_with(&expected), "{message}");
 }

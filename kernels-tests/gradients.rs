@@ -35,7 +35,7 @@ fn setup(set: &Path, method: Method) -> Setup {
     let config = TrainConfig {
         dtype: WeightType::F64,
         batch_size: examples.len(),
-        beta: 0.3,
+        beta: Some(0.3),
         lambda: 0.9,
         ..TrainConfig::default()
     };
@@ -49,7 +49,10 @@ fn setup(set: &Path, method: Method) -> Setup {
     session.batch.load(&sequences).unwrap();
     session.rollout.write(0, rollout(&examples).into_iter()).unwrap();
     let positions = capacity.positions;
-    Setup { session, config, method, totals: StepTotals { sequences: examples.len(), tokens: positions }, positions }
+    let count = examples.len();
+    let rows = count / config.objective(method).trains_on().sequences_per_row();
+    let totals = StepTotals { rows, sequences: count, tokens: positions, mismatched_log_ratio: 0.75 };
+    Setup { session, config, method, totals, positions }
 }
 
 /// A made-up reference and behaviour, and the rows' rewards.
@@ -193,7 +196,7 @@ fn dqo_is_its_finite_differences() {
         let (dlogp, dvalue) = setup.backward();
         // The targets are constants for the gradient. They follow from the gradients: with s = 2 w / B,
         // dlogp = s beta (beta logp - target) and dvalue = -s (G - V).
-        let beta = f64::from(setup.config.beta as f32);
+        let beta = f64::from(setup.config.beta.unwrap() as f32);
         let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
         let statistics = setup.session.statistics.read(setup.session.statistics.len()).unwrap();
         let mut scale = Vec::new();
@@ -209,4 +212,67 @@ fn dqo_is_its_finite_differences() {
             (0..logp.len()).map(|t| policy(t) + values(t)).sum()
         });
     }
+}
+
+/// `sum (logp - log pi_ref)` of each sequence: the reference's log-probs are those of [`rollout`].
+fn log_ratios(starts: &[f64], logp: &[f64]) -> Vec<f64> {
+    let of = |range: &[f64]| logp[range[0] as usize..range[1] as usize].iter().map(|logp| logp + 3.0).sum();
+    starts.windows(2).map(of).collect()
+}
+
+/// A method that gives every token of a sequence the same gradient, and its loss by the sequences' log-ratios and rewards and the
+/// values of their first states.
+fn check_by_log_ratio(method: Method, loss: impl Fn(&[f64], &[f64], &[f64]) -> f64 + Copy) {
+    for family in FAMILIES {
+        let mut setup = setup(&golden("dqo").join(family), method);
+        setup.forward();
+        setup.backward();
+        let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
+        let rollout = setup.session.rollout.read(4 * setup.positions).unwrap();
+        let rewards: Vec<f64> = starts
+            .windows(2)
+            .map(|range| (range[0] as usize..range[1] as usize).map(|t| rollout[4 * t + 2]).sum())
+            .collect();
+        check(&mut setup, family, |logp, value| {
+            let first_values: Vec<f64> =
+                starts[..starts.len() - 1].iter().filter_map(|&start| value.get(start as usize)).copied().collect();
+            loss(&log_ratios(&starts, logp), &rewards, &first_values)
+        });
+    }
+}
+
+/// The sessions' beta, as the kernels have it.
+const BETA: f64 = 0.3f32 as f64;
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[test]
+fn dpo_is_its_finite_differences() {
+    check_by_log_ratio(Method::Dpo, |d, _, _| {
+        let pairs = d.chunks(2).map(|pair| -sigmoid(BETA * (pair[0] - pair[1])).ln());
+        pairs.sum::<f64>() / (d.len() / 2) as f64
+    });
+}
+
+#[test]
+fn kto_is_its_finite_differences() {
+    // The rows are right and wrong by turns; z is 0.75.
+    check_by_log_ratio(Method::Kto, |d, _, _| {
+        let loss = |(row, d): (usize, &f64)| {
+            let u = BETA * (d - 0.75);
+            1.0 - sigmoid(if row % 2 == 1 { u } else { -u })
+        };
+        d.iter().enumerate().map(loss).sum::<f64>() / d.len() as f64
+    });
+}
+
+#[test]
+fn dro_is_its_finite_differences() {
+    // L_pi and L_V are the same number, and each has the half of its gradient that the other leaves out.
+    check_by_log_ratio(Method::Dro, |d, rewards, first_values| {
+        let delta = |row: usize| rewards[row] - first_values[row] - BETA * d[row];
+        (0..d.len()).map(|row| delta(row).powi(2)).sum::<f64>() / d.len() as f64
+    });
 }

@@ -4,12 +4,12 @@ use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::device::{DType, Device, DeviceChoice, Precision};
 use dqo_wgpu::model::{Build, LmHeadActivations, ModelConfig, Policy, Storage};
-use dqo_wgpu::train::{Run, TrainConfig};
+use dqo_wgpu::train::{Run, TrainConfig, WeightType};
 use serde_json::json;
 
 use crate::harness::{gpus, skip_gpu};
 use crate::model::{golden, json_lines};
-use crate::training::config;
+use crate::training::{config, devices, train};
 
 fn config_with(vocabulary: usize) -> ModelConfig {
     let json = json!({
@@ -103,5 +103,37 @@ fn a_sequence_too_long_for_llvmpipes_loops_is_refused() {
             "a sequence has 8193 tokens, and this adapter's driver computes attention over at most 8192; use a smaller \
              --max-length or --device cpu"
         );
+    }
+}
+
+#[test]
+fn gradient_checkpointing_gives_the_same_weights_to_the_bit() {
+    // Biases on queries, keys and values; norms on heads; a tied head with scaled embeddings.
+    for family in ["qwen2", "qwen3", "gemma"] {
+        let in_f32 = std::iter::once(Device::cpu(Precision::F32)).chain(gpus().iter().cloned());
+        for (device, dtype) in devices().into_iter().chain(in_f32.map(|device| (device, WeightType::Bf16))) {
+            let run = |gradient_checkpointing: bool| {
+                let dir = tempfile::tempdir().unwrap();
+                let base = config(&golden("dqo").join(family), "rows.jsonl", dir.path());
+                // Several micro-batches a step, of one row and of more.
+                let config = TrainConfig {
+                    dtype,
+                    gradient_checkpointing,
+                    tokens_per_micro_batch: 24,
+                    learning_rate: 1e-3,
+                    max_steps: Some(3),
+                    ..base
+                };
+                train(config, &device);
+                let file = |path: &str| std::fs::read(dir.path().join(path)).unwrap();
+                [
+                    "final/policy/model.safetensors",
+                    "final/value/model.safetensors",
+                    "checkpoint-000003/optimizer.safetensors",
+                ]
+                .map(file)
+            };
+            assert!(run(true) == run(false), "{family} in {dtype:?} on {}", device.description());
+        }
     }
 }

@@ -61,7 +61,7 @@ fn golden_run(case: &Value, output: &Path) -> TrainConfig {
         method: Some(Method::Ppo),
         task: Some(Task::Gsm8k),
         ref_model: Some(set.join("reference").to_str().unwrap().to_owned()),
-        beta: setting("beta"),
+        beta: Some(setting("beta")),
         lambda: setting("lambda"),
         clip_range: setting("clip_range"),
         value_clip_range: setting("value_clip_range"),
@@ -282,7 +282,7 @@ fn sampling_stops_at_once_and_what_is_planned_is_allocated() {
     assert_eq!(run.train(false, &AtomicBool::new(true)).unwrap(), Outcome::Interrupted(0));
     assert!(output.join("checkpoint-000000/policy").exists() && !output.join("rollouts").exists());
     let plan = run.plan().unwrap();
-    assert_eq!((plan.rounds, plan.steps, plan.rows), (Some(1), 1, 16));
+    assert_eq!((plan.rounds, plan.steps, plan.rows), (Some(1), Some(1), Some(16)));
     assert!(plan.buffers.iter().any(|buffer| buffer.name.starts_with("reference/")));
     run.train(true, &AtomicBool::new(false)).unwrap();
     let metrics = json_lines(&output.join("metrics.jsonl"));

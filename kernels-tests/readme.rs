@@ -87,11 +87,12 @@ fn tree(folder: &Path, depth: usize, kernels: &BTreeSet<&str>, text: &mut String
 fn the_tree_is_todays() {
     let kernels: BTreeSet<&str> = ALL.iter().map(|signature| signature.name).collect();
     let mut expected = "```text\n".to_owned();
-    for folder in ["src", "shaders", "benches", "kernels-tests", "tools"] {
+    for folder in ["src", "shaders", "benches", "examples", "kernels-tests", "tools"] {
         let main = root().join(folder).join(if folder == "src" { "lib.rs" } else { "mod.rs" });
         let about = match folder {
             "shaders" => "One .wgsl a kernel: see the table; what several include is in shared/".to_owned(),
             "kernels-tests" => first_sentence(&root().join("kernels-tests/main.rs")),
+            "examples" => "Programs on the library".to_owned(),
             "tools" => "Set-up, demo and tests; what makes the goldens and compares with PyTorch".to_owned(),
             _ => first_sentence(&main),
         };

@@ -193,3 +193,28 @@ fn a_resumed_run_keeps_the_same_best_policy() {
         assert!(fs::read(whole.join(file)).unwrap() == fs::read(cut.join(file)).unwrap(), "{file}");
     }
 }
+
+#[test]
+fn a_run_goes_on_with_gradient_checkpointing_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let run = |output: &Path, more: &[&str]| {
+        // The schedule must not depend on the length of the run; what is typed last wins.
+        let mut command = long_run(output, "cpu");
+        assert!(
+            command
+                .args(["--lr-scheduler-type", "constant", "--warmup-ratio", "0"])
+                .args(more)
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    run(&whole, &["--max-steps", "8"]);
+    run(&cut, &["--max-steps", "4"]);
+    run(&cut, &["--max-steps", "8", "--resume", "--gradient-checkpointing"]);
+    let config = fs::read_to_string(cut.join("config.toml")).unwrap();
+    assert!(config.contains("gradient_checkpointing = true"), "{config}");
+    let ((whole, _), (cut, _)) = (result(&whole), result(&cut));
+    assert!(whole == cut);
+}

@@ -28,14 +28,19 @@ pub fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
     file.names().into_iter().map(|name| (name.to_owned(), values(name))).collect()
 }
 
-/// A configuration with the paths of a golden set.
+/// A configuration with the networks of a golden set, and a copy of its rows in `output`: runs write beside their rows.
 pub fn config(set: &Path, rows: &str, output: &Path) -> TrainConfig {
+    let data = output.join(rows);
+    if set.join(rows).is_file() {
+        std::fs::create_dir_all(output).unwrap();
+        std::fs::copy(set.join(rows), &data).unwrap();
+    }
     let path = |part: &str| set.join(part).to_str().unwrap().to_owned();
     TrainConfig {
         method: Some(Method::Dqo),
         model: Some(path("policy")),
         value_model: Some(path("value")),
-        data: Some(set.join(rows)),
+        data: Some(data),
         output_dir: Some(output.to_owned()),
         batch_size: 4,
         save_steps: 0,

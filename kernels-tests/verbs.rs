@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -127,12 +127,26 @@ fn a_model_id_is_fetched() {
     assert!(result.status.success(), "{}", stderr(&result));
     assert_eq!(json_lines(&output).len(), json_lines(&golden("models/llama/logps.jsonl")).len());
 
+    // A plan fetches no weights.
+    let mut plan = dqo();
+    plan.env("HF_ENDPOINT", &endpoint).env("HF_HOME", dir.path().join("planned")).env_remove("HF_TOKEN");
+    plan.args(["plan", "--json", "--method", "sft", "--device", "cpu", "--model", "somebody/llama"]);
+    assert!(json_of(&mut plan)["peak_bytes"].as_u64().unwrap() > 0);
+    let fetched = files_below(&dir.path().join("planned"));
+    let has = |name: &str| fetched.iter().any(|path| path.ends_with(name));
+    assert!(has("config.json") && !has("model.safetensors"), "{fetched:?}");
+
     let mut missing = dqo();
     missing.env("HF_ENDPOINT", &endpoint).env("HF_HOME", dir.path().join("hub")).env_remove("HF_TOKEN");
     missing.args(["logp", "--device", "cpu", "--model", "somebody/else", "--data", "x", "--output", "y"]);
     let message = crate::command::error_of(&mut missing);
     let expected = "somebody/else: there is no such directory, and the hub does not give a model of this id: ";
     assert!(message.starts_with(expected), "{message}");
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// The hub's answers for one model, as far as a client that fetches it asks.

@@ -1,4 +1,4 @@
-//! `demo`: the whole loop on an embedded model and task, in a minute or two on a laptop's CPU.
+//! `demo`: the whole loop on an embedded model and task, in half a minute on a laptop's CPU.
 //!
 //! The task is addition with written-out steps. The model was taught by this project's `sft` from demonstrations that
 //! sometimes forget a carry (tools/demo_assets.py made it): it gets about half of the sums right when it samples. The demo
@@ -110,7 +110,7 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
         learning_rate: 1e-4,
         value_learning_rate: Some(1e-3),
         lr_scheduler_type: SchedulerType::Cosine,
-        beta: 0.1,
+        beta: Some(0.1),
         // The policy soon leaves the wrong responses: their importance is near 0, and with it V would learn nothing of them.
         value_is: false,
         eval_data: Some(dir.join("test.jsonl")),

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use hf_hub::api::sync::ApiBuilder;
 
-/// Files of a model repository that are of use here.
-fn is_wanted(name: &str) -> bool {
-    let bare = !name.contains('/');
-    bare && (name.ends_with(".json") || name.ends_with(".safetensors") || name.ends_with(".jinja"))
+/// Files of a model repository that are of use here, beside the weights.
+fn describes(name: &str) -> bool {
+    !name.contains('/') && (name.ends_with(".json") || name.ends_with(".jinja"))
+}
+
+fn is_weights(name: &str) -> bool {
+    !name.contains('/') && name.ends_with(".safetensors")
 }
 
 /// The directory of a model: `name` itself, or where the hub's files of that id are kept (`HF_HOME`, `HF_ENDPOINT` and
@@ -17,6 +20,18 @@ fn is_wanted(name: &str) -> bool {
 /// # Errors
 /// Where there is no such directory and the id cannot be fetched.
 pub fn model_dir(name: &str) -> Result<PathBuf> {
+    find(name, |file| describes(file) || is_weights(file))
+}
+
+/// As [`model_dir`], of a model whose weights are not needed: they are not fetched.
+///
+/// # Errors
+/// As [`model_dir`].
+pub fn description_dir(name: &str) -> Result<PathBuf> {
+    find(name, describes)
+}
+
+fn find(name: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_owned());
@@ -26,11 +41,11 @@ pub fn model_dir(name: &str) -> Result<PathBuf> {
     if !is_id {
         bail!("{name}: there is no such model directory, and it is no id of the form OWNER/NAME either");
     }
-    fetch(name)
+    fetch(name, is_wanted)
         .with_context(|| format!("{name}: there is no such directory, and the hub does not give a model of this id"))
 }
 
-fn fetch(id: &str) -> Result<PathBuf> {
+fn fetch(id: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let api = ApiBuilder::from_env().with_progress(true).build()?;
     let repository = api.model(id.to_owned());
     let info = repository.info()?;

@@ -42,6 +42,7 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let config = ModelConfig::read(&dir)?;
     let tokenizer = Tokenizer::read(&dir, &config)?;
     let file = RowFile::read(&args.data)?;
+    file.need_responses("logp")?;
     let built = Examples::build(&file, &tokenizer, &config, usize::MAX)?;
     built.check_context(&file, &config)?;
     let examples = built.examples;

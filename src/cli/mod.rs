@@ -63,7 +63,8 @@ enum Verb {
     Values(values::ValuesArgs),
     /// Show runs side by side, their curves and settings, as one HTML file
     Report(report::ReportArgs),
-    /// Show the memory and the steps of a training run, buffer by buffer, without training
+    /// Show the memory and the steps of a training run, buffer by buffer, from the model's configuration
+    /// alone; without --data, of full micro-batches
     #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
     /// Time every kernel, and hold it against the device's own limit and the f64 twin

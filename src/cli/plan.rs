@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args};
 
 use super::config_file::merge;
 use super::{Ended, print};
+use crate::device::DeviceChoice;
 use crate::train::{Run, TrainConfig};
 
 #[derive(Args)]
@@ -22,10 +23,9 @@ pub struct PlanArgs {
 }
 
 pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
-    let mut config = merge(args.config, matches, args.file.as_deref())?;
-    // A plan writes nothing, so it needs no place for it.
-    config.output_dir.get_or_insert_default();
-    let plan = Run::open(config)?.plan()?;
+    let config = merge(args.config, matches, args.file.as_deref())?;
+    let device = config.device.parse::<DeviceChoice>()?;
+    let plan = Run::open_to_plan(config, |precision| device.open(precision))?.plan()?;
     if args.json {
         print(serde_json::to_string(&plan)?);
     } else {

@@ -30,6 +30,22 @@ impl Example {
         Self { line: 0, prompt_ids, completion_ids, reward, step_rewards, behavior_logps, truncated: false }
     }
 
+    /// Whether the response is right: its reward is above 0.5.
+    pub fn is_right(&self) -> bool {
+        self.reward.is_some_and(|reward| reward > 0.5)
+    }
+
+    /// The example with the first `room` tokens of its response.
+    pub fn cut(mut self, room: usize) -> Self {
+        self.completion_ids.truncate(room);
+        self.step_rewards.truncate(room);
+        if let Some(logps) = &mut self.behavior_logps {
+            logps.truncate(room);
+        }
+        self.truncated = true;
+        self
+    }
+
     /// Tokens of prompt and response.
     pub fn len(&self) -> usize {
         self.prompt_ids.len() + self.completion_ids.len()
@@ -58,8 +74,14 @@ impl Examples {
     /// Names the file, the line and the field that is wrong.
     pub fn build(file: &RowFile, tokenizer: &Tokenizer, config: &ModelConfig, max_length: usize) -> Result<Self> {
         let mut built = Self { examples: Vec::with_capacity(file.rows.len()), cut: 0, dropped: Vec::new() };
-        for row in &file.rows {
-            let example = example(row, tokenizer, config).map_err(|error| error.context(file.place(row)))?;
+        for (index, row) in file.rows.iter().enumerate() {
+            let completion_field = match (file.paired, index % 2) {
+                (false, _) => "completion_ids",
+                (true, 0) => "chosen_ids",
+                (true, _) => "rejected_ids",
+            };
+            let example = example(row, completion_field, tokenizer, config);
+            let example = example.map_err(|error| error.context(file.place(row)))?;
             if example.prompt_ids.len() >= max_length {
                 built.dropped.push(row.line);
                 continue;
@@ -67,7 +89,7 @@ impl Examples {
             let room = max_length - example.prompt_ids.len();
             if example.completion_ids.len() > room {
                 built.cut += 1;
-                built.examples.push(cut(example, room));
+                built.examples.push(example.cut(room));
             } else {
                 built.examples.push(example);
             }
@@ -97,17 +119,37 @@ impl Examples {
         }
     }
 
+    /// At most `rows` rows that fill a micro-batch of `tokens`, where there is no file: of sequences of `max_length` tokens,
+    /// and one row that takes up the rest; half of each sequence is response. Each has another prompt and is right.
+    pub fn assumed((rows, sequences_per_row): (usize, usize), tokens: usize, max_length: usize) -> Self {
+        let mut examples = Vec::new();
+        let mut left = tokens;
+        for row in 0..rows as u32 {
+            if left == 0 {
+                break;
+            }
+            // The last token is predicted only: it does not go in.
+            let inputs = (left / sequences_per_row).min(max_length.max(2) - 1).max(1);
+            let completion = inputs.div_ceil(2);
+            let example = Example::of_ids(vec![row; inputs + 1 - completion], vec![0; completion]);
+            let example = Example { reward: Some(1.0), ..example };
+            examples.extend(std::iter::repeat_n(example, sequences_per_row));
+            left = left.saturating_sub(sequences_per_row * inputs);
+        }
+        Self { examples, cut: 0, dropped: Vec::new() }
+    }
+
     /// Tokens of the longest example.
     pub fn longest(&self) -> usize {
         self.examples.iter().map(Example::len).max().unwrap_or(0)
     }
 }
 
-fn example(row: &Row, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Example> {
+fn example(row: &Row, completion_field: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Example> {
     let prompt_ids = tokenizer.prompt(&row.prompt)?;
     ensure!(!prompt_ids.is_empty(), "field `prompt`: has no tokens; a response needs at least one before it");
     let completion_ids = tokenizer.completion(&row.completion, row.truncated)?;
-    for (field, ids) in [("prompt_ids", &prompt_ids), ("completion_ids", &completion_ids)] {
+    for (field, ids) in [("prompt_ids", &prompt_ids), (completion_field, &completion_ids)] {
         if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab_size) {
             bail!(
                 "field `{field}`[{index}]: {id} is beyond the model's vocabulary of {}; \
@@ -136,15 +178,4 @@ fn example(row: &Row, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Exa
     let (line, reward, truncated) = (row.line, row.reward, row.truncated);
     let behavior_logps = row.behavior_logps.clone();
     Ok(Example { line, prompt_ids, completion_ids, reward, step_rewards, behavior_logps, truncated })
-}
-
-/// An example whose response keeps its first `room` tokens.
-fn cut(mut example: Example, room: usize) -> Example {
-    example.completion_ids.truncate(room);
-    example.step_rewards.truncate(room);
-    if let Some(logps) = &mut example.behavior_logps {
-        logps.truncate(room);
-    }
-    example.truncated = true;
-    example
 }

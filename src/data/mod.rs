@@ -2,7 +2,9 @@
 
 mod batch;
 mod examples;
+mod mismatched;
 mod pack;
+mod pairs;
 mod problems;
 mod rows;
 mod template;
@@ -10,7 +12,9 @@ mod tokenizer;
 
 pub use batch::{Capacity, DeviceBatch, Sequence, group_by_id};
 pub use examples::{Example, Examples};
+pub use mismatched::Mismatched;
 pub use pack::{epoch_order, pack};
+pub use pairs::pairs;
 pub use problems::{Problem, ProblemFile};
 pub use rows::{Row, RowFile, StepReward, Text};
 pub use template::ChatTemplate;

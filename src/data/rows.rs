@@ -12,6 +12,8 @@ pub struct RowFile {
     pub path: PathBuf,
     /// The rows, in order.
     pub rows: Vec<Row>,
+    /// Each line was a pair, `chosen` and `rejected`: the rows stand in twos, and the first of two is the chosen one.
+    pub paired: bool,
 }
 
 /// A prompt and a response to it.
@@ -69,12 +71,28 @@ impl RowFile {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let mut rows = Vec::new();
+        let mut paired = None;
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let row = parse(line, index + 1).with_context(|| format!("{}:{}", path.display(), index + 1))?;
-            rows.push(row);
+            let parsed = parse(line, index + 1, &mut paired);
+            rows.extend(parsed.with_context(|| format!("{}:{}", path.display(), index + 1))?);
         }
         ensure!(!rows.is_empty(), "{}: has no rows", path.display());
-        Ok(Self { path: path.to_owned(), rows })
+        Ok(Self { path: path.to_owned(), rows, paired: paired == Some(true) })
+    }
+
+    /// Checks that the rows are responses one by one; `reader` is the method or the verb that takes no others.
+    ///
+    /// # Errors
+    /// Names the line of a pair.
+    pub fn need_responses(&self, reader: &str) -> Result<()> {
+        match self.rows.first().filter(|_| self.paired) {
+            None => Ok(()),
+            Some(row) => bail!(
+                "{}: a row with `chosen` and `rejected` is a pair, which only --method dpo takes; {reader} needs one \
+                 `completion` a row",
+                self.place(row)
+            ),
+        }
     }
 
     /// `FILE:LINE`, to begin an error with.
@@ -83,20 +101,26 @@ impl RowFile {
     }
 }
 
-fn parse(line: &str, number: usize) -> Result<Row> {
+/// The rows of a line: a response, or a pair's two. `paired` is what the lines before it were, and stays so.
+fn parse(line: &str, number: usize, paired: &mut Option<bool>) -> Result<Vec<Row>> {
     let fields: Map<String, Value> = serde_json::from_str(line).map_err(|error| json_error(line, &error))?;
     let fields = Fields(&fields);
-    if fields.has("chosen") || fields.has("chosen_ids") {
-        bail!(
-            "a row with `chosen` and `rejected` is a pair, which this method does not train on; give one `completion` a row"
-        );
+    let is_pair = ["chosen", "chosen_ids", "rejected", "rejected_ids"].iter().any(|name| fields.has(name));
+    ensure!(
+        *paired.get_or_insert(is_pair) == is_pair,
+        "is {} among {}; a file has either pairs (`chosen` and `rejected`) or responses (`completion`)",
+        if is_pair { "a pair" } else { "a response" },
+        if is_pair { "responses" } else { "pairs" },
+    );
+    if is_pair {
+        return fields.pair(number);
     }
     let (prompt, completion) = match fields.array("messages")? {
-        Some(messages) => from_messages(messages)?,
-        None => (fields.prompt()?, fields.completion()?),
+        Some(messages) => from_messages("messages", messages)?,
+        None => (fields.prompt()?, fields.response(["completion", "response"])?),
     };
     let step_rewards = fields.step_rewards()?;
-    Ok(Row {
+    Ok(vec![Row {
         line: number,
         prompt,
         completion,
@@ -104,16 +128,16 @@ fn parse(line: &str, number: usize) -> Result<Row> {
         behavior_logps: fields.numbers("behavior_logps")?,
         step_rewards,
         truncated: fields.truncated()?,
-    })
+    }])
 }
 
 /// The last message is the completion, what comes before it the prompt.
-fn from_messages(messages: &[Value]) -> Result<(Text, Text)> {
-    let Some((last, prompt)) = messages.split_last() else { bail!("field `messages`: is empty") };
-    ensure!(!prompt.is_empty(), "field `messages`: has only one message; there is no prompt before it");
+fn from_messages(field: &str, messages: &[Value]) -> Result<(Text, Text)> {
+    let Some((last, prompt)) = messages.split_last() else { bail!("field `{field}`: is empty") };
+    ensure!(!prompt.is_empty(), "field `{field}`: has only one message; there is no prompt before it");
     let role = last.get("role").and_then(Value::as_str);
-    ensure!(role == Some("assistant"), "field `messages`: the last message is not the assistant's");
-    Ok((check_messages("messages", prompt)?, completion_of(last, "messages")?))
+    ensure!(role == Some("assistant"), "field `{field}`: the last message is not the assistant's");
+    Ok((check_messages(field, prompt)?, completion_of(last, field)?))
 }
 
 pub(super) fn check_messages(field: &str, messages: &[Value]) -> Result<Text> {
@@ -183,23 +207,70 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn completion(&self) -> Result<Text> {
-        if let Some(ids) = self.ids("completion_ids")? {
-            ensure!(ids != Text::Ids(Vec::new()), "field `completion_ids`: is empty");
+    /// A response by its ids, or as text by its name or that name's alias.
+    fn response(&self, [name, alias]: [&str; 2]) -> Result<Text> {
+        let ids_name = format!("{name}_ids");
+        if let Some(ids) = self.ids(&ids_name)? {
+            ensure!(ids != Text::Ids(Vec::new()), "field `{ids_name}`: is empty");
             return Ok(ids);
         }
-        let name = if self.has("completion") { "completion" } else { "response" };
-        let completion = match self.get(name) {
+        let missing = if name == alias {
+            format!("field `{name}`: is missing (or `{ids_name}`)")
+        } else {
+            format!("field `{name}`: is missing (or `{ids_name}`, `{alias}`, `messages`)")
+        };
+        let name = if self.has(name) { name } else { alias };
+        let response = match self.get(name) {
             Some(Value::String(text)) => Text::Plain(text.clone()),
             Some(Value::Array(messages)) => match &messages[..] {
                 [message] => completion_of(message, name)?,
                 _ => bail!("field `{name}`: is a list of {} messages; one is expected", messages.len()),
             },
             Some(_) => bail!("field `{name}`: is not text"),
-            None => bail!("field `completion`: is missing (or `completion_ids`, `response`, `messages`)"),
+            None => bail!(missing),
         };
-        ensure!(completion != Text::Plain(String::new()), "field `{name}`: is empty");
-        Ok(completion)
+        ensure!(response != Text::Plain(String::new()), "field `{name}`: is empty");
+        Ok(response)
+    }
+
+    /// A chosen response and a rejected one to the same prompt. Without a prompt of its own, both are whole
+    /// conversations that begin with it.
+    fn pair(&self, line: usize) -> Result<Vec<Row>> {
+        let response_field =
+            ["completion", "completion_ids", "response", "messages"].into_iter().find(|name| self.has(name));
+        if let Some(name) = response_field {
+            bail!("has `chosen` and `{name}`; a row is either a pair or a response");
+        }
+        ensure!(
+            !self.truncated()?,
+            "field `finish_reason`: a pair has two responses; give `chosen_ids` and `rejected_ids`, which get no end token"
+        );
+        let names = ["chosen", "rejected"];
+        let conversation = |name| self.get(name).and_then(Value::as_array).filter(|messages| messages.len() > 1);
+        let sides = match names.map(conversation) {
+            [Some(chosen), Some(rejected)] if !self.has("prompt") && !self.has("prompt_ids") => {
+                let (chosen, rejected) = (from_messages("chosen", chosen)?, from_messages("rejected", rejected)?);
+                ensure!(
+                    chosen.0 == rejected.0,
+                    "fields `chosen` and `rejected`: differ before their last message; a pair has one prompt"
+                );
+                [chosen, rejected]
+            }
+            _ => {
+                let prompt = self.prompt()?;
+                [(prompt.clone(), self.response(["chosen"; 2])?), (prompt, self.response(["rejected"; 2])?)]
+            }
+        };
+        let row = |(prompt, completion)| Row {
+            line,
+            prompt,
+            completion,
+            reward: None,
+            behavior_logps: None,
+            step_rewards: Vec::new(),
+            truncated: false,
+        };
+        Ok(sides.into_iter().map(row).collect())
     }
 
     fn reward(&self) -> Result<Option<f64>> {

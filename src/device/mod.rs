@@ -19,7 +19,7 @@ pub(crate) use real::sum_terms;
 pub use real::{Matrix, MatrixMut, Real};
 pub use tensor::{DType, Tensor};
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, STAGING_BYTES};
 use crate::kernels::Kernel;
 use ledger::Ledger;
 use tensor::Data;
@@ -92,7 +92,16 @@ impl Device {
 
     /// A GPU that [`Gpu::open`] has opened.
     pub fn gpu(gpu: Gpu) -> Self {
-        Self::new(Backend::Gpu(Box::new(gpu)))
+        let device = Self::new(Backend::Gpu(Box::new(gpu)));
+        device.count_transfers();
+        device
+    }
+
+    /// What data passes through to a GPU and back takes memory too.
+    fn count_transfers(&self) {
+        for name in ["transfer/upload", "transfer/read-back"] {
+            self.ledger().add(name, STAGING_BYTES);
+        }
     }
 
     /// This device with smaller tensors: weights are cut as they are where a binding is small.
@@ -107,7 +116,11 @@ impl Device {
     /// A device that allocates and computes nothing but keeps the ledger of `of`'s size limits: what is built
     /// on it is a memory plan.
     pub fn plan(of: &Device) -> Self {
-        Self::new(Backend::Plan { precision: of.precision(), limits: of.limits() })
+        let device = Self::new(Backend::Plan { precision: of.precision(), limits: of.limits() });
+        if of.as_gpu().is_some() {
+            device.count_transfers();
+        }
+        device
     }
 
     /// The precision of [`DType::Real`] tensors here.
@@ -159,7 +172,8 @@ impl Device {
         if bytes > limit {
             bail!(
                 "{name} {shape:?} takes {} and this device holds at most {} in one tensor; \
-                 use a smaller --tokens-per-micro-batch or another --device",
+                 use smaller batches (--tokens-per-micro-batch; for generation --batch-size, --eval-batch-size) \
+                 or another --device",
                 crate::format_bytes(bytes),
                 crate::format_bytes(limit)
             );

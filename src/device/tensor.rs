@@ -1,5 +1,7 @@
 //! A named array on a device.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use half::bf16;
 
@@ -37,6 +39,9 @@ impl Data {
         }
     }
 }
+
+/// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Even, as two bf16 share a word.
+const PART: usize = 1 << 20;
 
 /// Bytes of one element as stored.
 fn element_bytes(dtype: DType, precision: Precision) -> usize {
@@ -176,15 +181,21 @@ impl Tensor {
             (Data::F64(elements), _) => fill(&mut elements[start..end], values),
             (Data::Bf16(elements), _) => fill(&mut elements[start..end], values.map(to_bf16)),
             (Data::Gpu(_), DType::Real) => {
-                let elements: Vec<f32> = values.map(|v| v as f32).collect();
-                self.upload(start * 4, bytemuck::cast_slice(&elements))?;
+                let mut values = values.map(|v| v as f32);
+                for first in (start..end).step_by(PART) {
+                    let elements: Vec<f32> = values.by_ref().take(PART).collect();
+                    self.upload(first * 4, bytemuck::cast_slice(&elements))?;
+                }
             }
             (Data::Gpu(_), DType::Bf16) => {
-                let mut elements: Vec<bf16> = values.map(to_bf16).collect();
-                if elements.len() % 2 == 1 && end == self.len() {
-                    elements.push(bf16::ZERO); // the buffer is padded: the last word is whole
+                let mut values = values.map(to_bf16);
+                for first in (start..end).step_by(PART) {
+                    let mut elements: Vec<bf16> = values.by_ref().take(PART).collect();
+                    if elements.len() % 2 == 1 && end == self.len() {
+                        elements.push(bf16::ZERO); // the buffer is padded: the last word is whole
+                    }
+                    self.upload(first * 2, bytemuck::cast_slice(&elements))?;
                 }
-                self.upload(start * 2, bytemuck::cast_slice(&elements))?;
             }
             (Data::Planned, _) => {}
             (Data::U32(_), _) | (Data::Gpu(_), DType::U32) => {
@@ -217,7 +228,10 @@ impl Tensor {
         assert_eq!(self.len(), other.len(), "{} and {} differ in length", self.name, other.name);
         match self.data {
             Data::Planned => Ok(()),
-            _ => self.write(0, other.read(other.len())?.into_iter()),
+            _ => (0..self.len()).step_by(PART).try_for_each(|first| {
+                let values = other.widened(first, PART.min(other.len() - first))?;
+                self.write(first, values.into_iter())
+            }),
         }
     }
 
@@ -242,7 +256,11 @@ impl Tensor {
     /// # Errors
     /// Where the device was lost or reported an error.
     pub fn read(&self, count: usize) -> Result<Vec<f64>> {
-        let bytes = self.read_bytes(count)?;
+        self.widened(0, count)
+    }
+
+    fn widened(&self, start: usize, count: usize) -> Result<Vec<f64>> {
+        let bytes = self.bytes(start, count)?;
         Ok(match (self.dtype, self.device.precision()) {
             (DType::Real, Precision::F32) => widen(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes), f64::from),
             (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(&bytes),
@@ -255,19 +273,24 @@ impl Tensor {
     ///
     /// # Errors
     /// Where the device was lost or reported an error.
-    pub fn read_bytes(&self, count: usize) -> Result<Vec<u8>> {
-        assert!(count <= self.len(), "{}: reading {count} of {}", self.name, self.len());
+    pub fn read_bytes(&self, count: usize) -> Result<Cow<'_, [u8]>> {
+        self.bytes(0, count)
+    }
+
+    fn bytes(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
+        let range = start..start + count;
+        assert!(range.end <= self.len(), "{}: reading {range:?} of {}", self.name, self.len());
         let size = count * self.element_bytes();
         Ok(match &self.data {
             Data::Gpu(buffer) => {
                 let Backend::Gpu(gpu) = &self.device.0.backend else { unreachable!("a buffer is on a GPU") };
-                gpu.download(&self.name, buffer, size)?
+                gpu.download(&self.name, buffer, start * self.element_bytes(), size)?.into()
             }
-            Data::F32(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
-            Data::F64(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
-            Data::Bf16(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
-            Data::U32(elements) => bytemuck::cast_slice(&elements[..count]).to_vec(),
-            Data::Planned => vec![0; size],
+            Data::F32(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::F64(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::Bf16(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::U32(elements) => bytemuck::cast_slice(&elements[range]).into(),
+            Data::Planned => vec![0; size].into(),
         })
     }
 

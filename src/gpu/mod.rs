@@ -55,8 +55,8 @@ pub struct Gpu {
     staging: Mutex<Option<wgpu::Buffer>>,
 }
 
-/// The size of the read-back buffer at most: larger tensors are read in parts.
-const STAGING_BYTES: u64 = 16 << 20;
+/// The size of the read-back buffer, and of what is on its way to the GPU at most: more is moved in parts.
+pub const STAGING_BYTES: u64 = 4 << 20;
 
 impl Gpu {
     /// Opens an adapter with all it offers of what the kernels use.
@@ -217,37 +217,39 @@ impl Gpu {
         let mut recorder = lock(&self.recorder);
         // A write takes effect before the submission that follows it: what is recorded must go first.
         self.submit(&mut recorder)?;
-        self.queue.write_buffer(buffer, offset as u64, bytes);
-        if bytes.len() as u64 > STAGING_BYTES {
-            // The copy of the data lives until a submission; do not let a model's worth of them pile up.
-            self.queue.submit([]);
-            self.wait(&mut recorder)?;
+        for (part, bytes) in bytes.chunks(STAGING_BYTES as usize).enumerate() {
+            // The copy of the data lives until a submission is done; do not let a model's worth of them pile up.
+            if recorder.uploading + bytes.len() as u64 > STAGING_BYTES {
+                self.queue.submit([]);
+                self.wait(&mut recorder)?;
+            }
+            recorder.uploading += bytes.len() as u64;
+            self.queue.write_buffer(buffer, offset as u64 + part as u64 * STAGING_BYTES, bytes);
         }
         Ok(())
     }
 
-    /// Reads the first `size` bytes of a buffer, after all that was recorded before.
+    /// Reads `size` bytes of a buffer from `offset` on, after all that was recorded before.
     ///
     /// # Errors
     /// Where the device has a fault, now or by the time it is done.
-    pub fn download(&self, name: &str, buffer: &wgpu::Buffer, size: usize) -> Result<Vec<u8>> {
+    pub fn download(&self, name: &str, buffer: &wgpu::Buffer, offset: usize, size: usize) -> Result<Vec<u8>> {
         let context = || format!("reading {name}");
         let mut bytes = Vec::with_capacity(size);
         let mut staging = lock(&self.staging);
         while bytes.len() < size {
             let wanted = ((size - bytes.len()).next_multiple_of(4) as u64).min(STAGING_BYTES);
-            if staging.as_ref().is_none_or(|buffer| buffer.size() < wanted) {
-                *staging = Some(self.device.create_buffer(&wgpu::BufferDescriptor {
+            let target = staging.get_or_insert_with(|| {
+                self.device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some("read-back"),
-                    size: wanted.next_power_of_two(),
+                    size: STAGING_BYTES,
                     usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
                     mapped_at_creation: false,
-                }));
-            }
-            let Some(target) = staging.as_ref() else { unreachable!("made above") };
+                })
+            });
             let mut recorder = lock(&self.recorder);
             let encoder = recorder.encoder(&self.device);
-            encoder.copy_buffer_to_buffer(buffer, bytes.len() as u64, target, 0, wanted);
+            encoder.copy_buffer_to_buffer(buffer, (offset + bytes.len()) as u64, target, 0, wanted);
             self.submit(&mut recorder).with_context(context)?;
             let slice = target.slice(..wanted);
             let (sender, receiver) = std::sync::mpsc::channel();
@@ -318,7 +320,7 @@ impl Gpu {
             recorder.timestamps = None;
             recorder.encoder(&self.device).resolve_query_set(&query_set, 0..2, &resolved, 0);
         }
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download("timestamps", &resolved, 16)?);
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download("timestamps", &resolved, 0, 16)?);
         Ok(ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
     }
 

@@ -17,6 +17,8 @@ pub struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     seconds: f64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Bytes of writes that may still be on their way.
+    pub uploading: u64,
     /// While a caller measures, all is recorded into one submission, between two timestamps.
     pub timestamps: Option<wgpu::QuerySet>,
 }
@@ -66,6 +68,7 @@ impl Recorder {
     /// Waits for everything that was submitted.
     pub fn wait(&mut self, device: &wgpu::Device) -> Result<(), wgpu::PollError> {
         self.in_flight.clear();
+        self.uploading = 0;
         device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ())
     }
 }

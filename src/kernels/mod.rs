@@ -12,13 +12,16 @@ mod attention_backward_key_value;
 mod attention_backward_query;
 mod attention_cached;
 mod column_sum;
+mod dpo;
 mod dqo;
+mod dro;
 mod embedding;
 mod embedding_backward;
 mod gated_mlp;
 mod gated_mlp_backward;
 mod gather_rows;
 mod kernel;
+mod kto;
 mod lambda_return;
 mod log_softmax;
 mod log_softmax_backward;
@@ -52,13 +55,16 @@ pub use attention_backward_key_value::AttentionBackwardKeyValue;
 pub use attention_backward_query::AttentionBackwardQuery;
 pub use attention_cached::AttentionCached;
 pub use column_sum::{BLOCK_ROWS, ColumnSum};
+pub use dpo::Dpo;
 pub use dqo::{Dqo, STATISTICS as DQO_STATISTICS};
+pub use dro::{Dro, STATISTICS as DRO_STATISTICS};
 pub use embedding::Embedding;
 pub use embedding_backward::EmbeddingBackward;
 pub use gated_mlp::{Activation, GatedMlp};
 pub use gated_mlp_backward::GatedMlpBackward;
 pub use gather_rows::{GatherRows, NONE};
 pub use kernel::{Access, Call, Cost, GRID_WIDTH, Kernel, Launch, Param, Signature, Variant, line};
+pub use kto::{Kto, STATISTICS as KTO_STATISTICS};
 pub use lambda_return::LambdaReturn;
 pub use log_softmax::LogSoftmax;
 pub use log_softmax_backward::LogSoftmaxBackward;
@@ -97,12 +103,15 @@ pub const ALL: &[&Signature] = &[
     AttentionBackwardQuery::SIGNATURE,
     AttentionCached::SIGNATURE,
     ColumnSum::SIGNATURE,
+    Dpo::SIGNATURE,
     Dqo::SIGNATURE,
+    Dro::SIGNATURE,
     Embedding::SIGNATURE,
     EmbeddingBackward::SIGNATURE,
     GatedMlp::SIGNATURE,
     GatedMlpBackward::SIGNATURE,
     GatherRows::SIGNATURE,
+    Kto::SIGNATURE,
     LambdaReturn::SIGNATURE,
     LogSoftmax::SIGNATURE,
     LogSoftmaxBackward::SIGNATURE,

@@ -71,7 +71,7 @@ pub struct AttentionScratch {
 impl AttentionActivations {
     pub(super) fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
         let Heads { heads, kv_heads, head_dim } = build.config.heads;
-        let tensor = |part: &str, shape: &[usize]| build.activation(&format!("{name}/{part}"), shape);
+        let tensor = |part: &str, shape: &[usize]| build.tensor(&format!("{name}/{part}"), shape);
         let before_norm = if build.config.qk_norm {
             Some(HeadNormActivations {
                 q: tensor("q_before_norm", &[tokens, heads, head_dim])?,

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::parameter::Parameter;
 
@@ -81,6 +83,23 @@ impl Checkpoint {
         }
         self.files.push(MappedFile { path, map, data_start, metadata });
         Ok(())
+    }
+
+    /// The size of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.map.len() as u64).sum()
+    }
+
+    /// SHA-256 over the digests of all blocks of all files: what tells two models apart. Every byte is read.
+    pub fn digest(&self) -> [u8; 32] {
+        const BLOCK: usize = 16 << 20;
+        let mut hash = Sha256::new();
+        for file in &self.files {
+            hash.update((file.map.len() as u64).to_le_bytes());
+            let blocks: Vec<_> = file.map.par_chunks(BLOCK).map(Sha256::digest).collect();
+            blocks.iter().for_each(|block| hash.update(block));
+        }
+        hash.finalize().into()
     }
 
     /// Names of all tensors.

@@ -23,9 +23,21 @@ pub struct Decoder {
     embedding_scale: f32,
 }
 
+/// What a forward pass keeps for a backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: there is no backward pass.
+    Nothing,
+    /// Each layer's input; the backward pass computes the rest of a layer again (gradient checkpointing).
+    LayerInputs,
+    /// All that the backward pass reads.
+    Everything,
+}
+
 /// What a forward pass leaves behind.
 pub struct Activations {
     stream: Stream,
+    /// Of every layer, where everything is kept.
     layers: Vec<LayerActivations>,
     last: NormActivations,
     /// `[positions, hidden]`: the last norm's output where an action is predicted.
@@ -35,40 +47,46 @@ pub struct Activations {
 /// Working memory of a pass; two networks of one shape share it.
 pub struct Scratch {
     forward: ForwardScratch,
+    /// Of the layer at hand, where not every layer's are kept.
+    layer: Option<LayerActivations>,
     backward: Option<BackwardScratch>,
     /// `[tokens, hidden]`: gradient of the residual stream.
     dstream: Option<Tensor>,
 }
 
 impl Activations {
-    /// Room for a batch. Where `keep` is false only a forward pass fits, and all layers share one place.
+    /// Room for a batch.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize, positions: usize, keep: bool) -> Result<Self> {
-        let layers = if keep { build.config.num_hidden_layers } else { 1 };
+    pub fn new(build: &Build, tokens: usize, positions: usize, keep: Keep) -> Result<Self> {
+        let layers = if keep == Keep::Everything { build.config.num_hidden_layers } else { 0 };
+        let name = |part: String| format!("{}/activations/{part}", build.model);
+        let layer = |layer| LayerActivations::new(build, &name(format!("layer {layer}")), tokens);
         Ok(Self {
             stream: Stream::new(build, tokens, keep)?,
-            layers: (0..layers).map(|layer| LayerActivations::new(build, layer, tokens)).collect::<Result<_>>()?,
-            last: NormActivations::new(build, "norm", tokens)?,
+            layers: (0..layers).map(layer).collect::<Result<_>>()?,
+            last: NormActivations::new(build, &name("norm".to_owned()), tokens)?,
             hidden: build.activation("hidden", &[positions, build.config.hidden_size])?,
         })
     }
 }
 
 impl Scratch {
-    /// Room for a batch; `backward` too, or the forward pass alone.
+    /// Room for a batch, for passes over activations that keep as much.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize, backward: bool) -> Result<Self> {
-        let (backward, dstream) = if backward {
+    pub fn new(build: &Build, tokens: usize, keep: Keep) -> Result<Self> {
+        let (backward, dstream) = if keep == Keep::Nothing {
+            (None, None)
+        } else {
             let dstream = build.scratch("dstream", &[tokens, build.config.hidden_size])?;
             (Some(BackwardScratch::new(build, tokens)?), Some(dstream))
-        } else {
-            (None, None)
         };
-        Ok(Self { forward: ForwardScratch::new(build, tokens)?, backward, dstream })
+        let layer =
+            if keep == Keep::Everything { None } else { Some(LayerActivations::new(build, "scratch/layer", tokens)?) };
+        Ok(Self { forward: ForwardScratch::new(build, tokens)?, layer, backward, dstream })
     }
 
     /// Partial sums over blocks of rows, for the heads' backward passes.
@@ -118,12 +136,12 @@ impl Decoder {
     ) {
         let pass = Pass { device, batch, rope: &self.rope, places: cache.as_ref().map(|(_, places)| *places) };
         let Activations { stream, layers: saved, last, hidden } = activations;
-        let forward = &mut scratch.forward;
+        let Scratch { forward, layer: shared, .. } = scratch;
         self.embed(&pass, stream.first());
         for (index, layer) in self.layers.iter().enumerate() {
-            let place = index % saved.len();
+            let saved = shared.as_mut().unwrap_or_else(|| &mut saved[index]);
             let cache = cache.as_mut().map(|(cache, _)| &mut cache.layers[index]);
-            layer.forward(&pass, index, stream, (&mut saved[place], cache), forward);
+            layer.forward(&pass, index, stream, (saved, cache), forward);
         }
         stream.norm(device, 2 * self.layers.len(), &self.norm, &forward.delta, last, batch.tokens);
         self.gather(device, &batch.response_rows, &last.y, hidden, batch.positions);
@@ -137,23 +155,29 @@ impl Decoder {
         &mut self,
         device: &Device,
         batch: &DeviceBatch,
-        activations: &Activations,
+        activations: &mut Activations,
         scratch: &mut Scratch,
         dhidden: &Tensor,
     ) {
         let pass = Pass { device, batch, rope: &self.rope, places: None };
         let Activations { stream, layers: saved, last, .. } = activations;
-        let (Some(backward), Some(dstream)) = (&mut scratch.backward, &mut scratch.dstream) else {
+        let Scratch { forward, layer: recomputed, backward: Some(backward), dstream: Some(dstream) } = scratch else {
             panic!("scratch for a forward pass alone");
         };
-        assert_eq!(saved.len(), self.layers.len(), "activations for a forward pass alone");
         // The rows that are no response position get no gradient: the gather back fills them with zeros.
         self.gather(device, &batch.position_of_token, dhidden, &mut backward.dnormed, batch.tokens);
-        let norm_input = (stream.at(2 * saved.len()), &last.rstd);
+        let norm_input = (stream.at(2 * self.layers.len()), &last.rstd);
         let BackwardScratch { dnormed, partial, .. } = &mut *backward;
         self.norm.backward(device, dnormed, norm_input, (dstream, false), partial, batch.tokens);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
-            layer.backward(&pass, index, stream, &saved[index], (&mut *backward, &mut scratch.forward), dstream);
+            let saved = match recomputed {
+                Some(recomputed) => {
+                    layer.recompute(&pass, index, stream, recomputed, forward);
+                    &*recomputed
+                }
+                None => &saved[index],
+            };
+            layer.backward(&pass, index, stream, saved, (&mut *backward, &mut *forward), dstream);
         }
         self.embed_backward(device, batch, dstream);
     }

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::attention::{Attention, AttentionActivations, AttentionScratch};
 use super::cache::LayerCache;
+use super::decoder::Keep;
 use super::mlp::{Mlp, MlpActivations, MlpScratch};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
@@ -19,7 +20,7 @@ pub struct Layer {
     mlp: Mlp,
 }
 
-/// What the forward pass keeps of a layer, beside the residual stream.
+/// What the forward pass leaves of a layer, beside the residual stream.
 pub struct LayerActivations {
     attention_input: NormActivations,
     attention: AttentionActivations,
@@ -45,25 +46,46 @@ pub struct BackwardScratch {
     pub(super) partial: Tensor,
 }
 
-/// The residual stream before each norm: two norms a layer and the last one. Where nothing is kept for a backward pass,
-/// two tensors take turns.
-pub struct Stream(Vec<Tensor>);
+/// The residual stream before each norm: two norms a layer, which are sites `2 layer` and `2 layer + 1`, and the last one.
+pub struct Stream {
+    tensors: Vec<Tensor>,
+    keep: Keep,
+}
 
 impl Stream {
-    pub(super) fn new(build: &Build, tokens: usize, keep: bool) -> Result<Self> {
-        let count = if keep { 2 * build.config.num_hidden_layers + 1 } else { 2 };
-        let tensor = |site| build.activation(&format!("stream/{site}"), &[tokens, build.config.hidden_size]);
-        Ok(Self((0..count).map(tensor).collect::<Result<_>>()?))
+    pub(super) fn new(build: &Build, tokens: usize, keep: Keep) -> Result<Self> {
+        let layers = build.config.num_hidden_layers;
+        let count = match keep {
+            Keep::Nothing => 2,
+            Keep::LayerInputs => layers + 2,
+            Keep::Everything => 2 * layers + 1,
+        };
+        let tensor = |place| build.activation(&format!("stream/{place}"), &[tokens, build.config.hidden_size]);
+        Ok(Self { tensors: (0..count).map(tensor).collect::<Result<_>>()?, keep })
+    }
+
+    /// The tensor of a site. Those that are not kept take turns.
+    fn place(&self, site: usize) -> usize {
+        match self.keep {
+            Keep::Nothing => site % 2,
+            Keep::LayerInputs if site.is_multiple_of(2) => site / 2,
+            Keep::LayerInputs => self.tensors.len() - 1,
+            Keep::Everything => site,
+        }
     }
 
     /// The stream before the first norm: the embedded tokens.
     pub(super) fn first(&mut self) -> &mut Tensor {
-        &mut self.0[0]
+        &mut self.tensors[0]
     }
 
-    /// The stream before norm `site`, as the forward pass kept it.
+    /// The stream before norm `site`, as the forward pass kept it or [`Layer::recompute`] has it again.
+    ///
+    /// # Panics
+    /// Where it was made for a forward pass alone.
     pub(super) fn at(&self, site: usize) -> &Tensor {
-        &self.0[site]
+        assert_ne!(self.keep, Keep::Nothing, "a stream for a forward pass alone");
+        &self.tensors[self.place(site)]
     }
 
     /// Norm `site` of the stream, after `delta` was added to it (the first has nothing to add).
@@ -77,25 +99,54 @@ impl Stream {
         rows: usize,
     ) {
         if site == 0 {
-            return norm.forward(device, &self.0[0], &mut saved.y, &mut saved.rstd, rows);
+            return norm.forward(device, &self.tensors[0], &mut saved.y, &mut saved.rstd, rows);
         }
-        let count = self.0.len();
-        let (before, after) = ((site - 1) % count, site % count);
-        let [x, h] = self.0.get_disjoint_mut([before, after]).unwrap_or_else(|_| unreachable!("neighbours differ"));
+        self.add_norm(device, [site - 1, site], norm, delta, saved, rows);
+    }
+
+    /// Norm `site` once more, of a site that is kept. Zeros are added to it: another kernel than that of the forward pass
+    /// might round otherwise.
+    fn norm_again(
+        &mut self,
+        device: &Device,
+        site: usize,
+        norm: &Norm,
+        delta: &mut Tensor,
+        saved: &mut NormActivations,
+        rows: usize,
+    ) {
+        if site == 0 {
+            return norm.forward(device, &self.tensors[0], &mut saved.y, &mut saved.rstd, rows);
+        }
+        delta.clear();
+        self.add_norm(device, [site, site + 1], norm, delta, saved, rows);
+    }
+
+    /// The stream at one site and `delta` to its neighbour, and the norm of that.
+    fn add_norm(
+        &mut self,
+        device: &Device,
+        sites: [usize; 2],
+        norm: &Norm,
+        delta: &Tensor,
+        saved: &mut NormActivations,
+        rows: usize,
+    ) {
+        let places = sites.map(|site| self.place(site));
+        let [x, h] = self.tensors.get_disjoint_mut(places).unwrap_or_else(|_| unreachable!("neighbours differ"));
         norm.forward_after_add(device, (x, delta), h, saved, rows);
     }
 }
 
 impl NormActivations {
     pub(super) fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
-        let y = build.activation(&format!("{name}/y"), &[tokens, build.config.hidden_size])?;
-        Ok(Self { y, rstd: build.activation(&format!("{name}/rstd"), &[tokens])? })
+        let y = build.tensor(&format!("{name}/y"), &[tokens, build.config.hidden_size])?;
+        Ok(Self { y, rstd: build.tensor(&format!("{name}/rstd"), &[tokens])? })
     }
 }
 
 impl LayerActivations {
-    pub(super) fn new(build: &Build, layer: usize, tokens: usize) -> Result<Self> {
-        let name = format!("layer {layer}");
+    pub(super) fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
         Ok(Self {
             attention_input: NormActivations::new(build, &format!("{name}/input_norm"), tokens)?,
             attention: AttentionActivations::new(build, &format!("{name}/attention"), tokens)?,
@@ -159,6 +210,23 @@ impl Layer {
         self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, cache, delta);
         stream.norm(device, 2 * index + 1, &self.post_attention_norm, delta, &mut saved.mlp_input, tokens);
         self.mlp.forward(pass, &saved.mlp_input.y, &mut saved.mlp, act, delta);
+    }
+
+    /// The forward pass of layer `index` once more, from its input in the stream: all that [`Layer::backward`] reads.
+    pub fn recompute(
+        &self,
+        pass: &Pass,
+        index: usize,
+        stream: &mut Stream,
+        saved: &mut LayerActivations,
+        scratch: &mut ForwardScratch,
+    ) {
+        let (device, tokens) = (pass.device, pass.batch.tokens);
+        let delta = &mut scratch.delta;
+        stream.norm_again(device, 2 * index, &self.input_norm, delta, &mut saved.attention_input, tokens);
+        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, None, delta);
+        stream.norm(device, 2 * index + 1, &self.post_attention_norm, delta, &mut saved.mlp_input, tokens);
+        self.mlp.project(pass, &saved.mlp_input.y, &mut saved.mlp);
     }
 
     /// From the gradient of the stream behind the layer to the one before it, in place: a residual block `x + f(n(x))`

@@ -38,7 +38,7 @@ pub struct MlpScratch {
 impl MlpActivations {
     pub(super) fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
         let shape = [tokens, build.config.intermediate_size];
-        let tensor = |part: &str| build.activation(&format!("{name}/{part}"), &shape);
+        let tensor = |part: &str| build.tensor(&format!("{name}/{part}"), &shape);
         Ok(Self { gate: tensor("gate")?, up: tensor("up")? })
     }
 }
@@ -67,12 +67,18 @@ impl Mlp {
 
     /// `y = mlp(x)`, both `[tokens, hidden]`; `act` is scratch of `[tokens, intermediate]`.
     pub fn forward(&self, pass: &Pass, x: &Tensor, saved: &mut MlpActivations, act: &mut Tensor, y: &mut Tensor) {
+        self.project(pass, x, saved);
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let MlpActivations { gate, up } = saved;
-        self.gate_proj.forward(device, x, gate, tokens);
-        self.up_proj.forward(device, x, up, tokens);
         device.run(GatedMlp { gate, up, act, count: self.count(tokens), activation: self.activation.index() });
         self.down_proj.forward(device, act, y, tokens);
+    }
+
+    /// What the backward pass reads of the forward pass of `x`.
+    pub fn project(&self, pass: &Pass, x: &Tensor, saved: &mut MlpActivations) {
+        let (device, tokens) = (pass.device, pass.batch.tokens);
+        self.gate_proj.forward(device, x, &mut saved.gate, tokens);
+        self.up_proj.forward(device, x, &mut saved.up, tokens);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.

@@ -23,7 +23,7 @@ use anyhow::{Result, bail};
 pub use cache::{Cache, CachePlaces};
 pub use checkpoint::{Checkpoint, Values};
 pub use config::{Llama3Scaling, ModelConfig, Rope, token_ids};
-pub use decoder::{Activations, Decoder, Scratch};
+pub use decoder::{Activations, Decoder, Keep, Scratch};
 pub use lm_head::LmHeadActivations;
 pub use network::{Policy, PolicyActivations, Value, ValueActivations};
 pub use parameter::{Parameter, Shard, Storage};
@@ -95,12 +95,16 @@ impl<'a> Build<'a> {
 
     /// A tensor that one network's passes fill.
     fn activation(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.device.tensor(format!("{}/activations/{name}", self.model), shape, DType::Real)
+        self.tensor(&format!("{}/activations/{name}", self.model), shape)
     }
 
     /// A tensor that all networks' passes share.
     fn scratch(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.device.tensor(format!("scratch/{name}"), shape, DType::Real)
+        self.tensor(&format!("scratch/{name}"), shape)
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.device.tensor(name, shape, DType::Real)
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::Build;
 use super::cache::{Cache, CachePlaces};
-use super::decoder::{Activations, Decoder, Scratch};
+use super::decoder::{Activations, Decoder, Keep, Scratch};
 use super::lm_head::{self, LmHeadActivations};
 use super::parameter::Parameter;
 use crate::data::DeviceBatch;
@@ -28,16 +28,16 @@ pub struct PolicyActivations {
 }
 
 impl PolicyActivations {
-    /// Room for a batch; `keep` for a backward pass too.
+    /// Room for a batch.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize, positions: usize, keep: bool) -> Result<Self> {
+    pub fn new(build: &Build, tokens: usize, positions: usize, keep: Keep) -> Result<Self> {
         let dhidden = || build.activation("dhidden", &[positions, build.config.hidden_size]);
         Ok(Self {
             decoder: Activations::new(build, tokens, positions, keep)?,
             head: LmHeadActivations::new(build, positions)?,
-            dhidden: if keep { Some(dhidden()?) } else { None },
+            dhidden: if keep == Keep::Nothing { None } else { Some(dhidden()?) },
         })
     }
 }
@@ -159,11 +159,11 @@ pub struct ValueActivations {
 }
 
 impl ValueActivations {
-    /// Room for a batch; `keep` for a backward pass too.
+    /// Room for a batch.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize, positions: usize, sequences: usize, keep: bool) -> Result<Self> {
+    pub fn new(build: &Build, tokens: usize, positions: usize, sequences: usize, keep: Keep) -> Result<Self> {
         let hidden = build.config.hidden_size;
         let dhidden = || build.activation("dhidden", &[positions, hidden]);
         Ok(Self {
@@ -171,7 +171,7 @@ impl ValueActivations {
             value: build.activation("value", &[positions])?,
             bootstrap: build.activation("bootstrap", &[sequences])?,
             final_hidden: build.activation("final_hidden", &[sequences, hidden])?,
-            dhidden: if keep { Some(dhidden()?) } else { None },
+            dhidden: if keep == Keep::Nothing { None } else { Some(dhidden()?) },
         })
     }
 }

@@ -22,7 +22,7 @@ pub trait Stored {
     ///
     /// # Errors
     /// Where the device fails.
-    fn read_stored(&self) -> Result<Vec<u8>>;
+    fn read_stored(&self) -> Result<Cow<'_, [u8]>>;
 }
 
 impl Stored for Tensor {
@@ -39,7 +39,7 @@ impl Stored for Tensor {
         self.shape()
     }
 
-    fn read_stored(&self) -> Result<Vec<u8>> {
+    fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
         self.read_bytes(self.len())
     }
 }
@@ -53,12 +53,15 @@ impl Stored for Parameter {
         self.shape()
     }
 
-    fn read_stored(&self) -> Result<Vec<u8>> {
+    fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
+        if let [shard] = self.shards() {
+            return shard.weight.read_bytes(self.len());
+        }
         let mut bytes = Vec::new();
         for shard in self.shards() {
-            bytes.extend(shard.weight.read_bytes(shard.rows * self.cols())?);
+            bytes.extend_from_slice(&shard.weight.read_bytes(shard.rows * self.cols())?);
         }
-        Ok(bytes)
+        Ok(bytes.into())
     }
 }
 
@@ -99,7 +102,7 @@ impl View for OnDemand<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match self.tensor.read_stored() {
-            Ok(bytes) => bytes.into(),
+            Ok(bytes) => bytes,
             Err(error) => {
                 self.fault.borrow_mut().get_or_insert(error);
                 vec![0; self.data_len()].into()

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Metrics, Objective, Seam, StepTotals};
+use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, DQO_STATISTICS};
 
 /// The weights of the lambda-return.
@@ -50,8 +50,8 @@ impl Objective for Dqo {
         true
     }
 
-    fn uses_reward(&self) -> bool {
-        true
+    fn trains_on(&self) -> TrainsOn {
+        TrainsOn::Rewarded
     }
 
     fn statistics(&self) -> usize {

@@ -2,11 +2,17 @@
 //!
 //! A method is a file here and its kernel. The model, the LM head, the optimizer and the training loop know none.
 
+mod dpo;
 mod dqo;
+mod dro;
+mod kto;
 mod ppo;
 mod sft;
 
+pub use dpo::Dpo;
 pub use dqo::{Dqo, PolicyTarget, Tail};
+pub use dro::Dro;
+pub use kto::Kto;
 pub use ppo::{Estimation, Ppo, Scored, whiten};
 pub use sft::Sft;
 
@@ -44,11 +50,40 @@ pub struct ValueSeam<'a> {
 }
 
 /// The sizes of a whole optimizer step, however it is cut into micro-batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepTotals {
+    /// Rows of the batch: responses, or pairs of them.
+    pub rows: usize,
     pub sequences: usize,
     /// Response tokens.
     pub tokens: usize,
+    /// The mean of `sum_t (log pi - log pi_ref)` over the step's mismatched pairs, by the policy before the step; 0 where
+    /// it has none: its rows have one prompt, or the method does not ask for it.
+    pub mismatched_log_ratio: f64,
+}
+
+/// What a method learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainsOn {
+    /// Responses, whatever they are worth.
+    Responses,
+    /// The right responses alone: those with a reward above 0.5.
+    RightResponses,
+    /// Responses with a reward each, and process rewards where they have them.
+    Rewarded,
+    /// Responses that are right or wrong: their reward becomes 1 or 0.
+    Labelled,
+    /// Responses that the policy itself writes in the course of the run, graded.
+    Sampled,
+    /// Pairs of a chosen and a rejected response to one prompt; in a batch the two are neighbours, the chosen one first.
+    Pairs,
+}
+
+impl TrainsOn {
+    /// How many sequences a row of a batch is.
+    pub fn sequences_per_row(self) -> usize {
+        if self == Self::Pairs { 2 } else { 1 }
+    }
 }
 
 /// What a method reports of a step, by the names of `metrics.jsonl`.
@@ -62,8 +97,13 @@ pub trait Objective {
     /// Whether it needs the reference policy's log-probs.
     fn uses_reference(&self) -> bool;
 
-    /// Whether every row must have a reward.
-    fn uses_reward(&self) -> bool;
+    /// What it learns from.
+    fn trains_on(&self) -> TrainsOn;
+
+    /// Whether it asks for [`StepTotals::mismatched_log_ratio`].
+    fn uses_mismatched(&self) -> bool {
+        false
+    }
 
     /// Numbers that it writes for each sequence.
     fn statistics(&self) -> usize;
@@ -73,4 +113,13 @@ pub trait Objective {
 
     /// The metrics of a step; `statistics` holds the rows of all its sequences.
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics;
+}
+
+fn sigmoid(x: f64) -> f64 {
+    log_sigmoid(x).exp()
+}
+
+/// `-log(1 + exp(-x))`, exact where exp overflows.
+fn log_sigmoid(x: f64) -> f64 {
+    x.min(0.0) - (-x.abs()).exp().ln_1p()
 }

@@ -1,6 +1,6 @@
 //! Proximal Policy Optimization: clipped ratios and values over responses that the policy itself wrote, round by round.
 
-use super::{Metrics, Objective, Seam, StepTotals};
+use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, PPO_STATISTICS, for_each_return};
 
 /// PPO's losses.
@@ -72,8 +72,8 @@ impl Objective for Ppo {
         false
     }
 
-    fn uses_reward(&self) -> bool {
-        true
+    fn trains_on(&self) -> TrainsOn {
+        TrainsOn::Sampled
     }
 
     fn statistics(&self) -> usize {

@@ -1,10 +1,13 @@
-//! Supervised fine-tuning: `L = -1/N sum log pi(y_t)`, N the response tokens of the step.
+//! Supervised fine-tuning, and rejection sampling, which is the same over the right responses: `L = -1/N sum log pi(y_t)`, N the response tokens of the step.
 
-use super::{Metrics, Objective, Seam, StepTotals};
+use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, SequenceSum};
 
 /// The mean negative log-prob of the responses' tokens.
-pub struct Sft;
+pub struct Sft {
+    /// Over the right responses alone: rejection sampling.
+    pub right_only: bool,
+}
 
 impl Objective for Sft {
     fn uses_value(&self) -> bool {
@@ -15,8 +18,8 @@ impl Objective for Sft {
         false
     }
 
-    fn uses_reward(&self) -> bool {
-        false
+    fn trains_on(&self) -> TrainsOn {
+        if self.right_only { TrainsOn::RightResponses } else { TrainsOn::Responses }
     }
 
     fn statistics(&self) -> usize {

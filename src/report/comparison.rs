@@ -31,7 +31,8 @@ pub fn report(runs: &[PathBuf]) -> Result<String> {
 /// The runs side by side.
 pub(super) fn comparison(runs: &[RunRecord]) -> Part {
     let metrics = metrics_of(runs);
-    let chips = if runs.len() > 1 { chips(runs) } else { String::new() };
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let chips = if runs.len() > 1 { chips(&names) } else { String::new() };
     let body = [overview(runs), chips, curves(runs, &metrics), last_values(runs, &metrics), configurations(runs)];
     Part {
         body: body.concat(),
@@ -101,13 +102,27 @@ fn overview(runs: &[RunRecord]) -> String {
     format!("<section><h2>{title}</h2>\n{}</section>\n", table("The runs", &head, &format!("<tbody>{rows}</tbody>")))
 }
 
+/// Plots of these runs, which buttons hide.
+pub(super) fn plots(runs: &[&str], figures: &str) -> Part {
+    Part {
+        body: format!(
+            "{}<section>\n<p id=\"plot-help\" class=\"legend\">{KEYS}</p>\n<div class=\"plots\">\n{figures}</div></section>\n",
+            chips(runs)
+        ),
+        style: include_str!("comparison.css").to_owned() + &colours(runs.len()),
+        script: include_str!("comparison.js"),
+    }
+}
+
+const KEYS: &str = "In a plot, the left and right arrow keys go from step to step.";
+
 /// A button a run, which hides it in all plots; under the pointer or the focus it stands out there.
-fn chips(runs: &[RunRecord]) -> String {
-    let chip = |(index, run): (usize, &RunRecord)| {
+fn chips(runs: &[&str]) -> String {
+    let chip = |(index, name): (usize, &&str)| {
         format!(
             "<button class=\"chip\" data-run=\"{index}\" aria-pressed=\"true\">{} {}</button>\n",
             swatch(index),
-            escape(&run.name)
+            escape(name)
         )
     };
     let chips: String = runs.iter().enumerate().map(chip).collect();
@@ -148,8 +163,7 @@ fn curves(runs: &[RunRecord], metrics: &[&str]) -> String {
     let pale =
         "Where a metric is noisy, its values are pale and their running mean, over a twentieth of the run, is strong. ";
     let pale = if sections.contains(" pale ") { pale } else { "" };
-    let keys = "In a plot, the left and right arrow keys go from step to step.";
-    format!("<p id=\"plot-help\" class=\"legend\">{pale}{keys}</p>\n{sections}")
+    format!("<p id=\"plot-help\" class=\"legend\">{pale}{KEYS}</p>\n{sections}")
 }
 
 /// The binary unit in which the largest value has at least one digit before the point.

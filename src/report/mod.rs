@@ -3,6 +3,7 @@
 mod comparison;
 mod correlation;
 mod demo;
+mod document;
 mod metrics;
 mod number;
 mod page;
@@ -16,5 +17,8 @@ mod values;
 pub use comparison::report;
 pub use correlation::{pearson, spearman};
 pub use demo::{Measured, demo_page};
+pub use document::{Figure, Section, document};
+pub use plot::Line;
+pub use run::Point;
 pub use valued::{ValuedResponses, ValuesConfig, value_responses};
 pub use values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken, values_page};

@@ -51,6 +51,7 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     model.need_value_network(&format!("--value {}", config.value))?;
     let tokenizer = Tokenizer::read(&dir, &model)?;
     let file = RowFile::read(&config.data)?;
+    file.need_responses("values")?;
     let built = Examples::build(&file, &tokenizer, &model, usize::MAX)?;
     built.check_context(&file, &model)?;
     let examples = built.examples;

@@ -9,7 +9,7 @@ use super::settings::SamplingSettings;
 use crate::data::{Capacity, DeviceBatch, Example, Sequence};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::{FEW_ROWS, SampleToken};
-use crate::model::{Activations, Build, Cache, CachePlaces, Policy, Scratch};
+use crate::model::{Activations, Build, Cache, CachePlaces, Keep, Policy, Scratch};
 
 /// Sequences that are decoded together at most. (More rows would be multiplied another way, with other rounding.)
 pub const MAX_BATCH: usize = FEW_ROWS;
@@ -136,8 +136,8 @@ impl Generator {
             prompt_places: CachePlaces::new(device, "batch/prompt", prompt)?,
             batch: DeviceBatch::new(device, room(batch, batch))?,
             prompt_batch: DeviceBatch::new(device, room(prompt, 0))?,
-            activations: Activations::new(build, rows, batch, false)?,
-            scratch: Scratch::new(build, rows, false)?,
+            activations: Activations::new(build, rows, batch, Keep::Nothing)?,
+            scratch: Scratch::new(build, rows, Keep::Nothing)?,
             logits: real("logits", &[batch, vocab_size.next_multiple_of(4)])?,
             uniforms: real("uniforms", &[batch])?,
             tokens: device.tensor("batch/tokens", &[batch], DType::U32)?,

@@ -127,6 +127,7 @@ pub fn process_reward(
 
 fn read(task: Task, data: &std::path::Path, files: &PolicyFiles) -> Result<Vec<Judged>> {
     let file = RowFile::read(data)?;
+    file.need_responses("process-reward")?;
     let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, &files.config, usize::MAX)?;
     let text = std::fs::read_to_string(data).with_context(|| format!("{}: cannot be read", data.display()))?;
     let lines: Vec<&str> = text.lines().collect();

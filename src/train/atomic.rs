@@ -97,7 +97,8 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     sync_parent(path)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// `path` with `suffix` at the end of its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -10,7 +10,7 @@ use super::rounds;
 use super::schedule::SchedulerType;
 use crate::device::{DType, Precision};
 use crate::grade::Task;
-use crate::objective::{Dqo, Objective, PolicyTarget, Ppo, Sft, Tail};
+use crate::objective::{Dpo, Dqo, Dro, Kto, Objective, PolicyTarget, Ppo, Sft, Tail};
 use crate::sample::MAX_BATCH;
 
 /// A training method.
@@ -19,10 +19,42 @@ use crate::sample::MAX_BATCH;
 pub enum Method {
     /// Direct Q-function Optimization: rows with a reward each.
     Dqo,
+    /// Direct Reward Optimization: rows with a reward each.
+    Dro,
+    /// Direct Preference Optimization: pairs, given or made from rows with a reward each.
+    Dpo,
+    /// Kahneman-Tversky Optimization: rows that are right (reward above 0.5) or wrong.
+    Kto,
     /// Supervised fine-tuning on every row's response.
     Sft,
+    /// Rejection sampling: supervised fine-tuning on the rows with a reward above 0.5.
+    Rs,
     /// Proximal Policy Optimization, online: problems are sampled, graded and trained on in rounds.
     Ppo,
+}
+
+impl Method {
+    /// As `--method` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dqo => "dqo",
+            Self::Dro => "dro",
+            Self::Dpo => "dpo",
+            Self::Kto => "kto",
+            Self::Sft => "sft",
+            Self::Rs => "rs",
+            Self::Ppo => "ppo",
+        }
+    }
+
+    /// The paper's beta, for the methods that have one.
+    fn default_beta(self) -> Option<f64> {
+        match self {
+            Self::Dqo | Self::Dro | Self::Ppo => Some(0.03),
+            Self::Dpo | Self::Kto => Some(0.1),
+            Self::Sft | Self::Rs => None,
+        }
+    }
 }
 
 /// How weights are stored.
@@ -116,12 +148,15 @@ pub struct TrainConfig {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_learning_rate: Option<f64>,
-    /// Rows an optimizer step
+    /// Rows an optimizer step: responses, for dpo pairs
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
     /// Tokens a micro-batch; fewer take less memory and change nothing else
     #[arg(long, default_value_t = 2048)]
     pub tokens_per_micro_batch: usize,
+    /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub gradient_checkpointing: bool,
     /// Passes over the data, for ppo over the problems
     #[arg(long, default_value_t = 1)]
     pub num_train_epochs: usize,
@@ -133,9 +168,11 @@ pub struct TrainConfig {
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
 
-    /// The coefficient of the KL term; for ppo that of log pi_old - log pi_ref in the rewards
-    #[arg(long, default_value_t = 0.03)]
-    pub beta: f64,
+    /// The coefficient of the KL term, for ppo that of log pi_old - log pi_ref in the rewards [default: 0.03; for dpo and
+    /// kto 0.1]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
     /// The lambda of the lambda-return; for ppo that of its advantages (TRL's default is 0.95)
     #[arg(long, default_value_t = 1.0)]
     pub lambda: f64,
@@ -157,6 +194,15 @@ pub struct TrainConfig {
     /// The factor of process rewards
     #[arg(long, default_value_t = 1.0)]
     pub process_scale: f64,
+    /// With dpo: pairs that are made of a prompt's rollouts at most, drawn by the seed
+    #[arg(long, default_value_t = 12)]
+    pub max_pairs_per_prompt: usize,
+    /// With kto: the weight of right responses
+    #[arg(long, default_value_t = 1.0)]
+    pub desirable_weight: f64,
+    /// With kto: the weight of wrong responses
+    #[arg(long, default_value_t = 1.0)]
+    pub undesirable_weight: f64,
     /// What becomes of responses that were cut off
     #[arg(long, value_enum, default_value = "zero")]
     pub truncated: Truncated,
@@ -251,20 +297,30 @@ impl TrainConfig {
     /// # Errors
     /// Names the option that is missing or out of its range.
     pub fn check(&self) -> Result<()> {
-        let missing = [
-            ("--method", self.method.is_none()),
-            ("--model", self.model.is_none()),
-            ("--data", self.data.is_none()),
-            ("--output-dir", self.output_dir.is_none()),
-        ];
-        if let Some((name, _)) = missing.iter().find(|(_, missing)| *missing) {
-            anyhow::bail!("{name} is missing; give it as an option or in the file that --config names");
-        }
+        present("--method", self.method.is_some())?;
+        present("--model", self.model.is_some())?;
+        present("--data", self.data.is_some())?;
+        present("--output-dir", self.output_dir.is_some())?;
+        self.check_ranges()
+    }
+
+    /// Checks what a plan needs: neither data nor a place for the result.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::check`].
+    pub fn check_to_plan(&self) -> Result<()> {
+        present("--method", self.method.is_some())?;
+        present("--model", self.model.is_some())?;
+        self.check_ranges()
+    }
+
+    fn check_ranges(&self) -> Result<()> {
         let counts = [
             ("--batch-size", self.batch_size),
             ("--tokens-per-micro-batch", self.tokens_per_micro_batch),
             ("--num-train-epochs", self.num_train_epochs),
             ("--max-length", self.max_length),
+            ("--max-pairs-per-prompt", self.max_pairs_per_prompt),
             ("--max-steps", self.max_steps.unwrap_or(1)),
             ("--eval-steps", self.eval_steps),
             ("--max-new-tokens", self.max_new_tokens),
@@ -281,6 +337,10 @@ impl TrainConfig {
             "--eval-batch-size is {}; it must be at most {MAX_BATCH}",
             self.eval_batch_size
         );
+        ensure!(
+            self.method != Some(Method::Kto) || self.batch_size > 1,
+            "--batch-size is 1; kto compares the rows of a step with each other, so it must be at least 2"
+        );
         let unit = 0.0..=1.0;
         let below_one = |value: f64| (0.0..1.0).contains(&value);
         let not_negative = |value: f64| value >= 0.0 && value.is_finite();
@@ -288,9 +348,11 @@ impl TrainConfig {
         let ranges = [
             ("--learning-rate", self.learning_rate, not_negative(self.learning_rate)),
             ("--value-learning-rate", self.value_learning_rate(), not_negative(self.value_learning_rate())),
-            ("--beta", self.beta, not_negative(self.beta)),
+            ("--beta", self.beta.unwrap_or(0.0), not_negative(self.beta.unwrap_or(0.0))),
             ("--lambda", self.lambda, unit.contains(&self.lambda)),
             ("--process-scale", self.process_scale, self.process_scale.is_finite()),
+            ("--desirable-weight", self.desirable_weight, not_negative(self.desirable_weight)),
+            ("--undesirable-weight", self.undesirable_weight, not_negative(self.undesirable_weight)),
             ("--weight-decay", self.weight_decay, not_negative(self.weight_decay)),
             ("--adam-beta1", self.adam_beta1, below_one(self.adam_beta1)),
             ("--adam-beta2", self.adam_beta2, below_one(self.adam_beta2)),
@@ -309,8 +371,9 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Sets what follows from other settings, so that the record of a run has it.
+    /// Sets what follows from the method and other settings where the user did not, so that the record of a run has it.
     pub(super) fn complete(&mut self) {
+        self.beta = self.beta.or_else(|| self.method?.default_beta());
         if self.method == Some(Method::Ppo) {
             self.rollouts_per_round = Some(rounds::rollouts_per_round(self));
         } else {
@@ -330,11 +393,13 @@ impl TrainConfig {
 
     /// The method with its switches.
     pub fn objective(&self, method: Method) -> Box<dyn Objective> {
+        let beta = self.beta.or(method.default_beta()).unwrap_or(0.0);
         match method {
-            Method::Sft => Box::new(Sft),
+            Method::Sft => Box::new(Sft { right_only: false }),
+            Method::Rs => Box::new(Sft { right_only: true }),
             Method::Ppo => Box::new(Ppo { clip_range: self.clip_range, value_clip_range: self.value_clip_range }),
             Method::Dqo => Box::new(Dqo {
-                beta: self.beta,
+                beta,
                 lambda: self.lambda,
                 policy_is: self.policy_is,
                 value_is: self.value_is,
@@ -342,6 +407,18 @@ impl TrainConfig {
                 policy_target: self.policy_target,
                 mean_reduction: self.loss_reduction == LossReduction::Mean,
             }),
+            Method::Dro => Box::new(Dro { beta }),
+            Method::Dpo => Box::new(Dpo { beta }),
+            Method::Kto => Box::new(Kto {
+                beta,
+                desirable_weight: self.desirable_weight,
+                undesirable_weight: self.undesirable_weight,
+            }),
         }
     }
+}
+
+fn present(name: &str, given: bool) -> Result<()> {
+    ensure!(given, "{name} is missing; give it as an option or in the file that --config names");
+    Ok(())
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::session::Source;
 use crate::data::{Capacity, DeviceBatch, Example, Sequence, pack};
 use crate::device::{DType, Device};
-use crate::model::{Build, Policy, PolicyActivations, Scratch, Storage};
+use crate::model::{Build, Keep, Policy, PolicyActivations, Scratch, Storage};
 
 /// What a policy says of a response, token by token.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,8 +67,8 @@ impl Scorer {
         Ok(Self {
             device: device.clone(),
             policy,
-            activations: PolicyActivations::new(&build, capacity.tokens, capacity.positions, false)?,
-            scratch: Scratch::new(&build, capacity.tokens, false)?,
+            activations: PolicyActivations::new(&build, capacity.tokens, capacity.positions, Keep::Nothing)?,
+            scratch: Scratch::new(&build, capacity.tokens, Keep::Nothing)?,
             batch: DeviceBatch::new(device, capacity)?,
             budget,
         })

@@ -14,6 +14,7 @@ mod rounds;
 mod run;
 mod run_dir;
 mod schedule;
+mod selection;
 mod session;
 mod steps;
 mod tensorboard;

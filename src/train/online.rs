@@ -42,6 +42,8 @@ pub struct SampledRound {
     actions: Vec<[f64; 4]>,
     /// Where each example's tokens start in `actions`, and where the last one's end.
     starts: Vec<usize>,
+    /// What a batch is made of: the examples, each by itself.
+    rows: Vec<Vec<usize>>,
     /// What is known of the round as a whole.
     pub metrics: MetricsRow,
 }
@@ -58,17 +60,17 @@ const LOGPS_REF: &str = "logps_ref";
 const VALUES_OLD: &str = "values_old";
 const ROWS_SHA256: &str = "rows_sha256";
 
-/// Reads an online run's problems. `models` are all that compute their responses.
+/// Reads an online run's problems, or assumes prompts that fill `--max-length` with their responses where a plan names no
+/// data. `models` are all that compute the responses.
 ///
 /// # Errors
 /// Names the option, or the file, line and field, that is wrong.
-pub fn problems(
-    config: &TrainConfig,
-    path: &Path,
-    tokenizer: &Tokenizer,
-    models: [&ModelConfig; 3],
-) -> Result<AskedProblems> {
+pub fn problems(config: &TrainConfig, tokenizer: &Tokenizer, models: [&ModelConfig; 3]) -> Result<AskedProblems> {
     let [policy, others @ ..] = models;
+    let Some(path) = &config.data else {
+        let most = config.max_length.min(context(models));
+        return Ok(AskedProblems::assumed(most.saturating_sub(config.max_new_tokens).max(1)));
+    };
     let asked = AskedProblems::read(path, config.task(), None, (tokenizer, policy))?;
     asked.file.need_answers()?;
     for (problem, ids) in asked.file.problems.iter().zip(&asked.prompts) {
@@ -164,11 +166,15 @@ impl<'a> Online<'a> {
         Ok(Some(SampledRound::new(number, path, (examples, starts), &scores, config)))
     }
 
-    /// The order of a round's steps.
-    pub fn course<'b>(&self, number: usize, examples: &'b [Example]) -> Course<'b> {
+    /// A round's steps.
+    pub fn course<'b>(&self, round: &'b SampledRound) -> Course<'b> {
+        self.course_over(round.number, &round.examples, &round.rows)
+    }
+
+    fn course_over<'b>(&self, number: usize, examples: &'b [Example], rows: &'b [Vec<usize>]) -> Course<'b> {
         let config = &self.run.config;
         let sizes = (config.batch_size, config.tokens_per_micro_batch);
-        Course::new(examples, sizes, Length::Epochs(config.ppo_epochs), self.rounds.seed(number), false)
+        Course::new((examples, rows, None), sizes, Length::Epochs(config.ppo_epochs), self.rounds.seed(number), false)
     }
 
     /// A round's rows.
@@ -222,7 +228,8 @@ impl<'a> Online<'a> {
         })?;
 
         let (mut logps_old, mut values_old) = (vec![0.0; tokens], vec![0.0; tokens]);
-        let course = self.course(number, examples);
+        let rows = each_by_itself(examples.len());
+        let course = self.course_over(number, examples, &rows);
         let Session { device, policy, value, scratch, batch, .. } = session;
         let value = value.as_mut().context("an online run has a value network")?;
         for micro_batch in (0..course.steps_per_epoch).flat_map(|done| course.step(done)) {
@@ -260,7 +267,7 @@ impl SampledRound {
         config: &TrainConfig,
     ) -> Self {
         let Scores { logps_old, logps_ref, values_old } = scores;
-        let estimation = Estimation { beta: config.beta, lambda: config.lambda };
+        let estimation = Estimation { beta: config.beta.unwrap_or(0.0), lambda: config.lambda };
         let (mut advantages, mut returns) = (Vec::new(), Vec::new());
         let (mut kl, mut rewards) = (0.0, 0.0);
         for (example, range) in examples.iter().zip(starts.windows(2)) {
@@ -280,7 +287,8 @@ impl SampledRound {
         let actions = (0..advantages.len()).map(action).collect();
         let count = examples.len() as f64;
         let metrics = vec![("round", (number + 1) as f64), ("kl", kl / count), ("rewards/mean", rewards / count)];
-        Self { number, path, examples, actions, starts, metrics }
+        let rows = each_by_itself(examples.len());
+        Self { number, path, examples, actions, starts, rows, metrics }
     }
 
     /// The share of its responses that are right.
@@ -325,6 +333,10 @@ impl Scores {
         };
         Ok(Self { logps_old: tensor(LOGPS_OLD)?, logps_ref: tensor(LOGPS_REF)?, values_old: tensor(VALUES_OLD)? })
     }
+}
+
+fn each_by_itself(count: usize) -> Vec<Vec<usize>> {
+    (0..count).map(|number| vec![number]).collect()
 }
 
 fn sha256(path: &Path) -> Result<String> {

@@ -61,7 +61,7 @@ impl ParameterGroup {
         let mut shards = Vec::new();
         let mut blocks = 0;
         for parameter in parameters {
-            for shard in parameter.shards() {
+            for shard in parameter.shards().iter().filter(|shard| shard.gradient.is_some()) {
                 let name = match shard.first_row {
                     0 => parameter.name().to_owned(),
                     first_row => format!("{}[{first_row}..]", parameter.name()),
@@ -159,5 +159,37 @@ impl ParameterGroup {
 
 /// The shards of the trained weights, in order.
 fn trained<'a>(parameters: impl Iterator<Item = &'a mut Parameter>) -> impl Iterator<Item = &'a mut Shard> {
-    parameters.flat_map(Parameter::shards_mut)
+    parameters.flat_map(Parameter::shards_mut).filter(|shard| shard.gradient.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Precision;
+    use crate::model::Storage;
+
+    #[test]
+    fn only_what_is_trained_has_a_state_and_is_stepped() {
+        let device = Device::cpu(Precision::F32);
+        let parameter = |name: &str, trainable| {
+            let storage = Storage { dtype: DType::Bf16, trainable };
+            let mut parameter = Parameter::new(&device, "policy", name, &[4, 4], storage).unwrap();
+            parameter.shards_mut()[0].weight.write(0, [1.0; 16].into_iter()).unwrap();
+            parameter
+        };
+        let mut parameters = [parameter("frozen", false), parameter("trained", true), parameter("frozen too", false)];
+        let config = TrainConfig::default();
+        let mut group = ParameterGroup::new(&device, "policy", parameters.iter_mut(), &config).unwrap();
+        let names: Vec<_> = group.tensors_mut().map(|(name, _)| name).collect();
+        assert_eq!(names, ["m/trained", "v/trained", "master/trained"]);
+
+        for gradient in parameters.iter_mut().flat_map(|parameter| &mut parameter.shards_mut()[0].gradient) {
+            gradient.write(0, [1.0; 16].into_iter()).unwrap();
+        }
+        assert_eq!(group.gradient_norm(&device, parameters.iter_mut()).unwrap(), 4.0);
+        group.step(&device, parameters.iter_mut(), (1, 0.5, 4.0));
+        // The first step of AdamW is the learning rate against the gradient's sign.
+        let first = |parameter: &Parameter| parameter.vector().read(1).unwrap()[0];
+        assert_eq!(parameters.each_ref().map(first), [1.0, 0.5, 1.0]);
+    }
 }

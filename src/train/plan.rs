@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::device::{Allocation, Device, Limits};
+use crate::device::Allocation;
 
 /// The memory and the length of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -14,24 +14,32 @@ pub struct Plan {
     pub device: String,
     /// Weights that are trained, of all networks.
     pub trainable_parameters: usize,
-    /// Rows that are trained on; of an online method those that it samples.
-    pub rows: usize,
+    /// What is taken for granted where no data is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<String>,
+    /// Rows that are trained on, responses or pairs, where they are known; of an online method those that it samples.
+    pub rows: Option<usize>,
     /// Responses that lose their end to `--max-length`.
     pub cut_responses: usize,
-    /// Rows that are left out, because their prompt leaves no room or because of `--truncated drop`.
+    /// Rows of the data that are left out: their prompt leaves no room, `--truncated drop`, or the method has no use for
+    /// them (wrong responses for rs, for dpo those that no pair has).
     pub dropped_rows: usize,
-    /// Rounds of sampling and training, of an online method.
+    /// Rounds of sampling and training, of an online method, where they are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds: Option<usize>,
-    /// Optimizer steps.
-    pub steps: usize,
+    /// Optimizer steps, where they are known.
+    pub steps: Option<usize>,
     /// Tokens of the largest micro-batch.
     pub micro_batch_tokens: usize,
     /// The most bytes that are allocated on the device at once.
     pub peak_bytes: u64,
     /// The device's memory, where it is known.
     pub device_bytes: Option<u64>,
-    /// Every buffer of the training phase.
+    /// The largest buffer of any phase: what one binding of a kernel must hold.
+    pub largest_binding: Option<Allocation>,
+    /// The most that the device binds, where there is a bound.
+    pub binding_limit: Option<u64>,
+    /// Every buffer of the phase that takes most: training, or the reference's log-probs before it.
     pub buffers: Vec<Allocation>,
 }
 
@@ -60,34 +68,44 @@ impl Plan {
         }
         groups
     }
-
-    /// Takes over what a plan device holds.
-    pub(super) fn measure(&mut self, planned: &Device, limits: Limits) {
-        self.peak_bytes = planned.peak_bytes();
-        self.device_bytes = limits.memory_bytes;
-        self.buffers = planned.allocations();
-    }
 }
 
 /// First parts of names that belong to no network.
-const SHARED: [&str; 2] = ["scratch", "batch"];
+const SHARED: [&str; 3] = ["scratch", "batch", "transfer"];
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "device      {}", self.device)?;
         writeln!(f, "trainable   {} parameters", grouped(self.trainable_parameters))?;
-        write!(f, "rows        {}", grouped(self.rows))?;
+        if let Some(assumed) = &self.assumed {
+            writeln!(f, "assumed     {assumed}")?;
+        }
+        if let Some(rows) = self.rows {
+            write!(f, "rows        {}", grouped(rows))?;
+        }
         if self.cut_responses > 0 {
             write!(f, ", {} of them cut to --max-length", grouped(self.cut_responses))?;
         }
         if self.dropped_rows > 0 {
-            write!(f, "; {} more left out", grouped(self.dropped_rows))?;
+            write!(f, "; {} of the data left out", grouped(self.dropped_rows))?;
+        }
+        if self.rows.is_some() {
+            writeln!(f)?;
         }
         if let Some(rounds) = self.rounds {
-            write!(f, "\nrounds      {}", grouped(rounds))?;
+            writeln!(f, "rounds      {}", grouped(rounds))?;
         }
-        writeln!(f, "\nsteps       {}", grouped(self.steps))?;
+        if let Some(steps) = self.steps {
+            writeln!(f, "steps       {}", grouped(steps))?;
+        }
         writeln!(f, "micro-batch {} tokens at most", grouped(self.micro_batch_tokens))?;
+        if let Some(Allocation { name, bytes }) = &self.largest_binding {
+            write!(f, "binding     {} at most", crate::format_bytes(*bytes))?;
+            if let Some(limit) = self.binding_limit {
+                write!(f, " of {}", crate::format_bytes(limit))?;
+            }
+            writeln!(f, ": {name}")?;
+        }
         write!(f, "memory      {} at most", crate::format_bytes(self.peak_bytes))?;
         if let Some(bytes) = self.device_bytes {
             write!(f, " of {}", crate::format_bytes(bytes))?;

@@ -63,8 +63,11 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.abandon();
+        match &self.bar {
+            // A task that turned out to be done already leaves no bar.
+            Some(bar) if self.done == 0 => bar.finish_and_clear(),
+            Some(bar) => bar.abandon(),
+            None => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::grade::Task;
 /// Names the option.
 pub fn check(config: &TrainConfig) -> Result<()> {
     ensure!(
-        config.task.is_some_and(|task| task != Task::None),
+        config.data.is_none() || config.task.is_some_and(|task| task != Task::None),
         "ppo without a task: it grades what it samples; give --task gsm8k or math"
     );
     ensure!(

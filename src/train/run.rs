@@ -2,20 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use super::config::{Method, TrainConfig, Truncated};
+use super::config::{TrainConfig, Truncated};
 use super::course::{Course, Length};
 use super::logps::{Scorer, WINDOW};
 use super::online::{self, Online};
 use super::plan::Plan;
 use super::rounds::Rounds;
+use super::selection::Selection;
 use super::session::{EvalRoom, Session, Source, Sources};
-use crate::data::{Capacity, Example, Examples, RowFile, Tokenizer};
-use crate::device::{Device, DeviceChoice, Precision};
+use crate::data::{Capacity, Example, Examples, Mismatched, RowFile, Tokenizer};
+use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
 use crate::model::ModelConfig;
-use crate::objective::Objective;
+use crate::objective::{Objective, TrainsOn};
 use crate::sample::{AskedProblems, Sizes};
 
 /// A run that is checked and ready.
@@ -24,7 +25,13 @@ pub struct Run {
     pub(super) device: Device,
     pub(super) objective: Box<dyn Objective>,
     pub(super) data: RowFile,
+    /// Everything that the reference scores: the rows' examples, behind them those of mismatched pairs.
     pub(super) examples: Vec<Example>,
+    /// What a batch is made of: each row's examples, by number.
+    pub(super) rows: Vec<Vec<usize>>,
+    pub(super) mismatched: Option<Mismatched>,
+    /// What the user should know of the data.
+    pub(super) warnings: Vec<String>,
     pub(super) cut_responses: usize,
     pub(super) dropped_rows: usize,
     pub(super) model: Model,
@@ -46,8 +53,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    fn open(name: &str) -> Result<Self> {
-        let dir = crate::hub::model_dir(name)?;
+    fn open(name: &str, find: Find) -> Result<Self> {
+        let dir = find(name)?;
         let config = ModelConfig::read(&dir)?;
         Ok(Self { dir, config })
     }
@@ -57,6 +64,9 @@ impl Model {
         Source { config: &self.config, checkpoint: None }
     }
 }
+
+/// How a model's directory is found: with its weights or without.
+type Find = fn(&str) -> Result<PathBuf>;
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,16 +92,34 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::open`].
-    pub fn open_on(mut config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+    pub fn open_on(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
         config.check()?;
+        Self::open_with(config, device, crate::hub::model_dir)
+    }
+
+    /// As [`Run::open_on`], of a run that is planned only: models need no weights, and where no data is named,
+    /// micro-batches are assumed to be full (see [`Examples::assumed`]).
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn open_to_plan(config: TrainConfig, device: impl FnOnce(Precision) -> Result<Device>) -> Result<Self> {
+        config.check_to_plan()?;
+        Self::open_with(config, device, crate::hub::description_dir)
+    }
+
+    fn open_with(
+        mut config: TrainConfig,
+        device: impl FnOnce(Precision) -> Result<Device>,
+        find: Find,
+    ) -> Result<Self> {
         config.complete();
-        let (Some(method), Some(model), Some(data)) = (config.method, &config.model, &config.data) else {
-            unreachable!("checked above")
-        };
+        let (Some(method), Some(model)) = (config.method, &config.model) else { unreachable!("checked above") };
         let objective = config.objective(method);
-        let model = Model::open(model)?;
-        let reference = config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), Model::open)?;
-        let value = config.value_model.as_deref().map_or_else(|| Ok(model.clone()), open_value_model)?;
+        let model = Model::open(model, find)?;
+        let reference =
+            config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), |name| Model::open(name, find))?;
+        let value =
+            config.value_model.as_deref().map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
         for (option, other) in [("--ref-model", &reference), ("--value-model", &value)] {
             ensure!(
                 other.config.vocab_size == model.config.vocab_size,
@@ -102,40 +130,70 @@ impl Run {
             );
         }
 
+        // Both networks' passes work in the same scratch.
+        let shapes =
+            |config: &ModelConfig| (config.hidden_size, config.intermediate_size, config.heads, config.qk_norm);
+        ensure!(
+            shapes(&value.config) == shapes(&model.config),
+            "--value-model {}: its layers are not shaped as those of --model; hidden_size, intermediate_size, heads, \
+             head_dim and head norms must be the same",
+            value.dir.display()
+        );
+
         let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
-        let problems = if method == Method::Ppo {
+        let problems = if objective.trains_on() == TrainsOn::Sampled {
             let models = [&model.config, &value.config, &reference.config];
-            Some(online::problems(&config, data, &tokenizer, models)?)
+            Some(online::problems(&config, &tokenizer, models)?)
         } else {
             None
         };
-        let (data, built) = if problems.is_some() {
-            (RowFile { path: data.clone(), ..RowFile::default() }, Examples::default())
-        } else {
-            let data = RowFile::read(data)?;
-            let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
-            (data, built)
-        };
-        let Examples { mut examples, cut, dropped } = built;
-        let tokenized = examples.len();
-        if config.truncated == Truncated::Drop {
-            examples.retain(|example| !example.truncated);
-            ensure!(!examples.is_empty(), "{}: --truncated drop leaves no row", data.path.display());
-        }
-        let place = |example: &Example| format!("{}:{}", data.path.display(), example.line);
-        for example in &examples {
-            if objective.uses_reward() && example.reward.is_none() {
-                let method = if method == Method::Dqo { "dqo" } else { "this method" };
-                bail!("{}: field `reward`: is missing; {method} needs one in every row (or `label`)", place(example));
+        let (data, built) = match &config.data {
+            Some(path) if problems.is_some() => {
+                (RowFile { path: path.clone(), ..RowFile::default() }, Examples::default())
             }
-            let context = model.config.context_length.min(value.config.context_length);
+            Some(path) => {
+                let data = RowFile::read(path)?;
+                let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+                (data, built)
+            }
+            None => {
+                let max_length = config.max_length.min(model.config.context_length).min(value.config.context_length);
+                let sequences_per_row = objective.trains_on().sequences_per_row();
+                let rows = (config.batch_size, sequences_per_row);
+                let built = Examples::assumed(rows, config.tokens_per_micro_batch, max_length);
+                let paired = sequences_per_row == 2;
+                (RowFile { path: "assumed rows".into(), rows: Vec::new(), paired }, built)
+            }
+        };
+        let Examples { examples, cut, .. } = built;
+        let Selection { mut examples, rows, left_out, warnings } =
+            Selection::new(&data, examples, objective.trains_on(), (method, &config))?;
+        let context = model.config.context_length.min(value.config.context_length);
+        for example in &examples {
             ensure!(
                 example.len() <= context,
-                "{}: has {} tokens, and the model computes at most {context}; set --max-length {context}",
-                place(example),
+                "{}:{}: has {} tokens, and the model computes at most {context}; set --max-length {context}",
+                data.path.display(),
+                example.line,
                 example.len()
             );
         }
+        let mismatched = if objective.uses_mismatched() {
+            let course = course(&config, (&examples, &rows, None));
+            let steps = (0..course.total_steps).map(|done| course.members(done));
+            let (mismatched, made) = Mismatched::new(&examples, steps, config.max_length.min(context));
+            ensure!(
+                config.data.is_none() || !mismatched.has_one_prompt(),
+                "{}: every row has the same prompt; {} holds each prompt against a response to another one, so give rows \
+                 with at least 2 prompts",
+                data.path.display(),
+                method.name()
+            );
+            examples.extend(made);
+            Some(mismatched)
+        } else {
+            None
+        };
         let eval = match &config.eval_data {
             Some(path) => {
                 ensure!(config.task() != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
@@ -146,15 +204,17 @@ impl Run {
             None => None,
         };
         let device = device(config.dtype.precision())?;
-        let dropped_rows = dropped.len() + tokenized - examples.len();
         Ok(Self {
             config,
             device,
             objective,
             data,
             examples,
+            rows,
+            mismatched,
+            warnings,
             cut_responses: cut,
-            dropped_rows,
+            dropped_rows: left_out,
             model,
             reference,
             value,
@@ -216,10 +276,7 @@ impl Run {
     }
 
     pub(super) fn course(&self) -> Course<'_> {
-        let length = self.config.max_steps.map_or(Length::Epochs(self.config.num_train_epochs), Length::Steps);
-        let sizes = (self.config.batch_size, self.config.tokens_per_micro_batch);
-        let bootstrap = self.config.truncated == Truncated::Bootstrap;
-        Course::new(&self.examples, sizes, length, self.config.seed, bootstrap)
+        course(&self.config, (&self.examples, &self.rows, self.mismatched.as_ref()))
     }
 
     pub(super) fn scorer(&self, device: &Device, source: Source) -> Result<Scorer> {
@@ -233,8 +290,10 @@ impl Run {
     /// Where a single tensor is larger than the device can hold.
     pub fn plan(&self) -> Result<Plan> {
         let planned = Device::plan(&self.device);
+        let mut phases = Vec::new();
         if self.objective.uses_reference() {
-            self.scorer(&planned, self.reference.planned())?;
+            let _scorer = self.scorer(&planned, self.reference.planned())?;
+            phases.push(planned.allocations());
         }
         let capacity = self.capacity();
         let sources = Sources { policy: self.model.planned(), value: self.value.planned() };
@@ -243,26 +302,53 @@ impl Run {
         // An online run's reference stays beside what is trained.
         let _online = self.online(&planned, self.reference.planned(), Path::new(""))?;
         let rounds = self.rounds().map(|(_, rounds)| rounds);
-        let mut plan = Plan {
+        phases.push(planned.allocations());
+        let limits = self.device.limits();
+        let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
+        let known = self.config.data.is_some();
+        Ok(Plan {
             device: self.device.description(),
             trainable_parameters: session.trainable_parameters(),
-            rows: rounds.as_ref().map_or(self.examples.len(), Rounds::total_rollouts),
+            assumed: self.assumed(),
+            rows: known.then(|| rounds.as_ref().map_or(self.rows.len(), Rounds::total_rollouts)),
             cut_responses: self.cut_responses,
             dropped_rows: self.dropped_rows,
-            rounds: rounds.as_ref().map(Rounds::count),
-            steps: self.total_steps(),
+            rounds: rounds.filter(|_| known).map(|rounds| rounds.count()),
+            steps: self.config.max_steps.or_else(|| known.then(|| self.total_steps())),
             micro_batch_tokens: capacity.tokens,
-            peak_bytes: 0,
-            device_bytes: None,
-            buffers: Vec::new(),
-        };
-        plan.measure(&planned, self.device.limits());
-        Ok(plan)
+            peak_bytes: planned.peak_bytes(),
+            device_bytes: limits.memory_bytes,
+            largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),
+            binding_limit: (limits.tensor_bytes < u64::MAX).then_some(limits.tensor_bytes),
+            buffers: phases.into_iter().max_by_key(bytes).unwrap_or_default(),
+        })
+    }
+
+    /// What the plan takes for granted where no data is named.
+    fn assumed(&self) -> Option<String> {
+        if self.config.data.is_some() {
+            return None;
+        }
+        let longest = self.examples.iter().map(Example::len).max().unwrap_or(0);
+        Some(match &self.problems {
+            Some(asked) => format!("no --data: prompts of up to {} tokens", asked.longest()),
+            None => {
+                format!(
+                    "no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response"
+                )
+            }
+        })
     }
 }
 
-fn open_value_model(name: &str) -> Result<Model> {
-    let model = Model::open(name)?;
+fn course<'a>(config: &TrainConfig, rows: (&'a [Example], &'a [Vec<usize>], Option<&'a Mismatched>)) -> Course<'a> {
+    let length = config.max_steps.map_or(Length::Epochs(config.num_train_epochs), Length::Steps);
+    let sizes = (config.batch_size, config.tokens_per_micro_batch);
+    Course::new(rows, sizes, length, config.seed, config.truncated == Truncated::Bootstrap)
+}
+
+fn open_value_model(name: &str, find: Find) -> Result<Model> {
+    let model = Model::open(name, find)?;
     model.config.need_value_network(&format!("--value-model {name}"))?;
     Ok(model)
 }

@@ -77,9 +77,14 @@ impl RunDir {
         let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
         let current = toml::Table::try_from(config)?;
         let names = recorded.keys().chain(current.keys());
-        // What a response is sampled beside may change its log-probs' last bits, and with them, rarely, a token.
-        let samples = |name: &str| name == "eval_batch_size" && config.method == Some(Method::Ppo);
-        for name in names.filter(|name| !MAY_CHANGE.contains(&name.as_str()) || samples(name)) {
+        let may_change = |name: &str| match name {
+            // The steps decide kto's mismatched pairs, which the reference scores before the first one.
+            "max_steps" => config.method != Some(Method::Kto),
+            // What a response is sampled beside may change its log-probs' last bits, and with them, rarely, a token.
+            "eval_batch_size" => config.method != Some(Method::Ppo),
+            name => MAY_CHANGE.contains(&name),
+        };
+        for name in names.filter(|name| !may_change(name)) {
             let (before, now) = (recorded.get(name), current.get(name));
             let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
             ensure!(
@@ -177,7 +182,8 @@ impl RunDir {
 }
 
 /// Settings that a resumed run may have otherwise: they do not change what a step computes.
-const MAY_CHANGE: [&str; 5] = ["output_dir", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
+const MAY_CHANGE: [&str; 6] =
+    ["output_dir", "gradient_checkpointing", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
 
 fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
     save_policy(&mut session.policy.network, files.policy_config, files.tokenizer, &dir.join("policy"))?;

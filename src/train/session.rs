@@ -9,7 +9,7 @@ use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
 use crate::model::{
-    Build, Checkpoint, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
+    Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
 };
 use crate::objective::Objective;
 use crate::sample::{Generator, Sizes};
@@ -54,9 +54,9 @@ pub struct Session {
     pub rollout: Tensor,
     /// `[positions]`
     pub dlogp: Tensor,
-    /// `[batch size, Objective::statistics]`
+    /// `[sequences of a step, Objective::statistics]`
     pub statistics: Tensor,
-    /// `[batch size]`: the sum of each sequence's entropies.
+    /// `[sequences of a step]`: the sum of each sequence's entropies.
     pub entropies: Tensor,
     /// The number of the last step that ran to its end.
     pub marker: Tensor,
@@ -85,7 +85,9 @@ impl Session {
         eval: Option<EvalRoom>,
     ) -> Result<Self> {
         let Capacity { tokens, positions, sequences, longest } = capacity;
+        let batch_sequences = config.batch_size * objective.trains_on().sequences_per_row();
         let storage = Storage { dtype: config.dtype.storage(), trainable: true };
+        let keep = if config.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
         let build = Build::new(device, sources.policy.config, sources.policy.checkpoint, "policy", storage);
@@ -93,15 +95,15 @@ impl Session {
         let mut network = Policy::load(&build, longest.max(written))?;
         let generator = eval.map(|room| Generator::new(&build, room.stop_ids.to_vec(), room.sizes)).transpose()?;
         let group = ParameterGroup::new(device, "policy", network.parameters_mut(), config)?;
-        let activations = PolicyActivations::new(&build, tokens, positions, true)?;
-        let scratch = Scratch::new(&build, tokens, true)?;
+        let activations = PolicyActivations::new(&build, tokens, positions, keep)?;
+        let scratch = Scratch::new(&build, tokens, keep)?;
         let policy = PolicySide { network, activations, group };
 
         let value = if objective.uses_value() {
             let build = Build::new(device, sources.value.config, sources.value.checkpoint, "value", storage);
             let mut network = Value::load(&build, longest)?;
             let group = ParameterGroup::new(device, "value", network.parameters_mut(), config)?;
-            let activations = ValueActivations::new(&build, tokens, positions, sequences, true)?;
+            let activations = ValueActivations::new(&build, tokens, positions, sequences, keep)?;
             Some(ValueSide { network, activations, group, dvalue: real("batch/dvalue", &[positions])? })
         } else {
             None
@@ -114,8 +116,8 @@ impl Session {
             batch: DeviceBatch::new(device, capacity)?,
             rollout: real("batch/rollout", &[positions, 4])?,
             dlogp: real("batch/dlogp", &[positions])?,
-            statistics: real("batch/statistics", &[config.batch_size, objective.statistics()])?,
-            entropies: real("batch/entropies", &[config.batch_size])?,
+            statistics: real("batch/statistics", &[batch_sequences, objective.statistics()])?,
+            entropies: real("batch/entropies", &[batch_sequences])?,
             marker: device.tensor("batch/marker", &[1], DType::U32)?,
             generator,
         })

@@ -1,5 +1,6 @@
 //! The only training loop: steps, each of micro-batches, with evaluations and checkpoints between them.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use super::log::{MetricsLog, MetricsRow};
 use super::online::{Online, SampledRound};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::reference::ReferenceLogps;
+use super::reference::{Origin, ReferenceLogps, ReferenceStore};
 use super::run::{Outcome, Run};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
@@ -41,8 +42,7 @@ impl<'a> Round<'a> {
     }
 
     fn of_sampled(online: &Online, sampled: &'a SampledRound) -> Self {
-        let number = sampled.number;
-        let course = online.course(number, &sampled.examples);
+        let (number, course) = (sampled.number, online.course(sampled));
         let (steps, epochs) = (online.rounds.steps(number), online.rounds.epochs(number));
         Self { course, steps, epochs, reference: None, sampled: Some(sampled) }
     }
@@ -76,6 +76,7 @@ impl Run {
     pub fn train(&self, resume: bool, interrupt: &AtomicBool) -> Result<Outcome> {
         let plan = self.plan()?;
         eprintln!("{plan}");
+        self.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         self.train_as_planned(&plan, resume, interrupt, Progress::new)
     }
 
@@ -197,15 +198,25 @@ impl Run {
         if !self.objective.uses_reference() {
             return Ok(None);
         }
-        if let Some(kept) = ReferenceLogps::load(dir.path(), &self.examples)? {
+        let mut progress = progress("reference", self.examples.len(), 0);
+        let store = ReferenceStore { run: dir.path(), data: &self.data.path, examples: &self.examples };
+        if let Some(kept) = store.of_run(|line| progress.note(line))? {
             return Ok(Some(kept));
         }
         let checkpoint = Checkpoint::open(&self.reference.dir)?;
+        if checkpoint.bytes() > 1 << 30 {
+            let size = crate::format_bytes(checkpoint.bytes());
+            progress.note(&format!("reference log-probs: reading {size} of weights, to tell whether they are known"));
+        }
+        let settings = (self.config.dtype, self.config.tokens_per_micro_batch);
+        let origin = Origin::new((&self.reference.config, &checkpoint), &self.examples, &self.device, settings);
+        if let Some(kept) = store.find(&origin, |line| progress.note(line))? {
+            return Ok(Some(kept));
+        }
         let source = Source { config: &self.reference.config, checkpoint: Some(&checkpoint) };
         let mut scorer = self.scorer(&self.device, source)?;
-        let mut progress = progress("reference", self.examples.len(), 0);
-        let logps =
-            ReferenceLogps::compute(&mut scorer, &self.examples, dir.path(), |count| progress.advance(count, ""))?;
+        let logps = ReferenceLogps::compute(&mut scorer, &self.examples, |count| progress.advance(count, ""))?;
+        store.keep(&logps, &origin, |line| progress.note(line))?;
         Ok(Some(logps))
     }
 
@@ -241,10 +252,16 @@ impl Run {
         let done = state.step - round.steps.start;
         let micro_batches = round.course.step(done);
         let sequences = || micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
+        let count = sequences().count();
         let totals = StepTotals {
-            sequences: sequences().count(),
+            rows: count / self.objective.trains_on().sequences_per_row(),
+            sequences: count,
             tokens: sequences().map(|sequence| sequence.example.completion_ids.len()).sum(),
+            mismatched_log_ratio: mismatched_log_ratio(session, &round.course, round.reference, done)?,
         };
+        if !totals.mismatched_log_ratio.is_finite() {
+            return Err(self.not_finite("the loss", (state.step + 1, round), &micro_batches, &[]));
+        }
         session.clear_gradients();
         let mut first_sequence = 0;
         for micro_batch in &micro_batches {
@@ -388,4 +405,29 @@ impl Run {
             round.sampled.map_or(&self.data.path, |sampled| &sampled.path).display()
         )
     }
+}
+
+/// See [`StepTotals::mismatched_log_ratio`]: forward passes alone, over what the reference scored before.
+fn mismatched_log_ratio(
+    session: &mut Session,
+    course: &Course,
+    reference: Option<&ReferenceLogps>,
+    done: usize,
+) -> Result<f64> {
+    let (pairs, micro_batches) = course.mismatched(done);
+    let Some(reference) = reference.filter(|_| !pairs.is_empty()) else { return Ok(0.0) };
+    let Session { device, policy, scratch, batch, .. } = session;
+    let mut log_ratios = HashMap::new();
+    for micro_batch in &micro_batches {
+        batch.load(&micro_batch.sequences)?;
+        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        let mut logps = policy.activations.head.logp.read(batch.positions)?.into_iter();
+        for &number in &micro_batch.examples {
+            // The reference first: zip takes of its first side once more than of its second.
+            let of_both = reference.of(number).iter().zip(logps.by_ref());
+            let log_ratio: f64 = of_both.map(|(logp_ref, logp)| logp - logp_ref).sum();
+            log_ratios.insert(number, log_ratio);
+        }
+    }
+    Ok(pairs.iter().map(|number| log_ratios[number]).sum::<f64>() / pairs.len() as f64)
 }

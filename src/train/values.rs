@@ -6,7 +6,7 @@ use super::logps::{micro_batches, sequences};
 use super::session::Source;
 use crate::data::{Capacity, DeviceBatch, Example};
 use crate::device::{DType, Device};
-use crate::model::{Build, Scratch, Storage, Value, ValueActivations};
+use crate::model::{Build, Keep, Scratch, Storage, Value, ValueActivations};
 
 /// A value network that only looks.
 pub struct ValueScorer {
@@ -33,8 +33,8 @@ impl ValueScorer {
         Ok(Self {
             device: device.clone(),
             network: Value::load(&build, longest)?,
-            activations: ValueActivations::new(&build, tokens, positions, sequences, false)?,
-            scratch: Scratch::new(&build, tokens, false)?,
+            activations: ValueActivations::new(&build, tokens, positions, sequences, Keep::Nothing)?,
+            scratch: Scratch::new(&build, tokens, Keep::Nothing)?,
             batch: DeviceBatch::new(device, capacity)?,
             budget,
         })

@@ -1,0 +1,36 @@
+use super::case::{Case, Work};
+use crate::kernels::{Call, Dpo};
+
+/// DPO over pairs of sequences of these lengths, the chosen one of a pair before the rejected one.
+pub fn case(lengths: &[usize], beta: f32) -> Case {
+    let starts = super::case::starts(lengths);
+    let positions = lengths.iter().sum::<usize>();
+    let sequences = lengths.len();
+    let shape = format!("{}, beta {beta}", super::case::lengths_label(lengths));
+    Case::new(Dpo::SIGNATURE, shape, Work::Bytes(24.0 * positions as f64))
+        .u32s("starts", starts)
+        .input("rollout", &[positions, 4])
+        .input("logp", &[positions])
+        .output("dlogp", &[positions])
+        .output("statistics", &[sequences + 2])
+        .run(move |device, tensors| {
+            let [starts, rollout, logp, dlogp, statistics] = tensors else { unreachable!() };
+            let pairs = sequences as u32 / 2;
+            device.run(Dpo {
+                starts,
+                rollout,
+                logp,
+                dlogp,
+                statistics,
+                pairs,
+                first_sequence: 1,
+                batch_pairs: 3 * pairs,
+                beta,
+            });
+        })
+}
+
+/// The row of the table.
+pub fn bench() -> Vec<Case> {
+    vec![case(&[512; 512], 0.1)]
+}

@@ -1,0 +1,159 @@
+//! The laboratory: every artefact is made once, in a file or directory of its own; what is there already is taken as it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use dqo_wgpu::grade::{MathEqual, Task};
+use dqo_wgpu::report::{ValuedResponses, ValuesConfig, value_responses};
+use dqo_wgpu::sample::{
+    EvalConfig, PolicyOptions, ProcessRewardConfig, SampleConfig, SamplingSettings, eval, process_reward, sample,
+};
+use dqo_wgpu::train::{Outcome, Run, TrainConfig, WeightType, write_file};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The paper's settings (appendix A): responses for training and for evaluation by sampling are drawn alike.
+pub const SAMPLING: SamplingSettings =
+    SamplingSettings { temperature: 1.0, top_k: 16, top_p: 0.9, min_prob: 0.01, max_new_tokens: 48 };
+
+/// Where everything is made.
+pub struct Lab {
+    pub dir: PathBuf,
+    pub device: String,
+}
+
+/// Shares of problems that a policy solves.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Accuracy {
+    pub greedy: f64,
+    pub sampled: f64,
+}
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+impl Lab {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A file of rows.
+    pub fn rows(&self, name: &str, rows: impl FnOnce() -> Vec<Value>) -> Result<PathBuf> {
+        let path = self.path(name);
+        if !path.exists() {
+            let text: String = rows().iter().map(|row| row.to_string() + "\n").collect();
+            write_file(&path, text.as_bytes())?;
+        }
+        Ok(path)
+    }
+
+    fn policy(&self, model: &Path, seed: u64) -> PolicyOptions {
+        PolicyOptions {
+            model: Some(model.display().to_string()),
+            device: self.device.clone(),
+            dtype: WeightType::F32,
+            seed,
+            batch_size: 128,
+        }
+    }
+
+    /// Responses of a policy, graded.
+    pub fn sample(&self, name: &str, model: &Path, problems: &Path, num_samples: usize) -> Result<PathBuf> {
+        let output = self.path(name);
+        let config = SampleConfig {
+            policy: self.policy(model, 1),
+            task: Task::Gsm8k,
+            data: Some(problems.to_owned()),
+            output: Some(output.clone()),
+            num_samples,
+            max_problems: None,
+            sampling: SAMPLING,
+        };
+        sample(&config, true, &NEVER).with_context(|| name.to_owned())?;
+        Ok(output)
+    }
+
+    /// Rollouts with process rewards.
+    pub fn process_rewards(&self, name: &str, model: &Path, rollouts: &Path) -> Result<PathBuf> {
+        let output = self.path(name);
+        let config = ProcessRewardConfig {
+            policy: self.policy(model, 2),
+            task: Task::Gsm8k,
+            data: Some(rollouts.to_owned()),
+            output: Some(output.clone()),
+            samples: 20,
+            sampling: SAMPLING,
+        };
+        process_reward(&config, true, &NEVER).with_context(|| name.to_owned())?;
+        Ok(output)
+    }
+
+    /// Trains; the run's directory.
+    pub fn train(&self, name: &str, settings: &toml::Table) -> Result<PathBuf> {
+        let output = self.path(name);
+        if output.join("final").exists() {
+            return Ok(output);
+        }
+        eprintln!("== {name}");
+        let defaults = TrainConfig {
+            device: self.device.clone(),
+            output_dir: Some(output.clone()),
+            tokens_per_micro_batch: 8192,
+            eval_batch_size: 128,
+            max_new_tokens: SAMPLING.max_new_tokens,
+            save_steps: 0,
+            ..TrainConfig::default()
+        };
+        let mut table = toml::Table::try_from(defaults)?;
+        table.extend(settings.clone());
+        let config: TrainConfig = table.try_into().with_context(|| name.to_owned())?;
+        let resume = output.exists();
+        match Run::open(config).and_then(|run| run.train(resume, &NEVER)).with_context(|| name.to_owned())? {
+            Outcome::Finished(_) => Ok(output),
+            Outcome::Interrupted(step) => anyhow::bail!("{name}: was interrupted at step {step}"),
+        }
+    }
+
+    /// The accuracy of a policy.
+    pub fn accuracy(&self, name: &str, model: &Path, problems: &Path, seed: u64) -> Result<Accuracy> {
+        let path = self.path(&format!("accuracies/{name}.json"));
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            return serde_json::from_str(&text).with_context(|| path.display().to_string());
+        }
+        let evaluation = |sampled: bool| {
+            let config = EvalConfig {
+                policy: self.policy(model, seed),
+                task: Task::Gsm8k,
+                data: Some(problems.to_owned()),
+                output: None,
+                max_problems: None,
+                sample: sampled,
+                num_seeds: if sampled { 3 } else { 1 },
+                flexible: false,
+                math_equal: MathEqual::Hendrycks,
+                sampling: SAMPLING,
+            };
+            let summary = eval(&config, || true)?.context("it was interrupted")?;
+            Ok::<f64, anyhow::Error>(summary.accuracy)
+        };
+        let accuracy = Accuracy { greedy: evaluation(false)?, sampled: evaluation(true)? };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        write_file(&path, serde_json::to_string(&accuracy)?.as_bytes())?;
+        Ok(accuracy)
+    }
+
+    /// V along given responses.
+    pub fn values(&self, value: &Path, rows: &Path) -> Result<ValuedResponses> {
+        value_responses(&ValuesConfig {
+            value: value.display().to_string(),
+            data: rows.to_owned(),
+            device: self.device.clone(),
+            dtype: WeightType::F32,
+            tokens_per_micro_batch: 8192,
+            lambda: 1.0,
+            process_scale: 1.0,
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! The paper in miniature: every method on the arithmetic task, with the paper's grids, three seeds, and its tables.
+//!
+//! `tools/paper` runs it. Everything is made under `paper/` once; a run that was interrupted goes on where it was.
+
+mod experiments;
+mod lab;
+mod page;
+mod task;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Reproduces the shape of the paper's tables on a task that is small enough for two CPU cores.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Where everything is made
+    #[arg(long, value_name = "DIR", default_value = "paper")]
+    output_dir: PathBuf,
+    /// The written account, whose results are replaced
+    #[arg(long, value_name = "FILE", default_value = "docs/paper.md")]
+    markdown: PathBuf,
+    /// The page of the results
+    #[arg(long, value_name = "FILE", default_value = "docs/paper.html")]
+    html: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let Arguments { device, output_dir, markdown, html } = Arguments::parse();
+    std::fs::create_dir_all(&output_dir)?;
+    let lab = lab::Lab { dir: output_dir, device };
+    let results = experiments::run(&lab)?;
+    page::write_markdown(&markdown, &results)?;
+    page::write_html(&html, &results)?;
+    println!("{}\n{}", markdown.display(), html.display());
+    Ok(())
+}

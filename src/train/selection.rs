@@ -1,0 +1,144 @@
+//! What a run trains on: of the rows of a file, those that the method learns from, as the rows of its batches.
+
+use anyhow::{Result, bail, ensure};
+
+use super::config::{Method, TrainConfig, Truncated};
+use crate::data::{Example, RowFile, pairs};
+use crate::objective::TrainsOn;
+
+/// The rows of a run's batches.
+pub struct Selection {
+    pub examples: Vec<Example>,
+    /// Each row's examples, by number: one, or the two of a pair.
+    pub rows: Vec<Vec<usize>>,
+    /// Rows of the file that no batch has.
+    pub left_out: usize,
+    /// What the user should know of the data.
+    pub warnings: Vec<String>,
+}
+
+impl Selection {
+    /// Selects of a file's examples.
+    ///
+    /// # Errors
+    /// Names the file, and the line and field where one lacks what the method needs, or says what nothing is left of.
+    pub fn new(
+        file: &RowFile,
+        examples: Vec<Example>,
+        trains_on: TrainsOn,
+        (method, config): (Method, &TrainConfig),
+    ) -> Result<Self> {
+        let mut selection = Self { examples, rows: Vec::new(), left_out: 0, warnings: Vec::new() };
+        let lines = selection.read_rows(file, method, trains_on)?;
+        if config.truncated == Truncated::Drop {
+            let Self { examples, rows, .. } = &mut selection;
+            rows.retain(|row| !row.iter().any(|&number| examples[number].truncated));
+            ensure!(!rows.is_empty(), "{}: --truncated drop leaves no row", file.path.display());
+        }
+        if trains_on != TrainsOn::Responses && !file.paired {
+            selection.need_rewards(file, method)?;
+        }
+        match trains_on {
+            TrainsOn::Responses | TrainsOn::Rewarded | TrainsOn::Sampled => {}
+            TrainsOn::RightResponses => selection.keep_right(file, method)?,
+            TrainsOn::Labelled => selection.label(file, method),
+            TrainsOn::Pairs if file.paired => {}
+            TrainsOn::Pairs => selection.pair(file, config)?,
+        }
+        if trains_on != TrainsOn::Rewarded {
+            selection.examples.iter_mut().for_each(|example| example.step_rewards.clear());
+        }
+        selection.keep_used();
+        let used = if file.paired { selection.rows.len() } else { selection.examples.len() };
+        selection.left_out = lines.saturating_sub(used); // none of rows that are only assumed
+        Ok(selection)
+    }
+
+    /// The rows as the file has them; returns how many there were before some were left out for their length.
+    fn read_rows(&mut self, file: &RowFile, method: Method, trains_on: TrainsOn) -> Result<usize> {
+        if trains_on != TrainsOn::Pairs {
+            file.need_responses(method.name())?;
+        }
+        let width = if file.paired { 2 } else { 1 };
+        let numbers: Vec<usize> = (0..self.examples.len()).collect();
+        self.rows = numbers.chunks(width).map(<[usize]>::to_vec).collect();
+        Ok(file.rows.len() / width)
+    }
+
+    fn need_rewards(&self, file: &RowFile, method: Method) -> Result<()> {
+        let numbers = self.rows.iter().flatten();
+        let Some(example) = numbers.map(|&number| &self.examples[number]).find(|example| example.reward.is_none())
+        else {
+            return Ok(());
+        };
+        let or = if method == Method::Dpo { ", or pairs of `chosen` and `rejected`" } else { "" };
+        bail!(
+            "{}:{}: field `reward`: is missing; {} needs one in every row (or `label`){or}",
+            file.path.display(),
+            example.line,
+            method.name()
+        )
+    }
+
+    fn keep_right(&mut self, file: &RowFile, method: Method) -> Result<()> {
+        let Self { examples, rows, .. } = self;
+        rows.retain(|row| row.iter().all(|&number| examples[number].is_right()));
+        ensure!(
+            !rows.is_empty(),
+            "{}: no row has a reward above 0.5, and {} trains on those alone; sample more responses",
+            file.path.display(),
+            method.name()
+        );
+        Ok(())
+    }
+
+    fn label(&mut self, file: &RowFile, method: Method) {
+        let mut right = 0;
+        for &number in self.rows.iter().flatten() {
+            let example = &mut self.examples[number];
+            right += usize::from(example.is_right());
+            example.reward = Some(f64::from(u8::from(example.is_right())));
+        }
+        let (kind, change) = match right {
+            0 => ("wrong", "less"),
+            all if all == self.rows.len() => ("right", "more"),
+            _ => return,
+        };
+        self.warnings.push(format!(
+            "{}: every response is {kind} (right is a reward above 0.5): {} makes all of them {change} likely, and no \
+             response of the other kind holds against it",
+            file.path.display(),
+            method.name()
+        ));
+    }
+
+    fn pair(&mut self, file: &RowFile, config: &TrainConfig) -> Result<()> {
+        let responses: Vec<usize> = self.rows.iter().flatten().copied().collect();
+        let made = pairs(&self.examples, &responses, config.max_pairs_per_prompt, config.seed);
+        ensure!(
+            !made.is_empty(),
+            "{}: no prompt has both a right response (reward above 0.5) and a wrong one, so there is no pair to train on; \
+             sample more responses a prompt, or give pairs of `chosen` and `rejected`",
+            file.path.display()
+        );
+        self.rows = made.into_iter().map(Vec::from).collect();
+        Ok(())
+    }
+
+    /// Forgets the examples that no row has.
+    fn keep_used(&mut self) {
+        let mut is_used = vec![false; self.examples.len()];
+        self.rows.iter().flatten().for_each(|&number| is_used[number] = true);
+        let new_numbers: Vec<usize> = is_used
+            .iter()
+            .scan(0, |count, &used| {
+                let number = *count;
+                *count += usize::from(used);
+                Some(number)
+            })
+            .collect();
+        self.rows.iter_mut().flatten().for_each(|number| *number = new_numbers[*number]);
+        let mut used = is_used.iter();
+        self.examples.retain(|_| used.next() == Some(&true));
+    }
+}
