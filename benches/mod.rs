@@ -33,6 +33,7 @@ pub mod mark_step;
 pub mod matmul_nn;
 pub mod matmul_nt;
 pub mod matmul_tn;
+pub mod ppo;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_backward_weight;
@@ -79,6 +80,7 @@ pub fn cases() -> Vec<Case> {
         matmul_nn::bench,
         matmul_nt::bench,
         matmul_tn::bench,
+        ppo::bench,
         rms_norm::bench,
         rms_norm_backward::bench,
         rms_norm_backward_weight::bench,

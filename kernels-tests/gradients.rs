@@ -158,6 +158,37 @@ fn sft_is_its_finite_differences() {
 }
 
 #[test]
+fn ppo_is_its_finite_differences() {
+    for family in FAMILIES {
+        let mut setup = setup(&golden("dqo").join(family), Method::Ppo);
+        let (logp, value) = setup.forward();
+        // Where the networks were, and what was estimated: some tokens are clipped, either way, and none is near the edge.
+        let moved = [-0.5, -0.1, 0.1, 0.5];
+        let known = |t: usize| {
+            let (advantage, error) = ([0.8, -0.6][t / 4 % 2], [0.9, -0.7][t / 8 % 2]);
+            [logp[t] - moved[t % 4], advantage, value[t] - error, value[t] - moved[(t + 1) % 4]]
+        };
+        let rollout: Vec<[f64; 4]> = (0..logp.len()).map(known).collect();
+        setup.session.rollout.write(0, rollout.as_flattened().iter().copied()).unwrap();
+        setup.backward();
+        let range = f64::from(0.2f32);
+        check(&mut setup, family, |logp, value| {
+            let policy = |t: usize| {
+                let [logp_old, advantage, ..] = rollout[t];
+                let ratio = (logp[t] - logp_old).exp();
+                f64::max(-advantage * ratio, -advantage * ratio.clamp(1.0 - range, 1.0 + range))
+            };
+            let values = |t: usize| {
+                let [_, _, target, value_old] = rollout[t];
+                let near = value[t].clamp(value_old - range, value_old + range);
+                f64::max((value[t] - target).powi(2), (near - target).powi(2))
+            };
+            (0..logp.len()).map(|t| policy(t) + 0.5 * values(t)).sum::<f64>() / logp.len() as f64
+        });
+    }
+}
+
+#[test]
 fn dqo_is_its_finite_differences() {
     for family in FAMILIES {
         let mut setup = setup(&golden("dqo").join(family), Method::Dqo);

@@ -58,6 +58,7 @@ impl Example {
 }
 
 /// The examples of a file, and what became of the rows that did not fit.
+#[derive(Default)]
 pub struct Examples {
     pub examples: Vec<Example>,
     /// Responses that lost their end to `--max-length`.

@@ -30,6 +30,7 @@ mod matmul;
 mod matmul_nn;
 mod matmul_nt;
 mod matmul_tn;
+mod ppo;
 mod rms_norm;
 mod rms_norm_backward;
 mod rms_norm_backward_weight;
@@ -73,6 +74,7 @@ pub use matmul::{FEW_ROWS, Operand, OperandMut};
 pub use matmul_nn::MatmulNn;
 pub use matmul_nt::MatmulNt;
 pub use matmul_tn::MatmulTn;
+pub use ppo::{Ppo, STATISTICS as PPO_STATISTICS};
 pub use rms_norm::RmsNorm;
 pub use rms_norm_backward::RmsNormBackward;
 pub use rms_norm_backward_weight::RmsNormBackwardWeight;
@@ -119,6 +121,7 @@ pub const ALL: &[&Signature] = &[
     MatmulNn::SIGNATURE,
     MatmulNt::SIGNATURE,
     MatmulTn::SIGNATURE,
+    Ppo::SIGNATURE,
     RmsNorm::SIGNATURE,
     RmsNormBackward::SIGNATURE,
     RmsNormBackwardWeight::SIGNATURE,

@@ -241,7 +241,8 @@ fn found(path: &Path) -> String {
     format!("reference log-probs: found in {}", path.display())
 }
 
-fn starts(examples: &[Example]) -> Vec<usize> {
+/// Where each example's response tokens start when they stand end to end, and where the last one's end.
+pub(super) fn starts(examples: &[Example]) -> Vec<usize> {
     let ends = examples.iter().scan(0, |end, example| {
         *end += example.completion_ids.len();
         Some(*end)

@@ -84,9 +84,14 @@ impl RunDir {
         let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
         let current = toml::Table::try_from(config)?;
         let names = recorded.keys().chain(current.keys());
-        // The steps decide kto's mismatched pairs, which the reference scores before the first one.
-        let is_course = |name: &str| name == "max_steps" && config.method == Some(Method::Kto);
-        for name in names.filter(|name| !MAY_CHANGE.contains(&name.as_str()) || is_course(name)) {
+        let may_change = |name: &str| match name {
+            // The steps decide kto's mismatched pairs, which the reference scores before the first one.
+            "max_steps" => config.method != Some(Method::Kto),
+            // What a response is sampled beside may change its log-probs' last bits, and with them, rarely, a token.
+            "eval_batch_size" => config.method != Some(Method::Ppo),
+            name => MAY_CHANGE.contains(&name),
+        };
+        for name in names.filter(|name| !may_change(name)) {
             let (before, now) = (recorded.get(name), current.get(name));
             let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
             ensure!(

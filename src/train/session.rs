@@ -64,11 +64,11 @@ pub struct Session {
     pub entropies: Tensor,
     /// The number of the last step that ran to its end.
     pub marker: Tensor,
-    /// What evaluations write with.
+    /// What evaluations and online rounds write with.
     pub generator: Option<Generator>,
 }
 
-/// What a run's evaluations have room for, and the tokens that end a response.
+/// What a run's evaluations and online rounds have room for, and the tokens that end a response.
 #[derive(Clone, Copy)]
 pub struct EvalRoom<'a> {
     pub sizes: Sizes,
