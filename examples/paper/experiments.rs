@@ -286,9 +286,9 @@ fn grids(data: &Data) -> Vec<(&'static str, Vec<Table>)> {
         ("rs", settings("rs", &data.rollouts, 3, &[0.0], &[3e-5, 1e-4, 3e-4])),
         ("dpo", settings("dpo", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
         ("kto", settings("kto", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
-        ("dro", settings("dro", &data.rollouts, 3, &[0.01, 0.03, 0.1, 0.3, 1.0], &[3e-5, 1e-4])),
-        ("dqo", settings("dqo", &data.rollouts, 3, &[0.03, 0.1, 0.3], &[3e-5, 1e-4])),
-        ("ppo", ppo(settings("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[3e-5, 1e-4]))),
+        ("dro", settings("dro", &data.rollouts, 3, &[0.01, 0.03, 0.1, 0.3, 1.0], &[1e-4])),
+        ("dqo", settings("dqo", &data.rollouts, 3, &[0.03, 0.1, 0.3, 1.0], &[1e-4])),
+        ("ppo", ppo(settings("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[1e-4]))),
     ]
 }
 
@@ -305,19 +305,25 @@ fn ppo(mut grid: Vec<Table>) -> Vec<Table> {
 /// The settings whose best checkpoint solves the most problems of the validation set; the first of equals.
 fn choose(lab: &Lab, data: &Data, method: &str, grid: &[Table]) -> Result<Table> {
     let mut best: Option<(f64, &Table)> = None;
-    for (number, settings) in grid.iter().enumerate() {
+    for settings in grid {
+        let name = name_of(method, settings);
         let mut settings_of_run = settings.clone();
         settings_of_run.insert("seed".to_owned(), 1.into());
-        let run = lab.train(&format!("grid/{method}-{number}"), &settings_of_run)?;
+        let run = lab.train(&format!("grid/{name}"), &settings_of_run)?;
         let policy = run.join("best/policy");
         // Sampled: greedy decoding alone leaves many settings at the same share.
-        let accuracy = lab.accuracy(&format!("grid-{method}-{number}"), &policy, &data.validation, 7)?;
+        let accuracy = lab.accuracy(&format!("grid-{name}"), &policy, &data.validation, 7)?;
         let score = accuracy.greedy + accuracy.sampled;
         if best.is_none_or(|(known, _)| score > known) {
             best = Some((score, settings));
         }
     }
     Ok(best.context("a method without settings")?.1.clone())
+}
+
+fn name_of(method: &str, settings: &Table) -> String {
+    let part = |key: &str| settings.get(key).map_or(String::new(), |value| format!("-{value}"));
+    format!("{method}{}{}", part("beta"), part("learning_rate"))
 }
 
 /// Trains under every seed and evaluates the best checkpoints.
