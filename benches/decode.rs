@@ -84,7 +84,7 @@ fn randomize(policy: &mut Policy, rng: &mut ChaCha8Rng) -> Result<()> {
     for parameter in policy.parameters_mut() {
         for shard in parameter.shards_mut() {
             let values: Vec<f64> = (0..shard.weight.len()).map(|_| rng.random_range(-0.05..0.05)).collect();
-            shard.weight.write(0, values.into_iter())?;
+            shard.parts_mut().0.write(0, values.into_iter())?;
         }
     }
     Ok(())

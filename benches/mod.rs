@@ -33,12 +33,14 @@ pub mod mark_step;
 pub mod matmul_nn;
 pub mod matmul_nt;
 pub mod matmul_tn;
+pub mod ppo;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rms_norm_backward_weight;
 pub mod rope;
 pub mod round_bf16;
 pub mod sample_token;
+pub mod scale;
 pub mod scatter_rows;
 pub mod sequence_sum;
 pub mod sft;
@@ -78,12 +80,14 @@ pub fn cases() -> Vec<Case> {
         matmul_nn::bench,
         matmul_nt::bench,
         matmul_tn::bench,
+        ppo::bench,
         rms_norm::bench,
         rms_norm_backward::bench,
         rms_norm_backward_weight::bench,
         rope::bench,
         round_bf16::bench,
         sample_token::bench,
+        scale::bench,
         scatter_rows::bench,
         sequence_sum::bench,
         sft::bench,

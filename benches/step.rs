@@ -58,7 +58,7 @@ pub fn measure(device: &Device, yardsticks: &mut Yardsticks) -> Result<StepResul
             let count = shard.weight.len();
             let values: Vec<f64> =
                 (0..count).map(|_| 1.0 - scale / 0.05 + scale * rng.random_range(-1.0..1.0)).collect();
-            shard.weight.write(0, values.into_iter())?;
+            shard.parts_mut().0.write(0, values.into_iter())?;
         }
     }
     save_policy(&mut policy, &config, dir.path(), &model)?;

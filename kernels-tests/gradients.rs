@@ -41,8 +41,8 @@ fn setup(set: &Path, method: Method) -> Setup {
     };
     let device = Device::cpu(Precision::F64);
     let sources = Sources {
-        policy: Source { config: &policy, checkpoint: Some(&policy_weights) },
-        value: Source { config: &value, checkpoint: Some(&value_weights) },
+        policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None },
+        value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None },
     };
     let capacity = Capacity::of(&sequences);
     let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity, None).unwrap();
@@ -128,7 +128,7 @@ fn check(setup: &mut Setup, label: &str, loss: impl Fn(&[f64], &[f64]) -> f64) {
         let direction: Vec<f64> = weights.iter().map(|_| rng.random_range(-1.0..1.0)).collect();
         let mut at = |step: f64| {
             let moved: Vec<f64> = weights.iter().zip(&direction).map(|(w, d)| w + step * d).collect();
-            setup.parameters()[index].shards_mut()[0].weight.write(0, moved.into_iter()).unwrap();
+            setup.parameters()[index].shards_mut()[0].parts_mut().0.write(0, moved.into_iter()).unwrap();
             let (logp, value) = setup.forward();
             loss(&logp, &value)
         };
@@ -154,6 +154,37 @@ fn sft_is_its_finite_differences() {
         setup.forward();
         setup.backward();
         check(&mut setup, family, |logp, _| -logp.iter().sum::<f64>() / logp.len() as f64);
+    }
+}
+
+#[test]
+fn ppo_is_its_finite_differences() {
+    for family in FAMILIES {
+        let mut setup = setup(&golden("dqo").join(family), Method::Ppo);
+        let (logp, value) = setup.forward();
+        // Where the networks were, and what was estimated: some tokens are clipped, either way, and none is near the edge.
+        let moved = [-0.5, -0.1, 0.1, 0.5];
+        let known = |t: usize| {
+            let (advantage, error) = ([0.8, -0.6][t / 4 % 2], [0.9, -0.7][t / 8 % 2]);
+            [logp[t] - moved[t % 4], advantage, value[t] - error, value[t] - moved[(t + 1) % 4]]
+        };
+        let rollout: Vec<[f64; 4]> = (0..logp.len()).map(known).collect();
+        setup.session.rollout.write(0, rollout.as_flattened().iter().copied()).unwrap();
+        setup.backward();
+        let range = f64::from(0.2f32);
+        check(&mut setup, family, |logp, value| {
+            let policy = |t: usize| {
+                let [logp_old, advantage, ..] = rollout[t];
+                let ratio = (logp[t] - logp_old).exp();
+                f64::max(-advantage * ratio, -advantage * ratio.clamp(1.0 - range, 1.0 + range))
+            };
+            let values = |t: usize| {
+                let [_, _, target, value_old] = rollout[t];
+                let near = value[t].clamp(value_old - range, value_old + range);
+                f64::max((value[t] - target).powi(2), (near - target).powi(2))
+            };
+            (0..logp.len()).map(|t| policy(t) + 0.5 * values(t)).sum::<f64>() / logp.len() as f64
+        });
     }
 }
 

@@ -25,7 +25,7 @@ fn long_run(output: &Path, device: &str) -> Command {
 }
 
 /// Waits until `seen` or the process has ended; whether it was seen.
-fn wait_until(child: &mut Child, mut seen: impl FnMut() -> bool) -> bool {
+pub fn wait_until(child: &mut Child, mut seen: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(120) {
         if seen() {
@@ -39,12 +39,12 @@ fn wait_until(child: &mut Child, mut seen: impl FnMut() -> bool) -> bool {
     panic!("the run neither ended nor came to the point");
 }
 
-fn steps_done(output: &Path) -> usize {
+pub fn steps_done(output: &Path) -> usize {
     fs::read_to_string(output.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
 /// What does not depend on the clock: weights, and the metrics but for time and speed.
-fn result(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
+pub fn result(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
     let weights =
         ["policy", "value"].map(|part| fs::read(output.join("final").join(part).join("model.safetensors")).unwrap());
     let mut rows = json_lines(&output.join("metrics.jsonl"));
@@ -56,7 +56,7 @@ fn result(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
 }
 
 #[cfg(unix)]
-fn signal(child: &Child, signal: &str) {
+pub fn signal(child: &Child, signal: &str) {
     let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }

@@ -14,6 +14,9 @@ use crate::harness::skip_gpu;
 use crate::model::{golden, largest_difference, score};
 use crate::training::{config, same_weights, train, weights};
 
+/// Of the models of 32 hidden units.
+const BYTES: u64 = 3600;
+
 /// Splits a model's weights into two files with an index.
 fn split(model: &Path) {
     let whole = model.join("model.safetensors");
@@ -43,15 +46,15 @@ fn a_model_in_several_files_is_the_same_model() {
     assert_eq!(score(&model, &rows, &device, DType::Real, 4096), whole);
 }
 
-/// Devices that hold so little in a tensor that embedding, head and the widest layers are cut into row shards.
-fn small_devices() -> Vec<Device> {
-    const BYTES: u64 = 3600;
+/// Devices that hold so little in a tensor, `bytes` in f32, that embedding, head and the widest layers are cut into row
+/// shards.
+pub fn small_devices(bytes: u64) -> Vec<Device> {
     let mut devices =
-        vec![Device::cpu(Precision::F64).limited_to(2 * BYTES), Device::cpu(Precision::F32).limited_to(BYTES)];
+        vec![Device::cpu(Precision::F64).limited_to(2 * bytes), Device::cpu(Precision::F32).limited_to(bytes)];
     if !skip_gpu() {
         let adapters = AdapterList::find();
         let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-        devices.push(Device::gpu(Gpu::open(adapter).unwrap()).limited_to(BYTES));
+        devices.push(Device::gpu(Gpu::open(adapter).unwrap()).limited_to(bytes));
     }
     devices
 }
@@ -73,7 +76,7 @@ fn weights_larger_than_a_binding_are_cut_and_compute_the_same() {
     for family in ["llama", "qwen2", "gemma"] {
         let model = golden("models").join(family);
         let whole = score(&model, &rows, &Device::cpu(Precision::F64), DType::Real, 1);
-        for device in small_devices() {
+        for device in small_devices(BYTES) {
             let difference = largest_difference(&score(&model, &rows, &device, DType::Real, 1), &whole);
             assert!(difference <= 2e-5, "{family} on {}: {difference:.1e}", device.description());
         }
@@ -109,7 +112,7 @@ fn cut_weights_are_trained_the_same() {
         weights(&output)
     };
     let whole = run("whole", &Device::cpu(Precision::F64));
-    for (index, device) in small_devices().iter().enumerate() {
+    for (index, device) in small_devices(BYTES).iter().enumerate() {
         // AdamW divides by the root of v: a gradient that is nearly 0 in one weight may turn its step around, by at most
         // three learning rates of 1e-3 beside weights of 0.1 and more.
         let tolerance = if device.precision() == Precision::F64 { 1e-6 } else { 1e-3 };

@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::harness::gpus;
 use crate::model::{golden, json_lines};
 
+const WEIGHTS: &str = "model.safetensors";
+
 /// Every tensor of a safetensors file, widened.
 pub fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -68,8 +70,8 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Holds the change of every weight in a step of `--optimizer sgd --learning-rate 1` against its golden gradient.
-pub fn compare_step(before: &Path, after: &Path, part: &str, gradients: &BTreeMap<String, Vec<f64>>, label: &str) {
-    let (before, after) = (tensors(&before.join("model.safetensors")), tensors(&after.join("model.safetensors")));
+pub fn compare_step((before, after): (&Path, &Path), part: &str, gradients: &BTreeMap<String, Vec<f64>>, label: &str) {
+    let (before, after) = (tensors(before), tensors(after));
     let gradients: BTreeMap<_, _> =
         gradients.iter().filter_map(|(name, g)| Some((name.strip_prefix(part)?, g))).collect();
     assert_eq!(gradients.keys().copied().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "{label}");
@@ -111,7 +113,8 @@ fn check_case(set: &Path, case: &Value) {
         }
         for part in ["policy", "value"] {
             let after = output.path().join("final").join(part);
-            compare_step(&set.join(part), &after, &format!("{part}."), &gradients, &label);
+            let files = (set.join(part).join(WEIGHTS), after.join(WEIGHTS));
+            compare_step((&files.0, &files.1), &format!("{part}."), &gradients, &label);
         }
     }
 }
@@ -151,13 +154,8 @@ fn a_step_of_sft_is_autograds() {
         assert!((found - expected).abs() <= 1e-4 * expected, "loss {found}, not {expected}");
         assert!(!output.path().join("final/value").exists());
         let gradients = tensors(&set.join("gradients.safetensors"));
-        compare_step(
-            &set.join("policy"),
-            &output.path().join("final/policy"),
-            "policy.",
-            &gradients,
-            &device.description(),
-        );
+        let files = (set.join("policy").join(WEIGHTS), output.path().join("final/policy").join(WEIGHTS));
+        compare_step((&files.0, &files.1), "policy.", &gradients, &device.description());
     }
 }
 

@@ -16,7 +16,7 @@ pub fn asset(name: &str) -> PathBuf {
 
 /// Runs a verb on the CPU device to its end; what it printed.
 #[track_caller]
-fn done(command: &mut Command) -> String {
+pub fn done(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     String::from_utf8(output.stdout).unwrap()

@@ -127,6 +127,7 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
     write_file(&shown, shown_rows(&dir.join("before.jsonl"))?.as_bytes())?;
     let valued = value_responses(&ValuesConfig {
         value: result.join("value").display().to_string(),
+        adapter: None,
         data: shown,
         device: config.device.clone(),
         dtype: WeightType::F32,
@@ -144,6 +145,7 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
 fn policy(config: &DemoConfig, model: &Path) -> PolicyOptions {
     PolicyOptions {
         model: Some(model.display().to_string()),
+        adapter: None,
         device: config.device.clone(),
         dtype: WeightType::F32,
         seed: config.seed,

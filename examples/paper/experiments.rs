@@ -63,6 +63,12 @@ pub struct Knowledge {
     pub auc: f64,
 }
 
+/// A response to a sum, segment by segment: its text, V at its end, whether it and all before it are right.
+pub struct Case {
+    pub prompt: String,
+    pub segments: Vec<(String, f64, bool)>,
+}
+
 /// Everything that is reported.
 pub struct Results {
     pub base: Row,
@@ -73,9 +79,8 @@ pub struct Results {
     pub process: Vec<Row>,
     /// With the importance weight in the value loss, and without it.
     pub knowledge: [Vec<Knowledge>; 2],
-    /// A wrong response: segment, V at its end, whether it is right.
-    pub case: Vec<(String, f64, bool)>,
-    pub case_prompt: String,
+    /// A wrong response.
+    pub case: Case,
     /// Rollouts, and the share of right ones.
     pub rollouts: (usize, f64),
     /// The mean importance weight of the first step's responses, of the base's rollouts and of the younger policy's.
@@ -152,7 +157,7 @@ pub fn run(lab: &Lab) -> Result<Results> {
     };
     let (with_weight, _) = knowledge(true)?;
     let (without_weight, run) = knowledge(false)?;
-    let (case_prompt, case) = wrong_response(&lab.values(&run.join("final/value"), &held_back)?.responses)?;
+    let case = wrong_response(&lab.values(&run.join("final/value"), &held_back)?.responses)?;
 
     let (count, right) = count(&data.rollouts)?;
     let first_weight = |name: &str| first_metric(&lab.path(&format!("runs/{name}-true-true-1")), "is_weight/mean");
@@ -164,7 +169,6 @@ pub fn run(lab: &Lab) -> Result<Results> {
         process,
         knowledge: [with_weight, without_weight],
         case,
-        case_prompt,
         rollouts: (count, right as f64 / count as f64),
         first_weights: [first_weight("is")?, first_weight("is-young")?],
     })
@@ -283,8 +287,8 @@ fn grids(data: &Data) -> Vec<(&'static str, Vec<Table>)> {
         ("dpo", settings("dpo", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
         ("kto", settings("kto", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
         ("dro", settings("dro", &data.rollouts, 3, &[0.01, 0.03, 0.1, 0.3, 1.0], &[3e-5, 1e-4])),
-        ("ppo", ppo(settings("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[3e-5, 1e-4]))),
         ("dqo", settings("dqo", &data.rollouts, 3, &[0.03, 0.1, 0.3], &[3e-5, 1e-4])),
+        ("ppo", ppo(settings("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[3e-5, 1e-4]))),
     ]
 }
 
@@ -390,12 +394,12 @@ fn auc(responses: &[ValuedResponse]) -> Result<f64> {
 }
 
 /// The first wrong response that goes wrong behind its first segment.
-fn wrong_response(responses: &[ValuedResponse]) -> Result<(String, Vec<(String, f64, bool)>)> {
+fn wrong_response(responses: &[ValuedResponse]) -> Result<Case> {
     for response in responses.iter().filter(|response| response.right == Some(false)) {
         let judged = judged(response)?;
         if judged.len() == 4 && judged[0].2 && !judged[1].2 {
-            let case = judged.into_iter().map(|(text, value, right)| (text.to_owned(), value, right)).collect();
-            return Ok((response.prompt.clone(), case));
+            let segments = judged.into_iter().map(|(text, value, right)| (text.to_owned(), value, right)).collect();
+            return Ok(Case { prompt: response.prompt.clone(), segments });
         }
     }
     anyhow::bail!("no wrong response goes wrong at its second segment")

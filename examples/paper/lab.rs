@@ -50,6 +50,7 @@ impl Lab {
     fn policy(&self, model: &Path, seed: u64) -> PolicyOptions {
         PolicyOptions {
             model: Some(model.display().to_string()),
+            adapter: None,
             device: self.device.clone(),
             dtype: WeightType::F32,
             seed,
@@ -148,6 +149,7 @@ impl Lab {
     pub fn values(&self, value: &Path, rows: &Path) -> Result<ValuedResponses> {
         value_responses(&ValuesConfig {
             value: value.display().to_string(),
+            adapter: None,
             data: rows.to_owned(),
             device: self.device.clone(),
             dtype: WeightType::F32,

@@ -126,10 +126,11 @@ fn tables(results: &Results) -> Vec<Table> {
         },
         Table {
             title: "A wrong response (Table 2)",
-            note: format!("The sum is {}; V is of the run without the importance weight in its loss.", results.case_prompt),
+            note: format!("The sum is {}; V is of the run without the importance weight in its loss.", results.case.prompt),
             head: vec!["segment", "V at its end", ""],
             rows: results
                 .case
+                .segments
                 .iter()
                 .map(|(text, value, right)| {
                     vec![text.clone(), format!("{value:.3}"), if *right { "right" } else { "wrong" }.to_owned()]

@@ -11,7 +11,7 @@ use super::{Ended, print};
 use crate::data::{Examples, RowFile, Tokenizer};
 use crate::device::DeviceChoice;
 use crate::hub::model_dir;
-use crate::model::{Checkpoint, ModelConfig};
+use crate::model::{Adapter, Checkpoint, ModelConfig};
 use crate::train::{Progress, Scorer, Source, WeightType, write_file};
 
 #[derive(Args)]
@@ -19,6 +19,9 @@ pub struct LogpArgs {
     /// The policy: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
     #[arg(long, value_name = "DIR|ID")]
     model: String,
+    /// Adapters over the model: a PEFT directory
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Rows with a prompt and a response each, a JSON object a line
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -48,7 +51,8 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let examples = built.examples;
     let device = args.device.parse::<DeviceChoice>()?.open(args.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
-    let source = Source { config: &config, checkpoint: Some(&checkpoint) };
+    let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
+    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref() };
     let size = (&examples[..], args.tokens_per_micro_batch);
     let mut scorer = Scorer::new(&device, source, "policy", args.dtype.storage(), size)?;
 

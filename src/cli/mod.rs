@@ -12,6 +12,7 @@ mod generate;
 mod grade;
 mod interrupt;
 mod logp;
+mod merge;
 mod plan;
 mod process_reward;
 mod report;
@@ -67,6 +68,8 @@ enum Verb {
     /// alone; without --data, of full micro-batches
     #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
+    /// Make a model directory of a base and adapters
+    Merge(merge::MergeArgs),
     /// Time every kernel, and hold it against the device's own limit and the f64 twin
     Bench(bench::BenchArgs),
 }
@@ -137,6 +140,7 @@ fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
         Verb::Values(args) => values::run(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Plan(args) => plan::run(args, matches),
+        Verb::Merge(args) => merge::run(&args),
         Verb::Bench(args) => bench::run(&args),
     }
 }

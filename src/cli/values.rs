@@ -15,6 +15,9 @@ pub struct ValuesArgs {
     /// The value network: a directory such as OUT/final/value
     #[arg(long, value_name = "DIR|ID")]
     value: String,
+    /// The value network's adapters, such as OUT/final/value of a run with --lora-r; --value is their base then
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Rows with a prompt and a response each, a JSON object a line
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -47,6 +50,7 @@ pub fn run(args: &ValuesArgs) -> Result<Ended> {
     ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", args.output.display());
     let valued = value_responses(&ValuesConfig {
         value: args.value.clone(),
+        adapter: args.adapter.clone(),
         data: args.data.clone(),
         device: args.device.clone(),
         dtype: args.dtype,

@@ -58,6 +58,7 @@ impl Example {
 }
 
 /// The examples of a file, without the rows whose prompt leaves no room for a response.
+#[derive(Default)]
 pub struct Examples {
     pub examples: Vec<Example>,
     /// Responses that lost their end to `--max-length`.

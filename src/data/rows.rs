@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 /// A file of rows.
+#[derive(Default)]
 pub struct RowFile {
     /// Where it was read from, to name it in errors.
     pub path: PathBuf,

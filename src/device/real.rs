@@ -27,7 +27,7 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool);
 
     /// `y[c * rows + r] = x[r] . w[c]` for few rows of `inner` values, on one thread; each row of an operand has its values
-    /// side by side. What a row gives does not depend on the others (see [`super::dots`]).
+    /// side by side. What a row gives does not depend on the others.
     fn dots(y: &mut [Self], x: Matrix<'_, Self>, w: Matrix<'_, Self>, inner: usize, rows: usize);
 }
 

@@ -30,12 +30,14 @@ mod matmul;
 mod matmul_nn;
 mod matmul_nt;
 mod matmul_tn;
+mod ppo;
 mod rms_norm;
 mod rms_norm_backward;
 mod rms_norm_backward_weight;
 mod rope;
 mod round_bf16;
 mod sample_token;
+mod scale;
 mod scatter_rows;
 mod sequence_sum;
 mod sft;
@@ -72,12 +74,14 @@ pub use matmul::{FEW_ROWS, Operand, OperandMut};
 pub use matmul_nn::MatmulNn;
 pub use matmul_nt::MatmulNt;
 pub use matmul_tn::MatmulTn;
+pub use ppo::{Ppo, STATISTICS as PPO_STATISTICS};
 pub use rms_norm::RmsNorm;
 pub use rms_norm_backward::RmsNormBackward;
 pub use rms_norm_backward_weight::RmsNormBackwardWeight;
 pub use rope::Rope;
 pub use round_bf16::RoundBf16;
 pub use sample_token::SampleToken;
+pub use scale::Scale;
 pub use scatter_rows::ScatterRows;
 pub use sequence_sum::SequenceSum;
 pub use sft::Sft;
@@ -117,12 +121,14 @@ pub const ALL: &[&Signature] = &[
     MatmulNn::SIGNATURE,
     MatmulNt::SIGNATURE,
     MatmulTn::SIGNATURE,
+    Ppo::SIGNATURE,
     RmsNorm::SIGNATURE,
     RmsNormBackward::SIGNATURE,
     RmsNormBackwardWeight::SIGNATURE,
     Rope::SIGNATURE,
     RoundBf16::SIGNATURE,
     SampleToken::SIGNATURE,
+    Scale::SIGNATURE,
     ScatterRows::SIGNATURE,
     SequenceSum::SIGNATURE,
     Sft::SIGNATURE,

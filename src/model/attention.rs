@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::cache::LayerCache;
 use super::linear::Linear;
+use super::lora::LowRank;
 use super::norm::Norm;
 use super::parameter::Parameter;
 use super::{Build, Pass};
@@ -142,23 +143,24 @@ impl Attention {
         x: &Tensor,
         saved: &mut AttentionActivations,
         cache: Option<&mut LayerCache>,
+        low_rank: &mut LowRank,
         y: &mut Tensor,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let Heads { heads, kv_heads, head_dim } = self.heads;
         match (&self.head_norms, &mut saved.before_norm) {
             (Some(norms), Some(raw)) => {
-                self.q_proj.forward(device, x, &mut raw.q, tokens);
-                self.k_proj.forward(device, x, &mut raw.k, tokens);
+                self.q_proj.forward(device, x, &mut raw.q, low_rank, tokens);
+                self.k_proj.forward(device, x, &mut raw.k, low_rank, tokens);
                 norms.q_norm.forward(device, &raw.q, &mut saved.q, &mut raw.q_rstd, tokens * heads);
                 norms.k_norm.forward(device, &raw.k, &mut saved.k, &mut raw.k_rstd, tokens * kv_heads);
             }
             _ => {
-                self.q_proj.forward(device, x, &mut saved.q, tokens);
-                self.k_proj.forward(device, x, &mut saved.k, tokens);
+                self.q_proj.forward(device, x, &mut saved.q, low_rank, tokens);
+                self.k_proj.forward(device, x, &mut saved.k, low_rank, tokens);
             }
         }
-        self.v_proj.forward(device, x, &mut saved.v, tokens);
+        self.v_proj.forward(device, x, &mut saved.v, low_rank, tokens);
         self.rotate(pass, &mut saved.q, heads, 1.0);
         self.rotate(pass, &mut saved.k, kv_heads, 1.0);
         let places = pass.places.zip(cache).map(|(places, cache)| {
@@ -185,7 +187,7 @@ impl Attention {
                 AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
             }
         }
-        self.o_proj.forward(device, &saved.o, y, tokens);
+        self.o_proj.forward(device, &saved.o, y, low_rank, tokens);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
@@ -195,14 +197,14 @@ impl Attention {
         x: &Tensor,
         saved: &AttentionActivations,
         dy: &Tensor,
-        (scratch, partial): (&mut AttentionScratch, &mut Tensor),
+        (scratch, low_rank, partial): (&mut AttentionScratch, &mut LowRank, &mut Tensor),
         dx: &mut Tensor,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let Heads { heads, kv_heads, head_dim } = self.heads;
         let AttentionScratch { dout, row_statistics, dq, dk, dv, before_norm } = scratch;
-        self.o_proj.backward_input(device, dy, dout, tokens, false);
-        self.o_proj.backward_weight(device, &saved.o, dy, partial, tokens);
+        self.o_proj.backward_input(device, dy, dout, low_rank, tokens, false);
+        self.o_proj.backward_weight(device, &saved.o, dy, (low_rank, partial), tokens);
 
         let qkv = (&saved.q, &saved.k, &saved.v);
         let size = (tokens, pass.batch.longest);
@@ -220,8 +222,8 @@ impl Attention {
         self.rotate(pass, dk, kv_heads, -1.0);
         self.rotate(pass, dq, heads, -1.0);
 
-        self.v_proj.backward_input(device, dv, dx, tokens, false);
-        self.v_proj.backward_weight(device, x, dv, partial, tokens);
+        self.v_proj.backward_input(device, dv, dx, low_rank, tokens, false);
+        self.v_proj.backward_weight(device, x, dv, (low_rank, partial), tokens);
         let (dq, dk) = match (&mut self.head_norms, &saved.before_norm, before_norm) {
             (Some(norms), Some(raw), Some((raw_dq, raw_dk))) => {
                 norms.k_norm.backward(device, dk, (&raw.k, &raw.k_rstd), (raw_dk, false), partial, tokens * kv_heads);
@@ -230,10 +232,10 @@ impl Attention {
             }
             _ => (dq, dk),
         };
-        self.k_proj.backward_input(device, dk, dx, tokens, true);
-        self.k_proj.backward_weight(device, x, dk, partial, tokens);
-        self.q_proj.backward_input(device, dq, dx, tokens, true);
-        self.q_proj.backward_weight(device, x, dq, partial, tokens);
+        self.k_proj.backward_input(device, dk, dx, low_rank, tokens, true);
+        self.k_proj.backward_weight(device, x, dk, (low_rank, partial), tokens);
+        self.q_proj.backward_input(device, dq, dx, low_rank, tokens, true);
+        self.q_proj.backward_weight(device, x, dq, (low_rank, partial), tokens);
     }
 
     fn rotate(&self, pass: &Pass, x: &mut Tensor, heads: usize, sign: f32) {

@@ -165,6 +165,11 @@ pub struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// The type in the file.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// `count` of the values from `first` on, widened.
     pub fn range(&self, first: usize, count: usize) -> Box<dyn ExactSizeIterator<Item = f64> + 'a> {
         let size = self.dtype.bitsize() / 8;

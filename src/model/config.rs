@@ -83,6 +83,11 @@ impl ModelConfig {
     /// Names the file and the field that is missing, wrong or not supported.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
+        ensure!(
+            path.exists() || !dir.join("adapter_config.json").exists(),
+            "{}: is an adapter, not a model; give the model that it belongs to, and this with --adapter",
+            dir.display()
+        );
         let text = std::fs::read_to_string(&path).with_context(|| {
             format!("{}: cannot be read; a model is a Hugging Face directory with a config.json", path.display())
         })?;

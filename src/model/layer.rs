@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::attention::{Attention, AttentionActivations, AttentionScratch};
 use super::cache::LayerCache;
 use super::decoder::Keep;
+use super::lora::LowRank;
 use super::mlp::{Mlp, MlpActivations, MlpScratch};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
@@ -34,6 +35,7 @@ pub struct ForwardScratch {
     pub(super) delta: Tensor,
     /// `[tokens, intermediate]`
     act: Tensor,
+    low_rank: LowRank,
 }
 
 /// What the backward pass works in; shared by all layers.
@@ -162,6 +164,7 @@ impl ForwardScratch {
         Ok(Self {
             delta: tensor("delta", build.config.hidden_size)?,
             act: tensor("act", build.config.intermediate_size)?,
+            low_rank: LowRank::new(build, tokens)?,
         })
     }
 }
@@ -205,11 +208,11 @@ impl Layer {
         scratch: &mut ForwardScratch,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
-        let ForwardScratch { delta, act } = scratch;
+        let ForwardScratch { delta, act, low_rank } = scratch;
         stream.norm(device, 2 * index, &self.input_norm, delta, &mut saved.attention_input, tokens);
-        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, cache, delta);
+        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, cache, low_rank, delta);
         stream.norm(device, 2 * index + 1, &self.post_attention_norm, delta, &mut saved.mlp_input, tokens);
-        self.mlp.forward(pass, &saved.mlp_input.y, &mut saved.mlp, act, delta);
+        self.mlp.forward(pass, &saved.mlp_input.y, &mut saved.mlp, (act, low_rank), delta);
     }
 
     /// The forward pass of layer `index` once more, from its input in the stream: all that [`Layer::backward`] reads.
@@ -222,11 +225,11 @@ impl Layer {
         scratch: &mut ForwardScratch,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
-        let delta = &mut scratch.delta;
+        let ForwardScratch { delta, low_rank, .. } = scratch;
         stream.norm_again(device, 2 * index, &self.input_norm, delta, &mut saved.attention_input, tokens);
-        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, None, delta);
+        self.attention.forward(pass, &saved.attention_input.y, &mut saved.attention, None, low_rank, delta);
         stream.norm(device, 2 * index + 1, &self.post_attention_norm, delta, &mut saved.mlp_input, tokens);
-        self.mlp.project(pass, &saved.mlp_input.y, &mut saved.mlp);
+        self.mlp.project(pass, &saved.mlp_input.y, &mut saved.mlp, low_rank);
     }
 
     /// From the gradient of the stream behind the layer to the one before it, in place: a residual block `x + f(n(x))`
@@ -242,10 +245,11 @@ impl Layer {
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let BackwardScratch { dnormed, attention, mlp, partial } = scratch;
-        self.mlp.backward(pass, &saved.mlp_input.y, &saved.mlp, dstream, (mlp, &mut forward.act, partial), dnormed);
+        let ForwardScratch { act, low_rank, .. } = forward;
+        self.mlp.backward(pass, &saved.mlp_input.y, &saved.mlp, dstream, (mlp, act, low_rank, partial), dnormed);
         let norm_input = (stream.at(2 * index + 1), &saved.mlp_input.rstd);
         self.post_attention_norm.backward(device, dnormed, norm_input, (dstream, true), partial, tokens);
-        let (input, scratch) = (&saved.attention_input.y, (attention, &mut *partial));
+        let (input, scratch) = (&saved.attention_input.y, (attention, low_rank, &mut *partial));
         self.attention.backward(pass, input, &saved.attention, dstream, scratch, dnormed);
         let norm_input = (stream.at(2 * index), &saved.attention_input.rstd);
         self.input_norm.backward(device, dnormed, norm_input, (dstream, true), partial, tokens);

@@ -1,16 +1,18 @@
-//! A linear layer: `y = x W^T + b`.
+//! A linear layer: `y = x W^T + b`, and what low-rank adapters add to it where it has them.
 
 use anyhow::Result;
 
 use super::Build;
+use super::lora::{Lora, LowRank};
 use super::parameter::Parameter;
 use crate::device::{Device, Tensor};
 use crate::kernels::{AddBias, ColumnSum, MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
 
-/// `[out, in]` weights and, in some layers, a bias.
+/// `[out, in]` weights and, in some layers, a bias and adapters.
 pub struct Linear {
     pub weight: Parameter,
     pub bias: Option<Parameter>,
+    pub lora: Option<Lora>,
 }
 
 impl Linear {
@@ -21,50 +23,103 @@ impl Linear {
     pub fn load(build: &Build, name: &str, [outputs, inputs]: [usize; 2], has_bias: bool) -> Result<Self> {
         let weight = build.parameter(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if has_bias { Some(build.parameter(&format!("{name}.bias"), &[outputs])?) } else { None };
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, lora: build.lora(name, [outputs, inputs])? })
     }
 
-    /// `y = x W^T + b` for `rows` rows.
-    pub fn forward(&self, device: &Device, x: &Tensor, y: &mut Tensor, rows: usize) {
-        let (outputs, inputs) = (self.weight.rows(), self.weight.cols());
-        for shard in self.weight.shards() {
-            let y = OperandMut::whole(y, outputs).from_column(shard.first_row);
-            let w = Operand::whole(&shard.weight, inputs);
-            MatmulNt::run(device, y, Operand::whole(x, inputs), w, [rows, shard.rows, inputs], false);
-        }
+    /// `y = x W^T + b` for `rows` rows, and what the adapters add.
+    pub fn forward(&self, device: &Device, x: &Tensor, y: &mut Tensor, low_rank: &mut LowRank, rows: usize) {
+        self.weight.multiply(device, x, y, rows, false);
         if let Some(bias) = &self.bias {
-            device.run(AddBias { bias: bias.vector(), y, rows: rows as u32, cols: outputs as u32 });
+            device.run(AddBias { bias: bias.vector(), y, rows: rows as u32, cols: self.weight.rows() as u32 });
+        }
+        if let Some(lora) = &self.lora {
+            lora.forward(device, x, y, low_rank, rows);
         }
     }
 
-    /// `dx = dy W`, or `dx += dy W`.
-    pub fn backward_input(&self, device: &Device, dy: &Tensor, dx: &mut Tensor, rows: usize, accumulate: bool) {
-        let (outputs, inputs) = (self.weight.rows(), self.weight.cols());
-        for shard in self.weight.shards() {
-            let dy = Operand::whole(dy, outputs).from_column(shard.first_row);
-            let w = Operand::whole(&shard.weight, inputs);
-            let dx = OperandMut::whole(dx, inputs);
-            MatmulNn::run(device, dx, dy, w, [rows, inputs, shard.rows], accumulate || shard.first_row > 0);
+    /// `dx = dy W`, or `dx += dy W`, and what comes back through the adapters.
+    pub fn backward_input(
+        &self,
+        device: &Device,
+        dy: &Tensor,
+        dx: &mut Tensor,
+        low_rank: &mut LowRank,
+        rows: usize,
+        accumulate: bool,
+    ) {
+        self.weight.multiply_backward_input(device, dy, dx, rows, accumulate);
+        if let Some(lora) = &self.lora {
+            lora.backward_input(device, dy, dx, low_rank, rows);
         }
     }
 
-    /// `dW += dy^T x`, `db += sum of dy`, where they are trained.
-    pub fn backward_weight(&mut self, device: &Device, x: &Tensor, dy: &Tensor, partial: &mut Tensor, rows: usize) {
-        let (outputs, inputs) = (self.weight.rows(), self.weight.cols());
-        for shard in self.weight.shards_mut() {
-            if let Some(gradient) = &mut shard.gradient {
-                let dy = Operand::whole(dy, outputs).from_column(shard.first_row);
-                let dw = OperandMut::whole(gradient, inputs);
-                MatmulTn::run(device, dw, dy, Operand::whole(x, inputs), [shard.rows, inputs, rows], true);
-            }
-        }
+    /// `dW += dy^T x`, `db += sum of dy`, and the adapters' gradients, where they are trained.
+    pub fn backward_weight(
+        &mut self,
+        device: &Device,
+        x: &Tensor,
+        dy: &Tensor,
+        (low_rank, partial): (&mut LowRank, &mut Tensor),
+        rows: usize,
+    ) {
+        self.weight.multiply_backward_weight(device, x, dy, rows);
+        let outputs = self.weight.rows();
         if let Some(gradient) = self.bias.as_mut().and_then(Parameter::vector_gradient) {
             ColumnSum::in_two_steps(device, dy, partial, gradient, rows, outputs);
+        }
+        if let Some(lora) = &mut self.lora {
+            lora.backward_weight(device, x, dy, low_rank, rows);
         }
     }
 
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        std::iter::once(&mut self.weight).chain(&mut self.bias)
+        let lora = self.lora.iter_mut().flat_map(Lora::parameters_mut);
+        std::iter::once(&mut self.weight).chain(&mut self.bias).chain(lora)
+    }
+}
+
+/// The products of a matrix W `[out, in]`. Rows of activations are as long as the matrix is when it is filled up.
+impl Parameter {
+    /// `y = x W^T`, or `y += x W^T`, for `rows` rows.
+    pub(super) fn multiply(&self, device: &Device, x: &Tensor, y: &mut Tensor, rows: usize, accumulate: bool) {
+        let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
+        for shard in self.shards() {
+            let y = OperandMut::whole(y, outputs).from_column(shard.first_row);
+            let w = Operand::whole(&shard.weight, inputs);
+            let size = [rows, shard.rows.next_multiple_of(4), inputs];
+            MatmulNt::run(device, y, Operand::whole(x, inputs), w, size, accumulate);
+        }
+    }
+
+    /// `dx = dy W`, or `dx += dy W`, for `rows` rows.
+    pub(super) fn multiply_backward_input(
+        &self,
+        device: &Device,
+        dy: &Tensor,
+        dx: &mut Tensor,
+        rows: usize,
+        accumulate: bool,
+    ) {
+        let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
+        for shard in self.shards() {
+            let dy = Operand::whole(dy, outputs).from_column(shard.first_row);
+            let w = Operand::whole(&shard.weight, inputs);
+            let size = [rows, inputs, shard.rows.next_multiple_of(4)];
+            MatmulNn::run(device, OperandMut::whole(dx, inputs), dy, w, size, accumulate || shard.first_row > 0);
+        }
+    }
+
+    /// `dW += dy^T x` of `rows` rows, where it is trained.
+    pub(super) fn multiply_backward_weight(&mut self, device: &Device, x: &Tensor, dy: &Tensor, rows: usize) {
+        let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
+        for shard in self.shards_mut() {
+            if let Some(gradient) = &mut shard.gradient {
+                let dy = Operand::whole(dy, outputs).from_column(shard.first_row);
+                let dw = OperandMut::whole(gradient, inputs);
+                let size = [shard.rows.next_multiple_of(4), inputs, rows];
+                MatmulTn::run(device, dw, dy, Operand::whole(x, inputs), size, true);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::linear::Linear;
+use super::lora::LowRank;
 use super::parameter::Parameter;
 use super::{Build, Pass};
 use crate::device::Tensor;
@@ -66,19 +67,26 @@ impl Mlp {
     }
 
     /// `y = mlp(x)`, both `[tokens, hidden]`; `act` is scratch of `[tokens, intermediate]`.
-    pub fn forward(&self, pass: &Pass, x: &Tensor, saved: &mut MlpActivations, act: &mut Tensor, y: &mut Tensor) {
-        self.project(pass, x, saved);
+    pub fn forward(
+        &self,
+        pass: &Pass,
+        x: &Tensor,
+        saved: &mut MlpActivations,
+        (act, low_rank): (&mut Tensor, &mut LowRank),
+        y: &mut Tensor,
+    ) {
+        self.project(pass, x, saved, low_rank);
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let MlpActivations { gate, up } = saved;
         device.run(GatedMlp { gate, up, act, count: self.count(tokens), activation: self.activation.index() });
-        self.down_proj.forward(device, act, y, tokens);
+        self.down_proj.forward(device, act, y, low_rank, tokens);
     }
 
     /// What the backward pass reads of the forward pass of `x`.
-    pub fn project(&self, pass: &Pass, x: &Tensor, saved: &mut MlpActivations) {
+    pub fn project(&self, pass: &Pass, x: &Tensor, saved: &mut MlpActivations, low_rank: &mut LowRank) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
-        self.gate_proj.forward(device, x, &mut saved.gate, tokens);
-        self.up_proj.forward(device, x, &mut saved.up, tokens);
+        self.gate_proj.forward(device, x, &mut saved.gate, low_rank, tokens);
+        self.up_proj.forward(device, x, &mut saved.up, low_rank, tokens);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
@@ -88,20 +96,20 @@ impl Mlp {
         x: &Tensor,
         saved: &MlpActivations,
         dy: &Tensor,
-        (scratch, act, partial): (&mut MlpScratch, &mut Tensor, &mut Tensor),
+        (scratch, act, low_rank, partial): (&mut MlpScratch, &mut Tensor, &mut LowRank, &mut Tensor),
         dx: &mut Tensor,
     ) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let MlpActivations { gate, up } = saved;
         let MlpScratch { dact, dgate, dup } = scratch;
         let (count, activation) = (self.count(tokens), self.activation.index());
-        self.down_proj.backward_input(device, dy, dact, tokens, false);
+        self.down_proj.backward_input(device, dy, dact, low_rank, tokens, false);
         device.run(GatedMlpBackward { gate, up, dact, dgate, dup, act, count, activation });
-        self.down_proj.backward_weight(device, act, dy, partial, tokens);
-        self.up_proj.backward_input(device, dup, dx, tokens, false);
-        self.up_proj.backward_weight(device, x, dup, partial, tokens);
-        self.gate_proj.backward_input(device, dgate, dx, tokens, true);
-        self.gate_proj.backward_weight(device, x, dgate, partial, tokens);
+        self.down_proj.backward_weight(device, act, dy, (low_rank, partial), tokens);
+        self.up_proj.backward_input(device, dup, dx, low_rank, tokens, false);
+        self.up_proj.backward_weight(device, x, dup, (low_rank, partial), tokens);
+        self.gate_proj.backward_input(device, dgate, dx, low_rank, tokens, true);
+        self.gate_proj.backward_weight(device, x, dgate, (low_rank, partial), tokens);
     }
 
     fn count(&self, tokens: usize) -> u32 {

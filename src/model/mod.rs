@@ -1,5 +1,6 @@
 //! The transformer: a decoder described by its configuration, an LM head and a value head, forward and backward.
 
+mod adapter;
 mod attention;
 mod cache;
 mod checkpoint;
@@ -8,6 +9,8 @@ mod decoder;
 mod layer;
 mod linear;
 mod lm_head;
+mod lora;
+mod merge;
 mod mlp;
 mod network;
 mod norm;
@@ -16,15 +19,17 @@ mod save;
 mod stored;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+pub use adapter::{Adapter, LINEAR_LAYERS, LoraConfig, TaskType, save_adapter};
 pub use cache::{Cache, CachePlaces};
 pub use checkpoint::{Checkpoint, Values};
 pub use config::{Llama3Scaling, ModelConfig, Rope, token_ids};
 pub use decoder::{Activations, Decoder, Keep, Scratch};
 pub use lm_head::LmHeadActivations;
+pub use merge::merge_adapter;
 pub use network::{Policy, PolicyActivations, Value, ValueActivations};
 pub use parameter::{Parameter, Shard, Storage};
 pub use save::{save_policy, save_value};
@@ -32,6 +37,8 @@ pub use stored::write_safetensors;
 
 use crate::data::DeviceBatch;
 use crate::device::{DType, Device, Tensor};
+use adapter::{A_SUFFIX, B_SUFFIX};
+use lora::Lora;
 
 /// Where a network is built, and from what.
 pub struct Build<'a> {
@@ -42,9 +49,16 @@ pub struct Build<'a> {
     /// The first part of the network's tensors' names: `policy`, `value`, `reference`.
     pub model: &'a str,
     pub storage: Storage,
-    /// Names that were read, to tell what the file has beyond them.
+    /// Over the weights of the checkpoint, which are frozen then.
+    adapter: Option<&'a Adapter>,
+    /// Frozen weights to share in place of the checkpoint's.
+    base: Option<&'a Base>,
+    /// Names that were read, to tell what the files have beyond them.
     read: RefCell<BTreeSet<String>>,
 }
+
+/// Frozen weights by name, which several networks share.
+pub type Base = BTreeMap<String, Parameter>;
 
 impl<'a> Build<'a> {
     /// A build of the network called `model`.
@@ -55,12 +69,33 @@ impl<'a> Build<'a> {
         model: &'a str,
         storage: Storage,
     ) -> Self {
-        Self { device, config, checkpoint, model, storage, read: RefCell::default() }
+        Self { device, config, checkpoint, model, storage, adapter: None, base: None, read: RefCell::default() }
+    }
+
+    /// With adapters, over a base that is frozen.
+    pub fn with_adapter(self, adapter: Option<&'a Adapter>) -> Self {
+        Self { adapter, ..self }
+    }
+
+    /// On another network's base in place of a checkpoint.
+    pub fn over(self, base: &'a Base) -> Self {
+        Self { base: Some(base), ..self }
+    }
+
+    /// The rank of the adapters.
+    pub(crate) fn low_rank(&self) -> Option<usize> {
+        self.adapter.map(|adapter| adapter.config.r)
     }
 
     /// A weight, read from the checkpoint.
     fn parameter(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        let mut parameter = Parameter::new(self.device, self.model, name, shape, self.storage)?;
+        if let Some(base) = self.base {
+            return base.get(name).map(Parameter::share).with_context(|| format!("the base has no {name}"));
+        }
+        let (model, trainable) =
+            if self.adapter.is_some() { ("base", false) } else { (self.model, self.storage.trainable) };
+        let storage = Storage { trainable, ..self.storage };
+        let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;
         if let Some(checkpoint) = self.checkpoint {
             checkpoint.fill(&mut parameter)?;
             self.read.borrow_mut().insert(name.to_owned());
@@ -68,19 +103,42 @@ impl<'a> Build<'a> {
         Ok(parameter)
     }
 
-    /// A weight that is zero where the checkpoint does not have it.
-    fn parameter_or_zero(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        if self.checkpoint.is_some_and(|checkpoint| checkpoint.contains(name)) {
-            self.parameter(name, shape)
-        } else {
-            Parameter::new(self.device, self.model, name, shape, self.storage)
+    /// A weight of a head, which the network has for itself: read from the adapter or the checkpoint, else zero.
+    fn head(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
+        let mut parameter = Parameter::new(self.device, self.model, name, shape, self.storage)?;
+        if let Some(adapter) = self.adapter.filter(|adapter| adapter.has(name)) {
+            adapter.fill(&mut parameter, self.model)?;
+        } else if let Some(checkpoint) = self.checkpoint.filter(|checkpoint| checkpoint.contains(name)) {
+            checkpoint.fill(&mut parameter)?;
         }
+        self.read.borrow_mut().insert(name.to_owned());
+        Ok(parameter)
+    }
+
+    /// The adapters of the linear layer of this name, where it has any.
+    fn lora(&self, layer: &str, [outputs, inputs]: [usize; 2]) -> Result<Option<Lora>> {
+        let Some(adapter) = self.adapter.filter(|adapter| adapter.config.targets(layer)) else { return Ok(None) };
+        // They are small: in full precision whatever the base is stored as.
+        let storage = Storage { dtype: DType::Real, ..self.storage };
+        let matrix = |part: &str, shape| -> Result<Parameter> {
+            let name = format!("{layer}{part}");
+            let mut parameter = Parameter::matrix(self.device, self.model, &name, shape, storage)?;
+            adapter.fill(&mut parameter, self.model)?;
+            self.read.borrow_mut().insert(name);
+            Ok(parameter)
+        };
+        let r = adapter.config.r;
+        let (a, b) = (matrix(A_SUFFIX, [r, inputs])?, matrix(B_SUFFIX, [outputs, r])?);
+        Ok(Some(Lora { a, b, scaling: adapter.config.scaling() as f32 }))
     }
 
     /// Refuses a checkpoint that has more than the network reads: what it means would be left out.
     fn refuse_unread(&self, ignored: &[&str]) -> Result<()> {
-        let Some(checkpoint) = self.checkpoint else { return Ok(()) };
         let read = self.read.borrow();
+        if let Some(adapter) = self.adapter {
+            adapter.refuse_unread(|name| read.contains(name))?;
+        }
+        let Some(checkpoint) = self.checkpoint else { return Ok(()) };
         for name in checkpoint.names() {
             if !read.contains(name) && !ignored.contains(&name) && !name.ends_with(".rotary_emb.inv_freq") {
                 bail!(

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::Build;
 use super::cache::{Cache, CachePlaces};
 use super::decoder::{Activations, Decoder, Keep, Scratch};
 use super::lm_head::{self, LmHeadActivations};
 use super::parameter::Parameter;
+use super::{Base, Build};
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
 use crate::kernels::{BLOCK_ROWS, ColumnSum, ValueHead, ValueHeadBackward};
@@ -55,6 +55,9 @@ impl Policy {
                 "config.json: architectures is {architecture}, and a policy is a *ForCausalLM; \
                  a value network goes with --value-model"
             );
+        }
+        if let Some(adapter) = build.adapter {
+            adapter.need_policy()?;
         }
         let decoder = Decoder::load(build, positions)?;
         let lm_head = if config.tie_word_embeddings {
@@ -126,15 +129,21 @@ impl Policy {
         self.decoder.backward(device, batch, decoder, scratch, dhidden);
     }
 
+    /// The frozen weights, for another network to share.
+    pub fn base(&mut self) -> Base {
+        let frozen = self.parameters_mut().filter(|parameter| !parameter.is_trained());
+        frozen.map(|parameter| (parameter.name().to_owned(), parameter.share())).collect()
+    }
+
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.decoder.parameters_mut().chain(&mut self.lm_head)
     }
 }
 
-const LM_HEAD: &str = "lm_head.weight";
-const SCORE_WEIGHT: &str = "score.weight";
-const SCORE_BIAS: &str = "score.bias";
+pub(super) const LM_HEAD: &str = "lm_head.weight";
+pub(super) const SCORE_WEIGHT: &str = "score.weight";
+pub(super) const SCORE_BIAS: &str = "score.bias";
 
 /// A value network: V of the state before each action.
 pub struct Value {
@@ -183,8 +192,8 @@ impl Value {
     /// Where a tensor is missing, superfluous, of another shape, or has no room.
     pub fn load(build: &Build, positions: usize) -> Result<Self> {
         let decoder = Decoder::load(build, positions)?;
-        let weight = build.parameter_or_zero(SCORE_WEIGHT, &[1, build.config.hidden_size])?;
-        let bias = build.parameter_or_zero(SCORE_BIAS, &[1])?;
+        let weight = build.head(SCORE_WEIGHT, &[1, build.config.hidden_size])?;
+        let bias = build.head(SCORE_BIAS, &[1])?;
         build.refuse_unread(&[LM_HEAD])?;
         Ok(Self { decoder, weight, bias })
     }

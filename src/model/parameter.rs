@@ -1,5 +1,7 @@
 //! A weight matrix or vector: its values, its gradient, and its cut into shards that the device can bind.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::checkpoint::Values;
@@ -17,7 +19,7 @@ pub struct Storage {
 /// A named weight.
 ///
 /// A matrix is cut into shards of whole rows where it is larger than the device can bind. The rows of the last shard
-/// are filled up with zeros to a multiple of 4, so that kernels can take four rows at a time; these stay zero.
+/// and the columns are filled up with zeros to a multiple of 4, so that kernels can take four at a time; these stay zero.
 pub struct Parameter {
     name: String,
     shape: Vec<usize>,
@@ -30,10 +32,21 @@ pub struct Shard {
     pub first_row: usize,
     /// Rows that exist.
     pub rows: usize,
-    /// `[rows filled up to a multiple of 4, cols]`, or `[len]`
-    pub weight: Tensor,
+    /// `[rows filled up to a multiple of 4, cols filled up so]`, or `[len]`
+    pub weight: Arc<Tensor>,
     /// As `weight`, in the device's precision; only where the weight is trained.
     pub gradient: Option<Tensor>,
+}
+
+impl Shard {
+    /// The values, to be written, and the gradient.
+    ///
+    /// # Panics
+    /// Where another network shares the values: those are frozen.
+    pub fn parts_mut(&mut self) -> (&mut Tensor, Option<&Tensor>) {
+        let weight = Arc::get_mut(&mut self.weight).expect("a weight that is written is one network's own");
+        (weight, self.gradient.as_ref())
+    }
 }
 
 impl Parameter {
@@ -42,11 +55,33 @@ impl Parameter {
     /// # Errors
     /// Where the device has no room.
     pub fn new(device: &Device, model: &str, name: &str, shape: &[usize], storage: Storage) -> Result<Self> {
-        let (rows, cols) = match shape {
-            [rows, cols] => (*rows, *cols),
-            _ => (1, shape.iter().product()),
-        };
-        let is_vector = rows == 1;
+        if let [rows, cols] = *shape
+            && rows > 1
+        {
+            return Self::matrix(device, model, name, [rows, cols], storage);
+        }
+        Self::allocate(device, model, name, shape, (1, shape.iter().product()), storage)
+    }
+
+    /// As [`Parameter::new`], of a matrix that may have a single row.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn matrix(device: &Device, model: &str, name: &str, shape: [usize; 2], storage: Storage) -> Result<Self> {
+        let filled = (shape[0].next_multiple_of(4), shape[1].next_multiple_of(4));
+        Self::allocate(device, model, name, &shape, filled, storage)
+    }
+
+    fn allocate(
+        device: &Device,
+        model: &str,
+        name: &str,
+        shape: &[usize],
+        (filled_rows, cols): (usize, usize),
+        storage: Storage,
+    ) -> Result<Self> {
+        let is_vector = filled_rows == 1;
+        let rows = if is_vector { 1 } else { shape[0] };
         let dtype = if is_vector { DType::Real } else { storage.dtype };
         // The gradient is the largest of what belongs to a row: it is never bf16.
         let row_bytes = (cols * device.precision().bytes()) as u64;
@@ -64,7 +99,7 @@ impl Parameter {
             } else {
                 None
             };
-            shards.push(Shard { first_row, rows, weight, gradient });
+            shards.push(Shard { first_row, rows, weight: Arc::new(weight), gradient });
         }
         Ok(Self { name: name.to_owned(), shape: shape.to_vec(), shards })
     }
@@ -87,6 +122,12 @@ impl Parameter {
     /// Columns of a matrix; the length of a vector.
     pub fn cols(&self) -> usize {
         self.shape.last().copied().unwrap_or(0)
+    }
+
+    /// From one row of a shard's tensors to the next.
+    pub fn stride(&self) -> usize {
+        let [.., stride] = *self.shards[0].weight.shape() else { return self.cols() };
+        stride
     }
 
     /// The number of values.
@@ -119,14 +160,39 @@ impl Parameter {
         self.shards[0].gradient.as_mut()
     }
 
+    /// Whether there are gradients.
+    pub fn is_trained(&self) -> bool {
+        self.shards[0].gradient.is_some()
+    }
+
+    /// The same values for another network: the tensors exist once. They are frozen from now on.
+    pub fn share(&self) -> Self {
+        let share = |shard: &Shard| Shard { weight: shard.weight.clone(), gradient: None, ..*shard };
+        Self { name: self.name.clone(), shape: self.shape.clone(), shards: self.shards.iter().map(share).collect() }
+    }
+
     /// Writes all values, row by row.
     ///
     /// # Errors
     /// Where the device fails.
     pub fn write(&mut self, values: &Values) -> Result<()> {
-        let cols = self.cols();
+        self.write_with(|first, count| values.range(first, count))
+    }
+
+    /// As [`Parameter::write`], `values(first, count)` being `count` of the values from `first` on.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn write_with<I: ExactSizeIterator<Item = f64>>(&mut self, values: impl Fn(usize, usize) -> I) -> Result<()> {
+        let (cols, stride) = (self.cols(), self.stride());
         for shard in &mut self.shards {
-            shard.weight.write(0, values.range(shard.first_row * cols, shard.rows * cols))?;
+            let (first_row, rows) = (shard.first_row, shard.rows);
+            let (weight, _) = shard.parts_mut();
+            // Rows that are not filled up stand end to end.
+            let (runs, rows) = if stride == cols { (1, rows) } else { (rows, 1) };
+            for run in 0..runs {
+                weight.write(run * stride, values((first_row + run) * cols, rows * cols))?;
+            }
         }
         Ok(())
     }

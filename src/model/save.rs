@@ -29,8 +29,12 @@ const COMPANIONS: [&str; 9] = [
 /// # Errors
 /// Names the file that cannot be written, or the device's fault.
 pub fn save_policy(policy: &mut Policy, config: &ModelConfig, source: &Path, dir: &Path) -> Result<()> {
-    let changes = json!({ "architectures": [format!("{}ForCausalLM", config.family)] });
-    save(policy.parameters_mut(), config, changes, source, dir)
+    save(policy.parameters_mut(), config, policy_changes(config), source, dir)
+}
+
+/// What `config.json` says of a policy.
+pub(super) fn policy_changes(config: &ModelConfig) -> Json {
+    json!({ "architectures": [format!("{}ForCausalLM", config.family)] })
 }
 
 /// Writes a value network as a `*ForTokenClassification` directory with one label, with the tokenizer of `source`.
@@ -38,13 +42,17 @@ pub fn save_policy(policy: &mut Policy, config: &ModelConfig, source: &Path, dir
 /// # Errors
 /// Names the file that cannot be written, or the device's fault.
 pub fn save_value(value: &mut Value, config: &ModelConfig, source: &Path, dir: &Path) -> Result<()> {
-    let changes = json!({
+    save(value.parameters_mut(), config, value_changes(config), source, dir)
+}
+
+/// What `config.json` says of a value network.
+pub(super) fn value_changes(config: &ModelConfig) -> Json {
+    json!({
         "architectures": [format!("{}ForTokenClassification", config.family)],
         "id2label": { "0": "value" },
         "label2id": { "value": 0 },
         "num_labels": 1,
-    });
-    save(value.parameters_mut(), config, changes, source, dir)
+    })
 }
 
 fn save<'a>(
@@ -62,7 +70,12 @@ fn save<'a>(
     let tensors = parameters.iter().map(|parameter| (parameter.name().to_owned(), *parameter as &dyn Stored));
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
+    describe(config, changes, dtype, source, dir)
+}
 
+/// Writes what a model directory has beside the weights: the configuration with these changes, and what `source` has for
+/// the tokenizer and generation.
+pub(super) fn describe(config: &ModelConfig, changes: Json, dtype: Dtype, source: &Path, dir: &Path) -> Result<()> {
     let mut json = config.json.clone();
     if let Json::Object(changes) = changes {
         json.extend(changes);
@@ -85,6 +98,7 @@ fn set_dtype(json: &mut Map<String, Json>, dtype: Dtype) {
     let name = match dtype {
         Dtype::BF16 => "bfloat16",
         Dtype::F64 => "float64",
+        Dtype::F16 => "float16",
         _ => "float32",
     };
     let key = if json.contains_key("dtype") { "dtype" } else { "torch_dtype" };

@@ -54,12 +54,15 @@ impl Stored for Parameter {
     }
 
     fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
-        if let [shard] = self.shards() {
+        let is_filled_up = self.stride() > self.cols();
+        if let ([shard], false) = (self.shards(), is_filled_up) {
             return shard.weight.read_bytes(self.len());
         }
         let mut bytes = Vec::new();
         for shard in self.shards() {
-            bytes.extend_from_slice(&shard.weight.read_bytes(shard.rows * self.cols())?);
+            let size = shard.weight.element_bytes();
+            let rows = shard.weight.read_bytes(shard.rows * self.stride())?;
+            rows.chunks(self.stride() * size).for_each(|row| bytes.extend_from_slice(&row[..self.cols() * size]));
         }
         Ok(bytes.into())
     }

@@ -6,12 +6,14 @@ mod dpo;
 mod dqo;
 mod dro;
 mod kto;
+mod ppo;
 mod sft;
 
 pub use dpo::Dpo;
 pub use dqo::{Dqo, PolicyTarget, Tail};
 pub use dro::Dro;
 pub use kto::Kto;
+pub use ppo::{Estimation, Ppo, Scored, whiten};
 pub use sft::Sft;
 
 use crate::data::DeviceBatch;
@@ -21,7 +23,8 @@ use crate::device::{Device, Tensor};
 pub struct Seam<'a> {
     pub device: &'a Device,
     pub batch: &'a DeviceBatch,
-    /// `[positions, 4]`: log pi_ref, log mu, reward, whether the response goes on behind its last action.
+    /// `[positions, 4]`: log pi_ref, log mu, reward, whether the response goes on behind its last action; for PPO what its
+    /// rounds know.
     pub rollout: &'a Tensor,
     /// `[positions]`: log pi of the actions.
     pub logp: &'a Tensor,
@@ -70,6 +73,8 @@ pub enum TrainsOn {
     Rewarded,
     /// Responses that are right or wrong: their reward becomes 1 or 0.
     Labelled,
+    /// Responses that the policy itself writes in the course of the run, graded.
+    Sampled,
     /// Pairs of a chosen and a rejected response to one prompt; in a batch the two are neighbours, the chosen one first.
     Pairs,
 }

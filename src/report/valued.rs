@@ -12,7 +12,7 @@ use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
 use crate::device::DeviceChoice;
 use crate::hub::model_dir;
 use crate::kernels::for_each_return;
-use crate::model::{Checkpoint, ModelConfig};
+use crate::model::{Adapter, Checkpoint, ModelConfig};
 use crate::sample::{Segment, segments};
 use crate::train::{Progress, Source, ValueScorer, WeightType};
 
@@ -21,6 +21,8 @@ use crate::train::{Progress, Source, ValueScorer, WeightType};
 pub struct ValuesConfig {
     /// The value network: a Hugging Face directory, or an id.
     pub value: String,
+    /// Its adapters, where `value` is their base.
+    pub adapter: Option<PathBuf>,
     /// Rows with a prompt and a response each.
     pub data: PathBuf,
     pub device: String,
@@ -48,7 +50,11 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
     let dir = model_dir(&config.value)?;
     let model = ModelConfig::read(&dir)?;
-    model.need_value_network(&format!("--value {}", config.value))?;
+    let adapter = config.adapter.as_deref().map(Adapter::open).transpose()?;
+    match (&adapter, &config.adapter) {
+        (Some(adapter), Some(dir)) => adapter.need_value_network(&format!("--adapter {}", dir.display()))?,
+        _ => model.need_value_network(&format!("--value {}", config.value))?,
+    }
     let tokenizer = Tokenizer::read(&dir, &model)?;
     let file = RowFile::read(&config.data)?;
     file.need_responses("values")?;
@@ -57,7 +63,7 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     let examples = built.examples;
     let device = config.device.parse::<DeviceChoice>()?.open(config.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
-    let source = Source { config: &model, checkpoint: Some(&checkpoint) };
+    let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref() };
     let size = (&examples[..], config.tokens_per_micro_batch);
     let mut scorer = ValueScorer::new(&device, source, config.dtype.storage(), size)?;
     let mut progress = Progress::new("values", examples.len(), 0);

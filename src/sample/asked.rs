@@ -39,6 +39,12 @@ impl AskedProblems {
         Ok(Self { file, prompts })
     }
 
+    /// No problems that anybody asks: prompts of this many tokens at most, for a plan.
+    pub fn assumed(longest: usize) -> Self {
+        let file = ProblemFile { path: "assumed problems".into(), problems: Vec::new() };
+        Self { file, prompts: vec![vec![0; longest], vec![0]] }
+    }
+
     /// The problem with this number, from 0.
     pub fn problem(&self, index: usize) -> &Problem {
         &self.file.problems[index]

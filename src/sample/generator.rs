@@ -65,6 +65,17 @@ pub struct Sizes {
     pub tokens: usize,
 }
 
+impl Sizes {
+    /// Room for either of two.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            batch: self.batch.max(other.batch),
+            prompt: self.prompt.max(other.prompt),
+            tokens: self.tokens.max(other.tokens),
+        }
+    }
+}
+
 /// The memory that generation takes beside a policy, and the loop that writes with one.
 pub struct Generator {
     device: Device,

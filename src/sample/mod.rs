@@ -16,6 +16,7 @@ pub use eval::{EvalConfig, EvalSummary, Prediction, Score, eval, evaluate, stand
 pub use generator::{Finish, Generated, Generator, MAX_BATCH, Request, Sizes};
 pub use process_reward::{ProcessRewardConfig, ProcessRewardSummary, process_reward};
 pub use regrade::{GradeSummary, grade_file};
+pub(crate) use rollouts::row as rollout_row;
 pub use rollouts::{SampleConfig, SampleSummary, sample};
 pub use segments::{Segment, segments};
 pub use settings::SamplingSettings;

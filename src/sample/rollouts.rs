@@ -118,7 +118,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
 }
 
 /// A rollout's row, as training reads it, and where it is from.
-fn row(
+pub(crate) fn row(
     task: Task,
     problem: &Problem,
     (prompt_ids, sample): (&[u32], usize),

@@ -30,6 +30,11 @@ impl SamplingSettings {
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_prob: 0.0, max_new_tokens }
     }
 
+    /// Draws from the whole distribution: the log-probs of the draws are those of the policy.
+    pub fn whole_distribution(max_new_tokens: usize) -> Self {
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_prob: 0.0, max_new_tokens }
+    }
+
     /// Checks what no type says.
     ///
     /// # Errors

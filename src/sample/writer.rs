@@ -10,7 +10,7 @@ use super::generator::{Generator, Sizes};
 use super::settings::SamplingSettings;
 use crate::data::Tokenizer;
 use crate::device::{Device, DeviceChoice};
-use crate::model::{Build, Checkpoint, ModelConfig, Policy, Storage};
+use crate::model::{Adapter, Build, Checkpoint, ModelConfig, Policy, Storage};
 use crate::train::WeightType;
 
 /// Which policy writes, and where.
@@ -20,6 +20,10 @@ pub struct PolicyOptions {
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Adapters over the model: a PEFT directory
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -39,6 +43,7 @@ pub struct PolicyFiles {
     pub dir: PathBuf,
     pub config: ModelConfig,
     pub tokenizer: Tokenizer,
+    pub adapter: Option<Adapter>,
 }
 
 impl PolicyFiles {
@@ -57,7 +62,8 @@ impl PolicyFiles {
         let dir = crate::hub::model_dir(model)?;
         let config = ModelConfig::read(&dir)?;
         let tokenizer = Tokenizer::read(&dir, &config)?;
-        Ok(Self { dir, config, tokenizer })
+        let adapter = options.adapter.as_deref().map(Adapter::open).transpose()?;
+        Ok(Self { dir, config, tokenizer, adapter })
     }
 
     /// Reads the weights and allocates generation for `count` responses to prompts of at most `longest` tokens.
@@ -80,7 +86,8 @@ impl PolicyFiles {
         let storage = Storage { dtype: options.dtype.storage(), trainable: false };
         let stop_ids = self.tokenizer.stop_ids().to_vec();
         let allocate = |device: &Device, checkpoint: Option<&Checkpoint>| -> Result<(Policy, Generator)> {
-            let build = Build::new(device, &self.config, checkpoint, "policy", storage);
+            let build =
+                Build::new(device, &self.config, checkpoint, "policy", storage).with_adapter(self.adapter.as_ref());
             Ok((Policy::load(&build, sizes.tokens)?, Generator::new(&build, stop_ids.clone(), sizes)?))
         };
         let planned = Device::plan(&device);

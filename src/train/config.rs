@@ -6,10 +6,12 @@ use anyhow::{Result, ensure};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::rounds;
 use super::schedule::SchedulerType;
 use crate::device::{DType, Precision};
 use crate::grade::Task;
-use crate::objective::{Dpo, Dqo, Dro, Kto, Objective, PolicyTarget, Sft, Tail};
+use crate::model::LINEAR_LAYERS;
+use crate::objective::{Dpo, Dqo, Dro, Kto, Objective, PolicyTarget, Ppo, Sft, Tail};
 use crate::sample::MAX_BATCH;
 
 /// A training method.
@@ -28,6 +30,8 @@ pub enum Method {
     Sft,
     /// Rejection sampling: supervised fine-tuning on the rows with a reward above 0.5.
     Rs,
+    /// Proximal Policy Optimization, online: problems are sampled, graded and trained on in rounds.
+    Ppo,
 }
 
 impl Method {
@@ -40,13 +44,14 @@ impl Method {
             Self::Kto => "kto",
             Self::Sft => "sft",
             Self::Rs => "rs",
+            Self::Ppo => "ppo",
         }
     }
 
     /// The paper's beta, for the methods that have one.
     fn default_beta(self) -> Option<f64> {
         match self {
-            Self::Dqo | Self::Dro => Some(0.03),
+            Self::Dqo | Self::Dro | Self::Ppo => Some(0.03),
             Self::Dpo | Self::Kto => Some(0.1),
             Self::Sft | Self::Rs => None,
         }
@@ -68,6 +73,15 @@ impl WeightType {
     /// The precision that the device computes in.
     pub fn precision(self) -> Precision {
         if self == WeightType::F64 { Precision::F64 } else { Precision::F32 }
+    }
+
+    /// The type in a file.
+    pub fn in_files(self) -> safetensors::Dtype {
+        match self {
+            WeightType::F32 => safetensors::Dtype::F32,
+            WeightType::Bf16 => safetensors::Dtype::BF16,
+            WeightType::F64 => safetensors::Dtype::F64,
+        }
     }
 
     /// The type of a matrix on the device.
@@ -98,6 +112,44 @@ pub enum LossReduction {
     Mean,
 }
 
+/// What the value network is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueNetwork {
+    /// Adapters and a head of its own, on the policy's frozen base.
+    SharedBase,
+    /// A whole network of its own, all of it trained.
+    Copy,
+}
+
+impl ValueNetwork {
+    /// Where none is named.
+    pub(super) fn of(policy_has_adapters: bool) -> Self {
+        if policy_has_adapters { Self::SharedBase } else { Self::Copy }
+    }
+}
+
+/// A linear layer of every decoder layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum LinearLayer {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+}
+
+impl LinearLayer {
+    /// As a checkpoint has it.
+    pub(super) fn name(self) -> &'static str {
+        LINEAR_LAYERS[self as usize]
+    }
+}
+
 /// The optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -119,7 +171,7 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Rollouts, a JSON object a line
+    /// Rollouts, a JSON object a line; for ppo problems with answers
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -153,7 +205,32 @@ pub struct TrainConfig {
     /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: bool,
-    /// Passes over the data
+    /// The rank of new adapters (LoRA) for policy and value network, over one frozen base; 0: train all weights
+    #[arg(long, default_value_t = 0)]
+    pub lora_r: usize,
+    /// With --lora-r: what adapters add is multiplied by alpha / r [default: 16]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// With --lora-r: the linear layers that have adapters, separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        hide_default_value = true,
+        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    )]
+    pub lora_target_modules: Vec<LinearLayer>,
+    /// Adapters over --model to go on from, a PEFT directory: they are trained, the model is frozen
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// The value network: adapters on the policy's base, or a whole one [default: shared-base with adapters, else copy]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<ValueNetwork>,
+    /// Passes over the data, for ppo over the problems
     #[arg(long, default_value_t = 1)]
     pub num_train_epochs: usize,
     /// Optimizer steps, however many passes that takes [default: what the epochs take]
@@ -164,11 +241,12 @@ pub struct TrainConfig {
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
 
-    /// The coefficient of the KL term [default: 0.03; for dpo and kto 0.1]
+    /// The coefficient of the KL term, for ppo that of log pi_old - log pi_ref in the rewards [default: 0.03; for dpo and
+    /// kto 0.1]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
-    /// The lambda of the lambda-return
+    /// The lambda of the lambda-return; for ppo that of its advantages (TRL's default is 0.95)
     #[arg(long, default_value_t = 1.0)]
     pub lambda: f64,
     /// Weight the policy's loss by the importance of the response
@@ -202,6 +280,23 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value = "zero")]
     pub truncated: Truncated,
 
+    /// ppo: responses that are sampled, graded and trained on a round [default: 4 x the batch size]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollouts_per_round: Option<usize>,
+    /// ppo: responses to each problem of a round
+    #[arg(long, default_value_t = 1)]
+    pub num_samples: usize,
+    /// ppo: passes over a round's responses
+    #[arg(long, default_value_t = 4)]
+    pub ppo_epochs: usize,
+    /// ppo: how far from 1 a token's ratio to the policy that wrote it may be
+    #[arg(long, default_value_t = 0.2)]
+    pub clip_range: f64,
+    /// ppo: how far a value may be from what it was when its round began
+    #[arg(long, default_value_t = 0.2)]
+    pub value_clip_range: f64,
+
     /// The optimizer
     #[arg(long, value_enum, default_value = "adamw")]
     pub optimizer: OptimizerType,
@@ -224,11 +319,11 @@ pub struct TrainConfig {
     #[arg(long, default_value_t = 0.0)]
     pub warmup_ratio: f64,
 
-    /// The reference policy [default: the model as it starts]
+    /// The reference policy [default: the policy as it starts: the model, and --adapter where it is given]
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ref_model: Option<String>,
-    /// A value network to start from [default: the policy's weights and a head of zeros]
+    /// A value network to start from, or with --value shared-base its adapters [default: the policy's, and a head of zeros]
     #[arg(long, value_name = "DIR|ID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_model: Option<String>,
@@ -239,13 +334,14 @@ pub struct TrainConfig {
     /// With --eval-data: steps between evaluations; the last step is always evaluated
     #[arg(long, default_value_t = 100)]
     pub eval_steps: usize,
-    /// With --eval-data: how problems are asked and responses graded
-    #[arg(long, value_enum, default_value = "gsm8k")]
-    pub task: Task,
-    /// With --eval-data: tokens of a response at most
+    /// With --eval-data, and for ppo: how problems are asked and responses graded [default: gsm8k; ppo needs it given]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// With --eval-data, and for ppo: tokens of a response at most
     #[arg(long, default_value_t = 512)]
     pub max_new_tokens: usize,
-    /// With --eval-data: responses that are written at the same time
+    /// With --eval-data, and for ppo: responses that are written at the same time
     #[arg(long, default_value_t = 32)]
     pub eval_batch_size: usize,
     /// Steps between checkpoints; 0: only where the run is interrupted
@@ -292,6 +388,7 @@ impl TrainConfig {
     }
 
     fn check_ranges(&self) -> Result<()> {
+        self.check_lora()?;
         let counts = [
             ("--batch-size", self.batch_size),
             ("--tokens-per-micro-batch", self.tokens_per_micro_batch),
@@ -302,6 +399,9 @@ impl TrainConfig {
             ("--eval-steps", self.eval_steps),
             ("--max-new-tokens", self.max_new_tokens),
             ("--eval-batch-size", self.eval_batch_size),
+            ("--rollouts-per-round", self.rollouts_per_round.unwrap_or(1)),
+            ("--num-samples", self.num_samples),
+            ("--ppo-epochs", self.ppo_epochs),
         ];
         for (name, value) in counts {
             ensure!(value > 0, "{name} is 0; it must be at least 1");
@@ -318,6 +418,7 @@ impl TrainConfig {
         let unit = 0.0..=1.0;
         let below_one = |value: f64| (0.0..1.0).contains(&value);
         let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+        let positive = |value: f64| value > 0.0 && value.is_finite();
         let ranges = [
             ("--learning-rate", self.learning_rate, not_negative(self.learning_rate)),
             ("--value-learning-rate", self.value_learning_rate(), not_negative(self.value_learning_rate())),
@@ -332,21 +433,36 @@ impl TrainConfig {
             ("--adam-epsilon", self.adam_epsilon, not_negative(self.adam_epsilon)),
             ("--max-grad-norm", self.max_grad_norm, not_negative(self.max_grad_norm)),
             ("--warmup-ratio", self.warmup_ratio, unit.contains(&self.warmup_ratio)),
+            ("--clip-range", self.clip_range, positive(self.clip_range)),
+            ("--value-clip-range", self.value_clip_range, positive(self.value_clip_range)),
         ];
         for (name, value, allowed) in ranges {
             ensure!(allowed, "{name} is {value}, which is out of its range");
         }
+        if self.method == Some(Method::Ppo) {
+            rounds::check(self)?;
+        }
         Ok(())
+    }
+
+    /// Sets what follows from the method and other settings where the user did not, so that the record of a run has it.
+    pub(super) fn complete(&mut self) {
+        self.beta = self.beta.or_else(|| self.method?.default_beta());
+        if self.method == Some(Method::Ppo) {
+            self.rollouts_per_round = Some(rounds::rollouts_per_round(self));
+        } else {
+            self.task.get_or_insert(Task::Gsm8k);
+        }
+    }
+
+    /// How problems are asked and responses graded.
+    pub fn task(&self) -> Task {
+        self.task.unwrap_or(Task::Gsm8k)
     }
 
     /// The value network's learning rate.
     pub fn value_learning_rate(&self) -> f64 {
         self.value_learning_rate.unwrap_or(self.learning_rate)
-    }
-
-    /// Sets what the method decides where the user did not: beta.
-    pub(super) fn complete(&mut self) {
-        self.beta = self.beta.or_else(|| self.method?.default_beta());
     }
 
     /// The method with its switches.
@@ -355,6 +471,7 @@ impl TrainConfig {
         match method {
             Method::Sft => Box::new(Sft { right_only: false }),
             Method::Rs => Box::new(Sft { right_only: true }),
+            Method::Ppo => Box::new(Ppo { clip_range: self.clip_range, value_clip_range: self.value_clip_range }),
             Method::Dqo => Box::new(Dqo {
                 beta,
                 lambda: self.lambda,

@@ -17,7 +17,7 @@ pub struct TokenLogps {
 }
 
 /// Examples that are packed together at most: what one packing looks at.
-const WINDOW: usize = 512;
+pub(super) const WINDOW: usize = 512;
 
 /// A policy that only looks.
 pub struct Scorer {
@@ -47,8 +47,22 @@ impl Scorer {
                 capacity = capacity.max(Capacity::of(&sequences(window, &members)));
             }
         }
+        Self::with_capacity(device, source, model, dtype, (capacity, budget))
+    }
+
+    /// As [`Scorer::new`], for any examples whose micro-batches of `budget` tokens fit `capacity`.
+    ///
+    /// # Errors
+    /// As [`Scorer::new`].
+    pub fn with_capacity(
+        device: &Device,
+        source: Source,
+        model: &str,
+        dtype: DType,
+        (capacity, budget): (Capacity, usize),
+    ) -> Result<Self> {
         let storage = Storage { dtype, trainable: false };
-        let build = Build::new(device, source.config, source.checkpoint, model, storage);
+        let build = Build::new(device, source.config, source.checkpoint, model, storage).with_adapter(source.adapter);
         let policy = Policy::load(&build, capacity.longest)?;
         Ok(Self {
             device: device.clone(),
@@ -60,7 +74,7 @@ impl Scorer {
         })
     }
 
-    /// The log-probs of the examples that the scorer was made for, in their order; `visit` gets some at a time, with
+    /// The log-probs of examples that the scorer was made for, in their order; `visit` gets some at a time, with
     /// the number of the first.
     ///
     /// # Errors

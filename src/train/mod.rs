@@ -1,14 +1,17 @@
 //! The trainer: one loop for every method.
 
+mod adapters;
 mod atomic;
 mod config;
 mod course;
 mod log;
 mod logps;
+mod online;
 mod optimizer;
 mod plan;
 mod progress;
 mod reference;
+mod rounds;
 mod run;
 mod run_dir;
 mod schedule;
@@ -18,8 +21,8 @@ mod steps;
 mod tensorboard;
 mod values;
 
-pub use atomic::write_file;
-pub use config::{LossReduction, Method, OptimizerType, TrainConfig, Truncated, WeightType};
+pub use atomic::{write_dir, write_file};
+pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork, WeightType};
 pub use logps::{Scorer, TokenLogps};
 pub use plan::Plan;
 pub use progress::Progress;

@@ -118,9 +118,9 @@ impl ParameterGroup {
         let correction1 = 1.0 - beta1.powf(step as f64);
         let correction2 = 1.0 - beta2.powf(step as f64);
         for (shard, state) in trained(parameters).zip(&mut self.shards) {
-            let Some(gradient) = &shard.gradient else { continue };
+            let (stored, Some(gradient)) = shard.parts_mut() else { continue };
             let count = gradient.len() as u32;
-            let weight = state.master.as_mut().unwrap_or(&mut shard.weight);
+            let weight = state.master.as_mut().unwrap_or(&mut *stored);
             match (optimizer, &mut state.moments) {
                 (OptimizerType::Adamw, Some(Moments { m, v })) => device.run(AdamW {
                     gradient,
@@ -139,7 +139,7 @@ impl ParameterGroup {
                 _ => device.run(Sgd { gradient, weight, count, step_size: (learning_rate * clip) as f32 }),
             }
             if let Some(master) = &state.master {
-                device.run(RoundBf16 { x: master, y: &mut shard.weight, count });
+                device.run(RoundBf16 { x: master, y: stored, count });
             }
         }
     }
@@ -174,7 +174,7 @@ mod tests {
         let parameter = |name: &str, trainable| {
             let storage = Storage { dtype: DType::Bf16, trainable };
             let mut parameter = Parameter::new(&device, "policy", name, &[4, 4], storage).unwrap();
-            parameter.shards_mut()[0].weight.write(0, [1.0; 16].into_iter()).unwrap();
+            parameter.shards_mut()[0].parts_mut().0.write(0, [1.0; 16].into_iter()).unwrap();
             parameter
         };
         let mut parameters = [parameter("frozen", false), parameter("trained", true), parameter("frozen too", false)];

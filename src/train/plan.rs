@@ -17,13 +17,16 @@ pub struct Plan {
     /// What is taken for granted where no data is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assumed: Option<String>,
-    /// Rows that are trained on, responses or pairs, where they are known.
+    /// Rows that are trained on, responses or pairs, where they are known; of an online method those that it samples.
     pub rows: Option<usize>,
     /// Responses that lose their end to `--max-length`.
     pub cut_responses: usize,
     /// Rows of the data that are left out: their prompt leaves no room, `--truncated drop`, or the method has no use for
     /// them (wrong responses for rs, for dpo those that no pair has).
     pub dropped_rows: usize,
+    /// Rounds of sampling and training, of an online method, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<usize>,
     /// Optimizer steps, where they are known.
     pub steps: Option<usize>,
     /// Tokens of the largest micro-batch.
@@ -88,6 +91,9 @@ impl fmt::Display for Plan {
         }
         if self.rows.is_some() {
             writeln!(f)?;
+        }
+        if let Some(rounds) = self.rounds {
+            writeln!(f, "rounds      {}", grouped(rounds))?;
         }
         if let Some(steps) = self.steps {
             writeln!(f, "steps       {}", grouped(steps))?;

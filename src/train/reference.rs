@@ -12,9 +12,10 @@ use sha2::{Digest, Sha256};
 use super::atomic;
 use super::config::WeightType;
 use super::logps::Scorer;
+use super::session::Source;
 use crate::data::Example;
 use crate::device::Device;
-use crate::model::{Checkpoint, ModelConfig};
+use crate::model::Checkpoint;
 
 /// Log-probs of every example's response tokens under the reference policy.
 pub struct ReferenceLogps {
@@ -29,7 +30,7 @@ pub struct ReferenceLogps {
 pub struct Origin {
     /// The program and its version.
     program: String,
-    /// SHA-256 over the model's configuration and the whole of its weight files.
+    /// SHA-256 over the model's configuration and the whole of its weight files, and of its adapters'.
     model: String,
     /// SHA-256 over the ids of every prompt and response.
     rows: String,
@@ -86,14 +87,17 @@ impl ReferenceLogps {
 impl Origin {
     /// Of log-probs that this device computes with this model. Reads all of its weights.
     pub fn new(
-        (config, checkpoint): (&ModelConfig, &Checkpoint),
+        (source, checkpoint): (Source, &Checkpoint),
         examples: &[Example],
         device: &Device,
         (dtype, tokens_per_micro_batch): (WeightType, usize),
     ) -> Self {
         let mut model = Sha256::new();
-        model.update(serde_json::Value::from(config.json.clone()).to_string());
+        model.update(serde_json::Value::from(source.config.json.clone()).to_string());
         model.update(checkpoint.digest());
+        if let Some(adapter) = source.adapter {
+            model.update(adapter.digest());
+        }
         Self {
             program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: hex(&model.finalize()),
@@ -237,7 +241,8 @@ fn found(path: &Path) -> String {
     format!("reference log-probs: found in {}", path.display())
 }
 
-fn starts(examples: &[Example]) -> Vec<usize> {
+/// Where each example's response tokens start when they stand end to end, and where the last one's end.
+pub(super) fn starts(examples: &[Example]) -> Vec<usize> {
     let ends = examples.iter().scan(0, |end, example| {
         *end += example.completion_ids.len();
         Some(*end)

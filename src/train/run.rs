@@ -1,20 +1,23 @@
 //! A training run: what the user gave, opened and checked; its plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use super::adapters::Adapters;
 use super::config::{TrainConfig, Truncated};
 use super::course::{Course, Length};
-use super::logps::Scorer;
+use super::logps::{Scorer, WINDOW};
+use super::online::{self, Online};
 use super::plan::Plan;
+use super::rounds::Rounds;
 use super::selection::Selection;
 use super::session::{EvalRoom, Session, Source, Sources};
-use crate::data::{Example, Examples, Mismatched, RowFile, Tokenizer};
+use crate::data::{Capacity, Example, Examples, Mismatched, RowFile, Tokenizer};
 use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
-use crate::model::ModelConfig;
-use crate::objective::Objective;
+use crate::model::{Adapter, ModelConfig};
+use crate::objective::{Objective, TrainsOn};
 use crate::sample::{AskedProblems, Sizes};
 
 /// A run that is checked and ready.
@@ -36,9 +39,12 @@ pub struct Run {
     pub(super) reference: Model,
     /// Where the value network starts from; the policy's model where the user names none.
     pub(super) value: Model,
+    pub(super) adapters: Adapters,
     pub(super) tokenizer: Tokenizer,
     /// What evaluations ask.
     pub(super) eval: Option<AskedProblems>,
+    /// What an online method samples responses to; it has no rows before its rounds.
+    pub(super) problems: Option<AskedProblems>,
 }
 
 /// A model directory and its configuration.
@@ -56,8 +62,8 @@ impl Model {
     }
 
     /// The model with its weights left out.
-    fn planned(&self) -> Source<'_> {
-        Source { config: &self.config, checkpoint: None }
+    fn planned<'a>(&'a self, adapter: Option<&'a Adapter>) -> Source<'a> {
+        Source { config: &self.config, checkpoint: None, adapter }
     }
 }
 
@@ -114,8 +120,9 @@ impl Run {
         let model = Model::open(model, find)?;
         let reference =
             config.ref_model.as_deref().map_or_else(|| Ok(model.clone()), |name| Model::open(name, find))?;
-        let value =
-            config.value_model.as_deref().map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
+        let adapters = Adapters::open(&config, objective.uses_value())?;
+        let value_model = config.value_model.as_deref().filter(|_| adapters.value().is_none());
+        let value = value_model.map_or_else(|| Ok(model.clone()), |name| open_value_model(name, find))?;
         for (option, other) in [("--ref-model", &reference), ("--value-model", &value)] {
             ensure!(
                 other.config.vocab_size == model.config.vocab_size,
@@ -137,7 +144,16 @@ impl Run {
         );
 
         let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
+        let problems = if objective.trains_on() == TrainsOn::Sampled {
+            let models = [&model.config, &value.config, &reference.config];
+            Some(online::problems(&config, &tokenizer, models)?)
+        } else {
+            None
+        };
         let (data, built) = match &config.data {
+            Some(path) if problems.is_some() => {
+                (RowFile { path: path.clone(), ..RowFile::default() }, Examples::default())
+            }
             Some(path) => {
                 let data = RowFile::read(path)?;
                 let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
@@ -183,8 +199,8 @@ impl Run {
         };
         let eval = match &config.eval_data {
             Some(path) => {
-                ensure!(config.task != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
-                let asked = AskedProblems::read(path, config.task, None, (&tokenizer, &model.config))?;
+                ensure!(config.task() != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
+                let asked = AskedProblems::read(path, config.task(), None, (&tokenizer, &model.config))?;
                 asked.file.need_answers()?;
                 Some(asked)
             }
@@ -205,17 +221,62 @@ impl Run {
             model,
             reference,
             value,
+            adapters,
             tokenizer,
             eval,
+            problems,
         })
     }
 
     pub(super) fn eval_room(&self) -> Option<EvalRoom<'_>> {
-        let asked = self.eval.as_ref()?;
-        let longest = asked.longest();
-        let tokens = longest.saturating_add(self.config.max_new_tokens).min(self.model.config.context_length);
-        let sizes = Sizes { batch: self.config.eval_batch_size.min(asked.len()), prompt: longest, tokens };
+        let sizes = |asked: &AskedProblems, count: usize| {
+            let longest = asked.longest();
+            let tokens = longest.saturating_add(self.config.max_new_tokens).min(self.context());
+            Sizes { batch: self.config.eval_batch_size.min(count), prompt: longest, tokens }
+        };
+        let of_eval = self.eval.as_ref().map(|asked| sizes(asked, asked.len()));
+        let of_rounds = self.rounds().map(|(asked, rounds)| sizes(asked, rounds.most_rollouts()));
+        let sizes = of_eval.into_iter().chain(of_rounds).reduce(Sizes::max)?;
         Some(EvalRoom { sizes, stop_ids: self.tokenizer.stop_ids() })
+    }
+
+    /// Tokens of what the run writes at most: all networks compute what an online method samples.
+    fn context(&self) -> usize {
+        match &self.problems {
+            Some(_) => online::context([&self.model.config, &self.value.config, &self.reference.config]),
+            None => self.model.config.context_length,
+        }
+    }
+
+    /// An online run's problems and rounds.
+    pub(super) fn rounds(&self) -> Option<(&AskedProblems, Rounds)> {
+        self.problems.as_ref().map(|asked| (asked, Rounds::new(asked.len(), &self.config)))
+    }
+
+    /// Optimizer steps of the whole run.
+    pub(super) fn total_steps(&self) -> usize {
+        self.rounds().map_or_else(|| self.course().total_steps, |(_, rounds)| rounds.total_steps())
+    }
+
+    /// The room that every micro-batch fits.
+    pub(super) fn capacity(&self) -> Capacity {
+        match &self.problems {
+            Some(asked) => online::capacity(asked, &self.config, self.context(), self.config.batch_size),
+            None => self.course().capacity(),
+        }
+    }
+
+    /// What makes an online run's rounds, which go to `output_dir`.
+    ///
+    /// # Errors
+    /// Where the reference cannot be read or has no room.
+    pub(super) fn online(&self, device: &Device, source: Source, output_dir: &Path) -> Result<Option<Online<'_>>> {
+        let Some((asked, rounds)) = self.rounds() else { return Ok(None) };
+        let count = rounds.most_rollouts().min(WINDOW);
+        let capacity = online::capacity(asked, &self.config, self.context(), count);
+        let (dtype, budget) = (self.config.dtype.storage(), self.config.tokens_per_micro_batch);
+        let scorer = Scorer::with_capacity(device, source, "reference", dtype, (capacity, budget))?;
+        Ok(Some(Online::new(self, (asked, rounds), scorer, output_dir)))
     }
 
     pub(super) fn course(&self) -> Course<'_> {
@@ -235,25 +296,33 @@ impl Run {
         let planned = Device::plan(&self.device);
         let mut phases = Vec::new();
         if self.objective.uses_reference() {
-            let _scorer = self.scorer(&planned, self.reference.planned())?;
+            let _scorer = self.scorer(&planned, self.reference.planned(self.adapters.reference()))?;
             phases.push(planned.allocations());
         }
-        let course = self.course();
-        let capacity = course.capacity();
-        let sources = Sources { policy: self.model.planned(), value: self.value.planned() };
+        let capacity = self.capacity();
+        let sources = Sources {
+            policy: self.model.planned(self.adapters.policy()),
+            value: self.value.planned(self.adapters.value()),
+        };
         let room = self.eval_room();
         let mut session = Session::new(&planned, sources, &*self.objective, &self.config, capacity, room)?;
+        // An online run's reference stays beside what is trained.
+        let reference = self.reference.planned(self.adapters.reference());
+        let _online = self.online(&planned, reference, Path::new(""))?;
+        let rounds = self.rounds().map(|(_, rounds)| rounds);
         phases.push(planned.allocations());
         let limits = self.device.limits();
         let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
+        let known = self.config.data.is_some();
         Ok(Plan {
             device: self.device.description(),
             trainable_parameters: session.trainable_parameters(),
             assumed: self.assumed(),
-            rows: self.config.data.as_ref().map(|_| self.rows.len()),
+            rows: known.then(|| rounds.as_ref().map_or(self.rows.len(), Rounds::total_rollouts)),
             cut_responses: self.cut_responses,
             dropped_rows: self.dropped_rows,
-            steps: self.config.max_steps.or(self.config.data.as_ref().map(|_| course.total_steps)),
+            rounds: rounds.filter(|_| known).map(|rounds| rounds.count()),
+            steps: self.config.max_steps.or_else(|| known.then(|| self.total_steps())),
             micro_batch_tokens: capacity.tokens,
             peak_bytes: planned.peak_bytes(),
             device_bytes: limits.memory_bytes,
@@ -265,9 +334,17 @@ impl Run {
 
     /// What the plan takes for granted where no data is named.
     fn assumed(&self) -> Option<String> {
+        if self.config.data.is_some() {
+            return None;
+        }
         let longest = self.examples.iter().map(Example::len).max().unwrap_or(0);
-        self.config.data.is_none().then(|| {
-            format!("no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response")
+        Some(match &self.problems {
+            Some(asked) => format!("no --data: prompts of up to {} tokens", asked.longest()),
+            None => {
+                format!(
+                    "no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response"
+                )
+            }
         })
     }
 }

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic;
 use super::config::{Method, TrainConfig};
-use super::session::Session;
+use super::session::{Session, ValueSide};
 use crate::device::Tensor;
-use crate::model::{Checkpoint, ModelConfig, save_policy, save_value, write_safetensors};
+use crate::model::{
+    Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
+};
 
 /// `OUT`.
 pub struct RunDir {
@@ -42,6 +44,11 @@ pub struct ModelFiles<'a> {
     pub value_config: &'a ModelConfig,
     /// The directory that the tokenizer is copied from.
     pub tokenizer: &'a Path,
+    /// How the networks' adapters are applied, where these are what is saved.
+    pub policy_adapter: Option<&'a LoraConfig>,
+    pub value_adapter: Option<&'a LoraConfig>,
+    /// The name of the adapters' base.
+    pub base: String,
 }
 
 const CONFIG: &str = "config.toml";
@@ -77,9 +84,14 @@ impl RunDir {
         let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
         let current = toml::Table::try_from(config)?;
         let names = recorded.keys().chain(current.keys());
-        // The steps decide kto's mismatched pairs, which the reference scores before the first one.
-        let is_course = |name: &str| name == "max_steps" && config.method == Some(Method::Kto);
-        for name in names.filter(|name| !MAY_CHANGE.contains(&name.as_str()) || is_course(name)) {
+        let may_change = |name: &str| match name {
+            // The steps decide kto's mismatched pairs, which the reference scores before the first one.
+            "max_steps" => config.method != Some(Method::Kto),
+            // What a response is sampled beside may change its log-probs' last bits, and with them, rarely, a token.
+            "eval_batch_size" => config.method != Some(Method::Ppo),
+            name => MAY_CHANGE.contains(&name),
+        };
+        for name in names.filter(|name| !may_change(name)) {
             let (before, now) = (recorded.get(name), current.get(name));
             let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
             ensure!(
@@ -181,11 +193,19 @@ const MAY_CHANGE: [&str; 6] =
     ["output_dir", "gradient_checkpointing", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
 
 fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
-    save_policy(&mut session.policy.network, files.policy_config, files.tokenizer, &dir.join("policy"))?;
-    if let Some(value) = &mut session.value {
-        save_value(&mut value.network, files.value_config, files.tokenizer, &dir.join("value"))?;
+    let (network, path) = (&mut session.policy.network, dir.join("policy"));
+    match files.policy_adapter {
+        Some(adapter) => {
+            save_adapter(network.parameters_mut(), (adapter, TaskType::CausalLm, &files.base), &path)?;
+        }
+        None => save_policy(network, files.policy_config, files.tokenizer, &path)?,
     }
-    Ok(())
+    let Some(ValueSide { network, .. }) = &mut session.value else { return Ok(()) };
+    let path = dir.join("value");
+    match files.value_adapter {
+        Some(adapter) => save_adapter(network.parameters_mut(), (adapter, TaskType::TokenCls, &files.base), &path),
+        None => save_value(network, files.value_config, files.tokenizer, &path),
+    }
 }
 
 /// The optimizer's tensors of both networks, by name.

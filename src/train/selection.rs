@@ -39,7 +39,7 @@ impl Selection {
             selection.need_rewards(file, method)?;
         }
         match trains_on {
-            TrainsOn::Responses | TrainsOn::Rewarded => {}
+            TrainsOn::Responses | TrainsOn::Rewarded | TrainsOn::Sampled => {}
             TrainsOn::RightResponses => selection.keep_right(file, method)?,
             TrainsOn::Labelled => selection.label(file, method),
             TrainsOn::Pairs if file.paired => {}

@@ -9,7 +9,8 @@ use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
 use crate::model::{
-    Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations,
+    Adapter, Base, Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value,
+    ValueActivations,
 };
 use crate::objective::Objective;
 use crate::sample::{Generator, Sizes};
@@ -17,6 +18,7 @@ use crate::sample::{Generator, Sizes};
 /// Where the weights of the two networks come from.
 pub struct Sources<'a> {
     pub policy: Source<'a>,
+    /// With adapters, they are on the policy's base.
     pub value: Source<'a>,
 }
 
@@ -25,6 +27,8 @@ pub struct Sources<'a> {
 pub struct Source<'a> {
     pub config: &'a ModelConfig,
     pub checkpoint: Option<&'a Checkpoint>,
+    /// Over the model, which is frozen then.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// The policy in training.
@@ -60,11 +64,11 @@ pub struct Session {
     pub entropies: Tensor,
     /// The number of the last step that ran to its end.
     pub marker: Tensor,
-    /// What evaluations write with.
+    /// What evaluations and online rounds write with.
     pub generator: Option<Generator>,
 }
 
-/// What a run's evaluations have room for, and the tokens that end a response.
+/// What a run's evaluations and online rounds have room for, and the tokens that end a response.
 #[derive(Clone, Copy)]
 pub struct EvalRoom<'a> {
     pub sizes: Sizes,
@@ -90,20 +94,29 @@ impl Session {
         let keep = if config.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
-        let build = Build::new(device, sources.policy.config, sources.policy.checkpoint, "policy", storage);
+        let Sources { policy: source, value: value_source } = sources;
+        let build =
+            Build::new(device, source.config, source.checkpoint, "policy", storage).with_adapter(source.adapter);
         let written = eval.map_or(0, |room| room.sizes.tokens);
         let mut network = Policy::load(&build, longest.max(written))?;
+        let base = if value_source.adapter.is_some() { network.base() } else { Base::default() };
+        let value_build = match value_source.adapter {
+            Some(_) => Build::new(device, source.config, None, "value", storage).over(&base),
+            None => Build::new(device, value_source.config, value_source.checkpoint, "value", storage),
+        };
+        let value_build = value_build.with_adapter(value_source.adapter);
+        // Both networks' passes share it: room for the higher rank.
+        let scratch_build = if value_build.low_rank() > build.low_rank() { &value_build } else { &build };
         let generator = eval.map(|room| Generator::new(&build, room.stop_ids.to_vec(), room.sizes)).transpose()?;
         let group = ParameterGroup::new(device, "policy", network.parameters_mut(), config)?;
         let activations = PolicyActivations::new(&build, tokens, positions, keep)?;
-        let scratch = Scratch::new(&build, tokens, keep)?;
+        let scratch = Scratch::new(scratch_build, tokens, keep)?;
         let policy = PolicySide { network, activations, group };
 
         let value = if objective.uses_value() {
-            let build = Build::new(device, sources.value.config, sources.value.checkpoint, "value", storage);
-            let mut network = Value::load(&build, longest)?;
+            let mut network = Value::load(&value_build, longest)?;
             let group = ParameterGroup::new(device, "value", network.parameters_mut(), config)?;
-            let activations = ValueActivations::new(&build, tokens, positions, sequences, keep)?;
+            let activations = ValueActivations::new(&value_build, tokens, positions, sequences, keep)?;
             Some(ValueSide { network, activations, group, dvalue: real("batch/dvalue", &[positions])? })
         } else {
             None
@@ -125,12 +138,9 @@ impl Session {
 
     /// Weights that have gradients.
     pub(super) fn trainable_parameters(&mut self) -> usize {
-        let policy = self.policy.network.parameters_mut().map(|parameter| parameter.len()).sum::<usize>();
-        let value = self
-            .value
-            .as_mut()
-            .map_or(0, |value| value.network.parameters_mut().map(|parameter| parameter.len()).sum());
-        policy + value
+        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_mut());
+        let parameters = self.policy.network.parameters_mut().chain(value);
+        parameters.filter(|parameter| parameter.is_trained()).map(|parameter| parameter.len()).sum()
     }
 
     pub(super) fn clear_gradients(&mut self) {

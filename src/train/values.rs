@@ -28,7 +28,7 @@ impl ValueScorer {
             micro_batches(examples, budget).into_iter().map(|members| Capacity::of(&sequences(examples, &members)));
         let capacity = capacities.fold(Capacity::default(), Capacity::max);
         let storage = Storage { dtype, trainable: false };
-        let build = Build::new(device, source.config, source.checkpoint, "value", storage);
+        let build = Build::new(device, source.config, source.checkpoint, "value", storage).with_adapter(source.adapter);
         let Capacity { tokens, positions, sequences, longest } = capacity;
         Ok(Self {
             device: device.clone(),
