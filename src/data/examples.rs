@@ -57,14 +57,12 @@ impl Example {
     }
 }
 
-/// The examples of a file, and what became of the rows that did not fit.
+/// The examples of a file, without the rows whose prompt leaves no room for a response.
 #[derive(Default)]
 pub struct Examples {
     pub examples: Vec<Example>,
     /// Responses that lost their end to `--max-length`.
     pub cut: usize,
-    /// Lines of rows whose prompt leaves no room for a response.
-    pub dropped: Vec<usize>,
 }
 
 impl Examples {
@@ -73,7 +71,7 @@ impl Examples {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn build(file: &RowFile, tokenizer: &Tokenizer, config: &ModelConfig, max_length: usize) -> Result<Self> {
-        let mut built = Self { examples: Vec::with_capacity(file.rows.len()), cut: 0, dropped: Vec::new() };
+        let mut built = Self { examples: Vec::with_capacity(file.rows.len()), cut: 0 };
         for (index, row) in file.rows.iter().enumerate() {
             let completion_field = match (file.paired, index % 2) {
                 (false, _) => "completion_ids",
@@ -83,7 +81,6 @@ impl Examples {
             let example = example(row, completion_field, tokenizer, config);
             let example = example.map_err(|error| error.context(file.place(row)))?;
             if example.prompt_ids.len() >= max_length {
-                built.dropped.push(row.line);
                 continue;
             }
             let room = max_length - example.prompt_ids.len();
@@ -136,7 +133,7 @@ impl Examples {
             examples.extend(std::iter::repeat_n(example, sequences_per_row));
             left = left.saturating_sub(sequences_per_row * inputs);
         }
-        Self { examples, cut: 0, dropped: Vec::new() }
+        Self { examples, cut: 0 }
     }
 
     /// Tokens of the longest example.

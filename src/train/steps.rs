@@ -415,6 +415,7 @@ impl Run {
             lines = sequences().map(|sequence| sequence.example.line).collect();
         }
         lines.sort_unstable();
+        lines.dedup(); // a pair's two are of one line
         let plural = if lines.len() == 1 { "line" } else { "lines" };
         let lines: Vec<_> = lines.iter().map(usize::to_string).collect();
         anyhow::anyhow!(
