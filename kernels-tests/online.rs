@@ -388,3 +388,14 @@ fn a_run_that_diverges_names_its_rows() {
     assert!(message.starts_with("step 2: the loss is not finite, with the rows on lines 1, 2, "), "{message}");
     assert!(message.contains(" of rollouts/round-000002.jsonl in it; "), "{message}");
 }
+
+/// Without data, prompts are assumed that leave room for the longest responses.
+#[test]
+fn a_plan_needs_no_data() {
+    let mut command = dqo();
+    command.args(["plan", "--method", "ppo", "--device", "cpu", "--json", "--max-length", "100", "--batch-size", "4"]);
+    command.args(["--max-new-tokens", "48", "--tokens-per-micro-batch", "150"]).arg("--model").arg(asset("model"));
+    let plan: Value = serde_json::from_str(&done(&mut command)).unwrap();
+    assert_eq!(plan["assumed"], "no --data: prompts of up to 52 tokens");
+    assert_eq!((&plan["rows"], &plan["steps"], &plan["micro_batch_tokens"]), (&Value::Null, &Value::Null, &150.into()));
+}
