@@ -1,5 +1,6 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
+mod adapters;
 mod bad_input;
 mod bad_problems;
 mod browser;

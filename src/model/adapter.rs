@@ -382,3 +382,28 @@ pub fn save_adapter<'a>(
     let text = serde_json::to_string_pretty(&config.to_json(task_type, base))?;
     std::fs::write(&path, text + "\n").with_context(|| format!("{}: cannot be written", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(target_modules: Value, use_rslora: bool) -> LoraConfig {
+        let json = json!({
+            "peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": use_rslora, "target_modules": target_modules,
+        });
+        LoraConfig::of_json(json.as_object().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_target_is_a_name_or_its_end_behind_a_dot() {
+        let whole = parse(json!(["model.layers.1.mlp.up_proj", "self_attn.q_proj"]), false);
+        assert!(whole.targets("model.layers.1.mlp.up_proj") && whole.targets("model.layers.0.self_attn.q_proj"));
+        assert!(!whole.targets("model.layers.11.mlp.up_proj") && !whole.targets("model.layers.0.mlp.up_proj"));
+        assert!(parse(json!("all-linear"), false).targets("model.layers.7.self_attn.o_proj"));
+    }
+
+    #[test]
+    fn the_scaling_is_over_r_or_its_root() {
+        assert_eq!((parse(json!(["q_proj"]), false).scaling(), parse(json!(["q_proj"]), true).scaling()), (2.0, 4.0));
+    }
+}

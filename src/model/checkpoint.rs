@@ -170,6 +170,11 @@ impl<'a> Values<'a> {
         self.dtype
     }
 
+    /// The values as stored, little-endian.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.data
+    }
+
     /// `count` of the values from `first` on, widened.
     pub fn range(&self, first: usize, count: usize) -> Box<dyn ExactSizeIterator<Item = f64> + 'a> {
         let size = self.dtype.bitsize() / 8;

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use half::f16;
 use safetensors::Dtype;
 
 use super::Build;
 use super::adapter::Adapter;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Values};
 use super::config::ModelConfig;
 use super::network::{LM_HEAD, Policy, SCORE_BIAS, SCORE_WEIGHT, Value};
 use super::parameter::Storage;
@@ -42,7 +42,6 @@ pub fn merge_adapter(source: &Path, adapter: &Adapter, dtype: Option<Dtype>, dir
     let merged = merged.collect::<Result<Vec<_>>>()?;
     let matrix = merged.iter().find(|tensor| tensor.shape.len() > 1);
     let stored = matrix.map_or(Dtype::F32, |matrix| matrix.dtype);
-    std::fs::create_dir_all(dir)?;
     let tensors = merged.iter().map(|tensor| (tensor.name.to_owned(), tensor as &dyn Stored));
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
@@ -61,25 +60,26 @@ struct Merged<'a> {
 
 impl<'a> Merged<'a> {
     fn new(name: &'a str, checkpoint: &'a Checkpoint, adapter: &'a Adapter, dtype: Option<Dtype>) -> Result<Self> {
-        let (shape, values) = if adapter.has(name) { adapter.tensor(name)? } else { checkpoint.tensor(name)? };
+        let (shape, values) = tensor(name, checkpoint, adapter)?;
         let (shape, dtype) = (shape.to_vec(), dtype.unwrap_or(values.dtype()));
         Ok(Self { name, shape, dtype, checkpoint, adapter })
     }
 
-    fn values(&self) -> Result<Vec<f64>> {
-        let count = self.shape.iter().product();
-        if self.adapter.has(self.name) {
-            return Ok(self.adapter.tensor(self.name)?.1.range(0, count).collect());
+    /// What the adapter adds to the tensor, where it is the weight of a linear layer that has adapters.
+    fn delta(&self) -> Result<Option<Vec<f64>>> {
+        match (self.name.strip_suffix(".weight"), &self.shape[..]) {
+            (Some(layer), &[outputs, inputs]) => self.adapter.delta(layer, [outputs, inputs]),
+            _ => Ok(None),
         }
-        let mut values: Vec<f64> = self.checkpoint.tensor(self.name)?.1.range(0, count).collect();
-        if let Some(layer) = self.name.strip_suffix(".weight")
-            && let [outputs, inputs] = self.shape[..]
-            && let Some(delta) = self.adapter.delta(layer, [outputs, inputs])?
-        {
-            values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
-        }
-        ensure!(values.iter().all(|value| value.is_finite()), "{}: a merged weight is not finite", self.name);
-        Ok(values)
+    }
+}
+
+fn encode(values: impl Iterator<Item = f64>, dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
+        Dtype::BF16 => values.flat_map(|value| to_bf16(value).to_le_bytes()).collect(),
+        Dtype::F16 => values.flat_map(|value| f16::from_f32(value as f32).to_le_bytes()).collect(),
+        _ => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
     }
 }
 
@@ -93,13 +93,17 @@ impl Stored for Merged<'_> {
     }
 
     fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
-        let values = self.values()?.into_iter();
-        let bytes: Vec<u8> = match self.dtype {
-            Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
-            Dtype::BF16 => values.flat_map(|value| to_bf16(value).to_le_bytes()).collect(),
-            Dtype::F16 => values.flat_map(|value| f16::from_f32(value as f32).to_le_bytes()).collect(),
-            _ => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
-        };
-        Ok(bytes.into())
+        let (_, stored) = tensor(self.name, self.checkpoint, self.adapter)?;
+        let values = stored.range(0, self.shape.iter().product());
+        Ok(match self.delta()? {
+            Some(delta) => encode(values.zip(delta).map(|(value, delta)| value + delta), self.dtype).into(),
+            None if stored.dtype() == self.dtype => stored.bytes().into(),
+            None => encode(values, self.dtype).into(),
+        })
     }
+}
+
+/// The adapter's tensor of this name, such as a head's, else the base's.
+fn tensor<'a>(name: &str, checkpoint: &'a Checkpoint, adapter: &'a Adapter) -> Result<(&'a [usize], Values<'a>)> {
+    if adapter.has(name) { adapter.tensor(name) } else { checkpoint.tensor(name) }
 }
