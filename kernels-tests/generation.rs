@@ -128,7 +128,7 @@ fn recorded_log_probs_are_those_of_the_finished_row() {
             .map(|(prompt, response)| Example::of_ids(prompt, response.completion_ids.clone()))
             .collect();
         let checkpoint = Checkpoint::open(&model).unwrap();
-        let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None };
+        let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
         let mut scorer = Scorer::new(device, source, "policy", DType::Real, (&examples, 512)).unwrap();
         scorer
             .score(&examples, |first, scored| {

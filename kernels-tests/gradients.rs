@@ -41,8 +41,8 @@ fn setup(set: &Path, method: Method) -> Setup {
     };
     let device = Device::cpu(Precision::F64);
     let sources = Sources {
-        policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None },
-        value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None },
+        policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None, base: None },
+        value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None, base: None },
     };
     let capacity = Capacity::of(&sequences);
     let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity, None).unwrap();

@@ -41,7 +41,7 @@ fn examples(model: &Path, rows: &Path) -> (ModelConfig, Vec<Example>) {
 pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device, dtype: DType) -> Vec<TokenLogps> {
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
-    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref() };
+    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let mut scorer = Scorer::new(device, source, "policy", dtype, (&examples, 16)).unwrap();
     let mut all = Vec::new();
     let keep = |_, scored| {
@@ -56,7 +56,7 @@ pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device,
 pub fn values(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device) -> Vec<Vec<f64>> {
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
-    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref() };
+    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     ValueScorer::new(device, source, DType::Real, (&examples, 16)).unwrap().score(&examples, |_| ()).unwrap()
 }
 

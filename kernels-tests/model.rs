@@ -31,7 +31,7 @@ pub fn score(model: &Path, rows: &Path, device: &Device, dtype: DType, budget: u
     let tokenizer = Tokenizer::read(model, &config).unwrap();
     let examples = Examples::build(&RowFile::read(rows).unwrap(), &tokenizer, &config, usize::MAX).unwrap().examples;
     let checkpoint = Checkpoint::open(model).unwrap();
-    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None };
+    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
     let mut scorer = Scorer::new(device, source, "policy", dtype, (&examples, budget)).unwrap();
     let mut all = Vec::new();
     scorer

@@ -399,3 +399,30 @@ fn a_plan_needs_no_data() {
     assert_eq!(plan["assumed"], "no --data: prompts of up to 52 tokens");
     assert_eq!((&plan["rows"], &plan["steps"], &plan["micro_batch_tokens"]), (&Value::Null, &Value::Null, &150.into()));
 }
+
+/// The reference is the base with the adapters off: it is not there twice.
+#[test]
+fn with_adapters_the_reference_shares_the_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = problems(dir.path(), 4);
+    let settings = ["--rollouts-per-round", "4", "--batch-size", "4", "--max-steps", "5", "--lora-r", "2"];
+    let plan = done(
+        verb("plan", &data)
+            .args(["--method", "ppo", "--max-new-tokens", "8", "--json", "--model"])
+            .arg(asset("model"))
+            .args(settings),
+    );
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let has = |part: &str| {
+        plan["buffers"].as_array().unwrap().iter().any(|buffer| buffer["name"].as_str().unwrap().starts_with(part))
+    };
+    assert!(has("base/weights") && has("reference/activations") && !has("reference/weights"));
+
+    let output = dir.path().join("out");
+    done(ppo(&data, &output).args(settings));
+    let rows = json_lines(&output.join("metrics.jsonl"));
+    // The first round is sampled from the reference; the second from what its four epochs have made of the policy.
+    assert_eq!((number(&rows[0], "kl"), rows.len()), (0.0, 5));
+    assert!(number(&rows[4], "kl") != 0.0);
+    assert!(output.join("final/policy/adapter_model.safetensors").exists());
+}

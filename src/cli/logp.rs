@@ -52,7 +52,7 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let device = args.device.parse::<DeviceChoice>()?.open(args.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
-    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref() };
+    let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let size = (&examples[..], args.tokens_per_micro_batch);
     let mut scorer = Scorer::new(&device, source, "policy", args.dtype.storage(), size)?;
 

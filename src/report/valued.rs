@@ -63,7 +63,7 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     let examples = built.examples;
     let device = config.device.parse::<DeviceChoice>()?.open(config.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
-    let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref() };
+    let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let size = (&examples[..], config.tokens_per_micro_batch);
     let mut scorer = ValueScorer::new(&device, source, config.dtype.storage(), size)?;
     let mut progress = Progress::new("values", examples.len(), 0);

@@ -62,7 +62,11 @@ impl Scorer {
         (capacity, budget): (Capacity, usize),
     ) -> Result<Self> {
         let storage = Storage { dtype, trainable: false };
-        let build = Build::new(device, source.config, source.checkpoint, model, storage).with_adapter(source.adapter);
+        let build = match source.base {
+            Some(base) => Build::new(device, source.config, None, model, storage).over(base),
+            None => Build::new(device, source.config, source.checkpoint, model, storage),
+        };
+        let build = build.with_adapter(source.adapter);
         let policy = Policy::load(&build, capacity.longest)?;
         Ok(Self {
             device: device.clone(),

@@ -16,7 +16,7 @@ use super::session::{EvalRoom, Session, Source, Sources};
 use crate::data::{Capacity, Example, Examples, Mismatched, RowFile, Tokenizer};
 use crate::device::{Allocation, Device, DeviceChoice, Precision};
 use crate::grade::Task;
-use crate::model::{Adapter, ModelConfig};
+use crate::model::{Adapter, Base, ModelConfig};
 use crate::objective::{Objective, TrainsOn};
 use crate::sample::{AskedProblems, Sizes};
 
@@ -63,7 +63,7 @@ impl Model {
 
     /// The model with its weights left out.
     fn planned<'a>(&'a self, adapter: Option<&'a Adapter>) -> Source<'a> {
-        Source { config: &self.config, checkpoint: None, adapter }
+        Source { config: &self.config, checkpoint: None, adapter, base: None }
     }
 }
 
@@ -279,6 +279,12 @@ impl Run {
         Ok(Some(Online::new(self, (asked, rounds), scorer, output_dir)))
     }
 
+    /// The policy's base, where the reference stands on the same.
+    pub(super) fn shared_base(&self, session: &mut Session) -> Option<Base> {
+        let shared = self.adapters.policy().is_some() && self.config.ref_model.is_none();
+        shared.then(|| session.policy.network.base())
+    }
+
     pub(super) fn course(&self) -> Course<'_> {
         course(&self.config, (&self.examples, &self.rows, self.mismatched.as_ref()))
     }
@@ -307,7 +313,8 @@ impl Run {
         let room = self.eval_room();
         let mut session = Session::new(&planned, sources, &*self.objective, &self.config, capacity, room)?;
         // An online run's reference stays beside what is trained.
-        let reference = self.reference.planned(self.adapters.reference());
+        let base = self.shared_base(&mut session);
+        let reference = Source { base: base.as_ref(), ..self.reference.planned(self.adapters.reference()) };
         let _online = self.online(&planned, reference, Path::new(""))?;
         let rounds = self.rounds().map(|(_, rounds)| rounds);
         phases.push(planned.allocations());

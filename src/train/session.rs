@@ -29,6 +29,8 @@ pub struct Source<'a> {
     pub checkpoint: Option<&'a Checkpoint>,
     /// Over the model, which is frozen then.
     pub adapter: Option<&'a Adapter>,
+    /// Another network's frozen weights, in place of a checkpoint's.
+    pub base: Option<&'a Base>,
 }
 
 /// The policy in training.

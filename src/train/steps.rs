@@ -107,7 +107,7 @@ impl Run {
             if resume { RunDir::reopen(output_dir, &self.config)? } else { RunDir::create(output_dir, &self.config)? };
         let reference = self.reference_logps(&dir, &progress)?;
         let (mut session, mut state) = self.session(&dir)?;
-        let mut online = self.online_rounds(&dir)?;
+        let mut online = self.online_rounds(&dir, &mut session)?;
         let mut log = MetricsLog::open(dir.path(), state.step)?;
 
         let total_steps = self.total_steps();
@@ -180,13 +180,18 @@ impl Run {
     }
 
     /// What makes the rounds of an online run; the reference stays in memory.
-    fn online_rounds(&self, dir: &RunDir) -> Result<Option<Online<'_>>> {
+    fn online_rounds(&self, dir: &RunDir, session: &mut Session) -> Result<Option<Online<'_>>> {
         if self.problems.is_none() {
             return Ok(None);
         }
         let checkpoint = Checkpoint::open(&self.reference.dir)?;
-        let adapter = self.adapters.reference();
-        let source = Source { config: &self.reference.config, checkpoint: Some(&checkpoint), adapter };
+        let base = self.shared_base(session);
+        let source = Source {
+            config: &self.reference.config,
+            checkpoint: Some(&checkpoint),
+            adapter: self.adapters.reference(),
+            base: base.as_ref(),
+        };
         self.online(&self.device, source, dir.path())
     }
 
@@ -224,6 +229,7 @@ impl Run {
             config: &self.reference.config,
             checkpoint: Some(&checkpoint),
             adapter: self.adapters.reference(),
+            base: None,
         };
         let origin = Origin::new((source, &checkpoint), &self.examples, &self.device, settings);
         if let Some(kept) = store.find(&origin, |line| progress.note(line))? {
@@ -252,8 +258,18 @@ impl Run {
         let has_own_weights = self.objective.uses_value() && adapters.value().is_none();
         let value = if has_own_weights { Some(weights("value", &self.value, false)?) } else { None };
         let sources = Sources {
-            policy: Source { config: &self.model.config, checkpoint: Some(&policy), adapter: adapters.policy() },
-            value: Source { config: &self.value.config, checkpoint: value.as_ref(), adapter: adapters.value() },
+            policy: Source {
+                config: &self.model.config,
+                checkpoint: Some(&policy),
+                adapter: adapters.policy(),
+                base: None,
+            },
+            value: Source {
+                config: &self.value.config,
+                checkpoint: value.as_ref(),
+                adapter: adapters.value(),
+                base: None,
+            },
         };
         let capacity = self.capacity();
         let room = self.eval_room();
