@@ -29,10 +29,12 @@ impl Group {
         match (family, rest) {
             ("eval", _) => Self::Evaluation,
             ("rewards" | "values" | "returns" | "advantages", _) => Self::RewardsAndValues,
-            ("is_weight" | "logps" | "logits" | "policy", _) => Self::Policy,
+            ("is_weight" | "ratio" | "logps" | "logits" | "policy", _) => Self::Policy,
             (_, "reward" | "value") => Self::RewardsAndValues,
-            (_, "kl" | "entropy" | "ratio" | "clip_frac") => Self::Policy,
-            (_, "epoch" | "num_tokens" | "tokens_per_second" | "seconds" | "peak_memory_bytes") => Self::SpeedAndMemory,
+            (_, "kl" | "approx_kl" | "entropy" | "ratio" | "clip_frac" | "value_clip_frac") => Self::Policy,
+            (_, "epoch" | "round" | "num_tokens" | "tokens_per_second" | "seconds" | "peak_memory_bytes") => {
+                Self::SpeedAndMemory
+            }
             (_, name) if name == "loss" || name.ends_with("_loss") => Self::Losses,
             (_, name) if name.ends_with("grad_norm") || name.ends_with("learning_rate") => Self::Optimisation,
             _ => Self::Other,
@@ -56,8 +58,8 @@ impl Group {
 pub fn about(metric: &str) -> &'static str {
     match metric {
         "loss" => "what is minimised",
-        "policy_loss" => "squared residuals of the policy",
-        "value_loss" => "squared residuals of the value network",
+        "policy_loss" => "of the policy",
+        "value_loss" => "of the value network",
         "eval/accuracy" => "share of problems solved",
         "rewards/mean" => "mean reward of the step's responses",
         "rewards/chosen" => "implicit reward of chosen responses",
@@ -67,6 +69,10 @@ pub fn about(metric: &str) -> &'static str {
         "values/mean" => "mean V over the response tokens",
         "values/explained_variance" => "share of the returns' variance explained by V",
         "kl" => "log-ratio to the reference, of a response",
+        "approx_kl" => "half the mean square of log pi - log pi_old",
+        "ratio/mean" => "mean of pi / pi_old, a token",
+        "clip_frac" => "share of ratios clipped",
+        "value_clip_frac" => "share of values clipped",
         "entropy" => "of the policy, a token",
         "is_weight/mean" => "mean importance of a response",
         "is_weight/clip_frac" => "share of importances clipped",
@@ -75,6 +81,7 @@ pub fn about(metric: &str) -> &'static str {
         "learning_rate" => "policy",
         "value_learning_rate" => "value network",
         "epoch" => "passes over the data",
+        "round" => "of sampling and training",
         "num_tokens" => "tokens since the start",
         "tokens_per_second" => "speed of a step",
         "seconds" => "time of a step",
