@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::command::{dqo, error_of};
 use crate::harness::skip_gpu;
 use crate::model::{floats, golden, json_lines};
-use crate::resume::{result, signal, steps_done, wait_until};
+use crate::resume::{interrupted, result, steps_done, until_caught};
 use crate::training::{compare_step, config, devices, tensors, train};
 use crate::whole_loop::{asset, done, problems, verb, with_model};
 
@@ -198,7 +198,7 @@ fn outcome(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
 }
 
 #[cfg(unix)]
-fn cut_and_resumed(device: &str) {
+fn cut_and_resumed(device: &str) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let data = problems(dir.path(), 20);
     let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
@@ -212,38 +212,39 @@ fn cut_and_resumed(device: &str) {
 
     // While the first round is sampled.
     let mut child = short_run(&data, &cut, device).spawn().unwrap();
-    assert!(wait_until(&mut child, || cut.join("metrics.jsonl").exists()));
-    signal(&child, "INT");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    if !interrupted(&mut child, "INT", || cut.join("metrics.jsonl").exists()) {
+        return false;
+    }
     // Wherever the signal finds it in the first round.
     let mut child = resumed(&[]).spawn().unwrap();
-    assert!(wait_until(&mut child, || steps_done(&cut) >= 1));
-    signal(&child, "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    if !interrupted(&mut child, "TERM", || steps_done(&cut) >= 1) {
+        return false;
+    }
     // In the middle of the second round, and of an epoch; behind it; and once more while it goes on from there.
     for steps in ["7", "8"] {
         assert!(resumed(&["--max-steps", steps]).status().unwrap().success());
         assert_eq!(steps_done(&cut).to_string(), steps);
     }
     let mut child = resumed(&[]).spawn().unwrap();
-    assert!(wait_until(&mut child, || cut.join("rollouts/round-000003.jsonl").exists()));
-    signal(&child, "INT");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    if !interrupted(&mut child, "INT", || cut.join("rollouts/round-000003.jsonl").exists()) {
+        return false;
+    }
     assert!(resumed(&[]).status().unwrap().success());
     assert!(outcome(&whole) == outcome(&cut), "the cuts changed the run");
+    true
 }
 
 #[cfg(unix)]
 #[test]
 fn a_cut_run_goes_on_to_the_bit_on_the_cpu() {
-    cut_and_resumed("cpu");
+    until_caught(|| cut_and_resumed("cpu"));
 }
 
 #[cfg(unix)]
 #[test]
 fn a_cut_run_goes_on_to_the_bit_on_the_gpu() {
     if !skip_gpu() {
-        cut_and_resumed("gpu");
+        until_caught(|| cut_and_resumed("gpu"));
     }
 }
 
