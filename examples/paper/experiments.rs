@@ -65,7 +65,7 @@ pub struct Knowledge {
 
 /// A response to a sum, segment by segment: its text, V at its end, whether it and all before it are right.
 pub struct Case {
-    pub prompt: String,
+    pub sum: String,
     pub segments: Vec<(String, f64, bool)>,
 }
 
@@ -367,8 +367,12 @@ fn what_v_knows(lab: &Lab, run: &Path, scored: &Path) -> Result<Vec<Knowledge>> 
 
 /// The sum that a prompt asks for.
 fn asked(response: &ValuedResponse) -> Result<Sum> {
-    let numbers = response.prompt.split_once('+').context("a prompt that is no sum")?;
-    Ok(Sum { a: numbers.0.trim().parse()?, b: numbers.1.trim().parse()? })
+    let digits = response.prompt.split(|character: char| !character.is_ascii_digit()).filter(|part| !part.is_empty());
+    let numbers = digits.map(str::parse).collect::<Result<Vec<u32>, _>>()?;
+    match numbers[..] {
+        [a, b] => Ok(Sum { a, b }),
+        _ => anyhow::bail!("{:?} is no sum", response.prompt),
+    }
 }
 
 /// Whether each segment of a response and all before it are right.
@@ -405,7 +409,8 @@ fn wrong_response(responses: &[ValuedResponse]) -> Result<Case> {
         let judged = judged(response)?;
         if judged.len() == 4 && judged[0].2 && !judged[1].2 {
             let segments = judged.into_iter().map(|(text, value, right)| (text.to_owned(), value, right)).collect();
-            return Ok(Case { prompt: response.prompt.clone(), segments });
+            let Sum { a, b } = asked(response)?;
+            return Ok(Case { sum: format!("{a} + {b}"), segments });
         }
     }
     anyhow::bail!("no wrong response goes wrong at its second segment")

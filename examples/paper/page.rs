@@ -126,7 +126,7 @@ fn tables(results: &Results) -> Vec<Table> {
         },
         Table {
             title: "A wrong response (Table 2)",
-            note: format!("The sum is {}; V is of the run without the importance weight in its loss.", results.case.prompt),
+            note: format!("The sum is {}; V is of the run without the importance weight in its loss.", results.case.sum),
             head: vec!["segment", "V at its end", ""],
             rows: results
                 .case
