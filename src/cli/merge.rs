@@ -21,7 +21,7 @@ pub struct MergeArgs {
     /// The directory to make
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// How weights are stored [default: as the base's]
+    /// How weights are stored [default: as the base's; bf16 rounds what adapters add, f32 keeps it]
     #[arg(long, value_enum)]
     dtype: Option<WeightType>,
 }
