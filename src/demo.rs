@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::grade::{MathEqual, Task};
@@ -41,15 +42,22 @@ const SAMPLES: usize = 8;
 const SHOWN: usize = 8;
 
 /// What the demo takes.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct DemoConfig {
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = "auto")]
     pub device: String,
+    /// The seed of everything random
+    #[arg(long, default_value_t = 42)]
     pub seed: u64,
-    /// Passes over the rollouts.
+    /// Passes over the rollouts
+    #[arg(long, default_value_t = 4)]
     pub num_train_epochs: usize,
-    /// Only the first sums, of those that are sampled and of those that are evaluated [default: all].
+    /// Only the first sums, this many [default: all]
+    #[arg(long)]
     pub max_problems: Option<usize>,
-    /// Where everything is written; it must not exist.
+    /// Where everything is written; it must not exist
+    #[arg(long, value_name = "DIR", default_value = "demo")]
     pub output_dir: PathBuf,
 }
 

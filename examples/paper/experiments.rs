@@ -120,7 +120,9 @@ pub fn run(lab: &Lab) -> Result<Results> {
                 value_is = value_is
             };
             let text = format!("Q-loss {} IS, V-loss {} IS", with(policy_is), with(value_is));
-            rows.push(switched(&format!("{name}-{policy_is}-{value_is}"), &text, changes)?);
+            let same = policy_is && value_is && rollouts == data.rollouts;
+            let name = if same { "dqo".to_owned() } else { format!("{name}-{policy_is}-{value_is}") };
+            rows.push(switched(&name, &text, changes)?);
         }
         Ok(rows)
     };
@@ -134,12 +136,12 @@ pub fn run(lab: &Lab) -> Result<Results> {
                 lambda_tail = "paper"
             },
         )?,
-        switched("is-true-true", "lambda 1", Table::new())?,
+        switched("dqo", "lambda 1", Table::new())?,
     ];
     let scored = lab.process_rewards("scored.jsonl", &data.base, &data.rollouts)?;
     let scored_file = scored.display().to_string();
     let process = vec![
-        switched("is-true-true", "without process rewards", Table::new())?,
+        switched("dqo", "without process rewards", Table::new())?,
         switched("process", "with process rewards", toml! { data = scored_file })?,
     ];
 
@@ -160,7 +162,7 @@ pub fn run(lab: &Lab) -> Result<Results> {
     let case = wrong_response(&lab.values(&run.join("final/value"), &held_back)?.responses)?;
 
     let (count, right) = count(&data.rollouts)?;
-    let first_weight = |name: &str| first_metric(&lab.path(&format!("runs/{name}-true-true-1")), "is_weight/mean");
+    let first_weight = |run: &str| first_metric(&lab.path(&format!("runs/{run}-1")), "is_weight/mean");
     Ok(Results {
         base,
         methods,
@@ -170,7 +172,7 @@ pub fn run(lab: &Lab) -> Result<Results> {
         knowledge: [with_weight, without_weight],
         case,
         rollouts: (count, right as f64 / count as f64),
-        first_weights: [first_weight("is")?, first_weight("is-young")?],
+        first_weights: [first_weight("dqo")?, first_weight("is-young-true-true")?],
     })
 }
 

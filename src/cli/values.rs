@@ -8,37 +8,15 @@ use serde_json::json;
 
 use super::{Ended, print};
 use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
-use crate::train::{WeightType, write_file};
+use crate::train::write_file;
 
 #[derive(Args)]
 pub struct ValuesArgs {
-    /// The value network: a directory such as OUT/final/value
-    #[arg(long, value_name = "DIR|ID")]
-    value: String,
-    /// The value network's adapters, such as OUT/final/value of a run with --lora-r; --value is their base then
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
-    /// Rows with a prompt and a response each, a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[command(flatten)]
+    config: ValuesConfig,
     /// A .jsonl file for a row for each row, or an .html file for a page to read
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// How weights are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: WeightType,
-    /// Tokens a micro-batch
-    #[arg(long, default_value_t = 2048)]
-    tokens_per_micro_batch: usize,
-    /// The lambda of the lambda-return that advantages are measured by
-    #[arg(long, default_value_t = 1.0)]
-    lambda: f64,
-    /// The factor of process rewards in it
-    #[arg(long, default_value_t = 1.0)]
-    process_scale: f64,
     /// Print the correlation with process rewards as one JSON object
     #[arg(long)]
     json: bool,
@@ -48,19 +26,11 @@ pub fn run(args: &ValuesArgs) -> Result<Ended> {
     let extension = args.output.extension().and_then(|extension| extension.to_str());
     let as_page = extension == Some("html");
     ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", args.output.display());
-    let valued = value_responses(&ValuesConfig {
-        value: args.value.clone(),
-        adapter: args.adapter.clone(),
-        data: args.data.clone(),
-        device: args.device.clone(),
-        dtype: args.dtype,
-        tokens_per_micro_batch: args.tokens_per_micro_batch,
-        lambda: args.lambda,
-        process_scale: args.process_scale,
-    })?;
+    let ValuesConfig { value, data, .. } = &args.config;
+    let valued = value_responses(&args.config)?;
     let correlation = valued.correlation.as_ref();
     let contents = if as_page {
-        values_page(&format!("{} on {}", args.value, args.data.display()), &valued.responses, correlation)
+        values_page(&format!("{value} on {}", data.display()), &valued.responses, correlation)
     } else {
         valued.responses.iter().map(|response| row(response).to_string() + "\n").collect()
     };

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde_json::Value;
 
 use super::correlation::{pearson, spearman};
@@ -13,24 +14,35 @@ use crate::device::DeviceChoice;
 use crate::hub::model_dir;
 use crate::kernels::for_each_return;
 use crate::model::{Adapter, Checkpoint, ModelConfig};
-use crate::sample::{Segment, segments};
+use crate::sample::{Segment, split};
 use crate::train::{Progress, Source, ValueScorer, WeightType};
 
 /// Which responses are looked at, and by what.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct ValuesConfig {
-    /// The value network: a Hugging Face directory, or an id.
+    /// The value network: a directory such as OUT/final/value
+    #[arg(long, value_name = "DIR|ID")]
     pub value: String,
-    /// Its adapters, where `value` is their base.
+    /// The value network's adapters, such as OUT/final/value of a run with --lora-r; --value is their base then
+    #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// Rows with a prompt and a response each.
+    /// Rows with a prompt and a response each, a JSON object a line
+    #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = "auto")]
     pub device: String,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
     pub dtype: WeightType,
+    /// Tokens a micro-batch
+    #[arg(long, default_value_t = 2048)]
     pub tokens_per_micro_batch: usize,
-    /// Of the lambda-return that advantages are measured by.
+    /// The lambda of the lambda-return that advantages are measured by
+    #[arg(long, default_value_t = 1.0)]
     pub lambda: f64,
-    /// The factor of process rewards in it.
+    /// The factor of process rewards in it
+    #[arg(long, default_value_t = 1.0)]
     pub process_scale: f64,
 }
 
@@ -92,7 +104,7 @@ fn valued(
     for_each_return(0..ids.len(), reward, values, 0.0, target, |t, g, _, _| advantages[t] = g - values[t]);
 
     let pieces = tokenizer.pieces(ids).with_context(|| format!("the response on line {}", row.line))?;
-    let segments = steps(row, &pieces, segments(tokenizer, ids)?);
+    let segments = steps(row, &pieces);
     let count = segments.len() as f64;
     let segment = |Segment { text, first, end }| ValuedSegment {
         text,
@@ -124,10 +136,10 @@ fn valued(
 }
 
 /// The segments that a row's process rewards were given for; its paragraphs where it has none.
-fn steps(row: &Row, pieces: &[String], paragraphs: Vec<Segment>) -> Vec<Segment> {
+fn steps(row: &Row, pieces: &[String]) -> Vec<Segment> {
     let mut ends: Vec<usize> = row.step_rewards.iter().map(|step| step.end).collect();
     if ends.is_empty() {
-        return paragraphs;
+        return split(pieces);
     }
     ends.push(pieces.len());
     ends.sort_unstable();

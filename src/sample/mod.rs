@@ -18,6 +18,6 @@ pub use process_reward::{ProcessRewardConfig, ProcessRewardSummary, process_rewa
 pub use regrade::{GradeSummary, grade_file};
 pub(crate) use rollouts::row as rollout_row;
 pub use rollouts::{SampleConfig, SampleSummary, sample};
-pub use segments::{Segment, segments};
+pub use segments::{Segment, segments, split};
 pub use settings::SamplingSettings;
 pub use writer::{PolicyFiles, PolicyOptions, Writer, check_prompt};

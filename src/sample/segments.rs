@@ -22,7 +22,8 @@ pub fn segments(tokenizer: &Tokenizer, completion_ids: &[u32]) -> Result<Vec<Seg
     Ok(split(&tokenizer.pieces(completion_ids)?))
 }
 
-fn split(pieces: &[String]) -> Vec<Segment> {
+/// The same, of the text that each token adds.
+pub fn split(pieces: &[String]) -> Vec<Segment> {
     let text: String = pieces.concat();
     let ends: Vec<usize> = pieces
         .iter()
