@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{AdamW, Call};
+use crate::kernels::AdamW;
 
 /// One step over `count` weights.
 pub fn case(count: usize) -> Case {

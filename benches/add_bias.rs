@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{AddBias, Call};
+use crate::device::Call;
+use crate::kernels::AddBias;
 
 /// A bias on `rows` x `cols`.
 pub fn case(rows: usize, cols: usize) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{AddRmsNorm, Call};
+use crate::device::Call;
+use crate::kernels::AddRmsNorm;
 
 /// Residual add and RMSNorm of `rows` x `cols`.
 pub fn case(rows: usize, cols: usize, offset: f32) -> Case {

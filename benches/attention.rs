@@ -1,6 +1,7 @@
 use super::case::{Case, Work, bounds, lengths_label};
+use crate::device::Call;
 use crate::device::{DType, Device, Precision};
-use crate::kernels::{Attention, AttentionBackwardDelta, Call, Heads};
+use crate::kernels::{Attention, AttentionBackwardDelta, Heads};
 
 /// The pairs of a query and a key it sees, times the values they multiply, over sequences of these lengths.
 pub fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{AttentionBackwardDelta, Call};
+use crate::device::Call;
+use crate::kernels::AttentionBackwardDelta;
 
 /// The row statistics of `rows` heads of tokens.
 pub fn case(rows: usize, head_dim: usize) -> Case {

@@ -1,7 +1,8 @@
 use super::attention::pair_flops;
 use super::case::{Case, Work, bounds, lengths_label};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{AttentionBackwardQuery, Call, Heads};
+use crate::kernels::{AttentionBackwardQuery, Heads};
 
 /// The gradient over packed sequences of these lengths, with the lse of a forward pass.
 pub fn case(lengths: &[usize], heads: Heads) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{AttentionCached, Call, Heads};
+use crate::device::Call;
+use crate::kernels::{AttentionCached, Heads};
 
 /// A row for each of these counts of keys, which stand in a cache with gaps, last row first.
 pub fn case(counts: &[usize], heads: Heads, range: f64) -> Case {

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::device::{DType, Device, Tensor};
-use crate::kernels::Signature;
+use crate::gpu::Signature;
 
 /// What limits a kernel: the bench reports its share of it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, ColumnSum};
+use crate::device::Call;
+use crate::kernels::ColumnSum;
 
 /// Sums of `rows` x `cols` over both steps, added to what is there.
 pub fn case(rows: usize, cols: usize) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, Dpo};
+use crate::device::Call;
+use crate::kernels::Dpo;
 
 /// DPO over pairs of sequences of these lengths, the chosen one of a pair before the rejected one.
 pub fn case(lengths: &[usize], beta: f32) -> Case {

@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, DQO_STATISTICS, Dqo};
+use crate::kernels::{DQO_STATISTICS, Dqo};
 
 /// The switches of a case.
 #[derive(Clone, Copy)]

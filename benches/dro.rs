@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, DRO_STATISTICS, Dro};
+use crate::device::Call;
+use crate::kernels::{DRO_STATISTICS, Dro};
 
 /// DRO over sequences of these lengths.
 pub fn case(lengths: &[usize]) -> Case {

@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, Embedding};
+use crate::kernels::Embedding;
 
 /// `tokens` rows of `cols` from the table of `rows`, cut into two shards.
 pub fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, EmbeddingBackward};
+use crate::device::Call;
+use crate::kernels::EmbeddingBackward;
 
 /// The gradient of `tokens` rows of `cols`, over the upper shard (from row `rows / 2` on) of a table of `rows`.
 pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {

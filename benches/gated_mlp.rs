@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Activation, Call, GatedMlp};
+use crate::kernels::{Activation, GatedMlp};
 
 /// The gate over `count` values between `-range` and `range`.
 pub fn case(count: usize, activation: Activation, range: f64) -> Case {

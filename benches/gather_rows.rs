@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, GatherRows, NONE};
+use crate::device::Call;
+use crate::kernels::{GatherRows, NONE};
 
 /// `rows` rows of `cols` out of `sources`, every fifth of them none.
 pub fn case(rows: usize, sources: usize, cols: usize) -> Case {

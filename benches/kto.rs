@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, KTO_STATISTICS, Kto};
+use crate::device::Call;
+use crate::kernels::{KTO_STATISTICS, Kto};
 
 /// KTO over sequences of these lengths.
 pub fn case(lengths: &[usize], beta: f32) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, LambdaReturn};
+use crate::device::Call;
+use crate::kernels::LambdaReturn;
 
 /// Returns over sequences of these lengths.
 pub fn case(lengths: &[usize], lambda: f32, paper_tail: bool) -> Case {

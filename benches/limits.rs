@@ -4,9 +4,12 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::timing::seconds_of;
+use crate::device::Kernel;
 use crate::device::{DType, Device, Matrix, MatrixMut, Real, Tensor};
+use crate::device::{kernel, reaches};
 use crate::gpu::Traits;
-use crate::kernels::{Cost, Kernel, Launch, Variant, kernel, line, only, reaches, shared};
+use crate::gpu::{Cost, Launch, Variant, line};
+use crate::kernels::{only, shared};
 
 static FMA_VARIANTS: [Variant; 1] = only(include_str!("fma_peak.wgsl"), &[]);
 static COPY_VARIANTS: [Variant; 1] = only(include_str!("copy.wgsl"), &[shared::GRID]);

@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, LogSoftmax};
+use crate::kernels::LogSoftmax;
 
 /// Log-softmax of `rows` x `vocabulary` logits between `-range` and `range` plus `shift`, in chunks of `chunk` columns.
 /// The first and the last id are among the targets.

@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, LogSoftmaxBackward};
+use crate::kernels::LogSoftmaxBackward;
 
 /// The gradient of `rows` x `cols` logits of a chunk that starts at column `first_col`.
 pub fn case(rows: usize, cols: usize, first_col: usize) -> Case {

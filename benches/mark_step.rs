@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, MarkStep};
+use crate::device::Call;
+use crate::kernels::MarkStep;
 
 /// The mark of a step.
 pub fn case(step: u32) -> Case {

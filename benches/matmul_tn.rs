@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, MatmulTn, Operand, OperandMut};
+use crate::kernels::{MatmulTn, Operand, OperandMut};
 
 /// The product of `rows` x `inner` by `inner` x `cols`, each operand inside a larger tensor, added to what is there or
 /// not; `b` stored as `dtype`.

@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, PPO_STATISTICS, Ppo};
+use crate::kernels::{PPO_STATISTICS, Ppo};
 
 /// How far the policy and the values have moved since the rollouts: with both ranges at 0.2, a `spread` of 0.1 clips
 /// nothing, one of 0.6 about half of the tokens, both ways.

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, RmsNorm};
+use crate::device::Call;
+use crate::kernels::RmsNorm;
 
 /// RMSNorm of `rows` x `cols`, with Gemma's offset where `offset` is 1.
 pub fn case(rows: usize, cols: usize, offset: f32) -> Case {

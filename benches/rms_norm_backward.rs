@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, RmsNormBackward};
+use crate::device::Call;
+use crate::kernels::RmsNormBackward;
 
 /// RMSNorm's input gradient for `rows` x `cols`, overwritten or added to the residual stream's.
 pub fn case(rows: usize, cols: usize, accumulate: bool) -> Case {

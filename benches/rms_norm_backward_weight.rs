@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{BLOCK_ROWS, Call, RmsNormBackwardWeight};
+use crate::device::Call;
+use crate::kernels::{BLOCK_ROWS, RmsNormBackwardWeight};
 
 /// RMSNorm's weight gradient for `rows` x `cols`, by blocks of rows.
 pub fn case(rows: usize, cols: usize) -> Case {

@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, Rope};
+use crate::kernels::Rope;
 
 /// `tokens` x `heads` x `head_dim` rotated by `sign` times the angles of random positions.
 pub fn case(tokens: usize, heads: usize, head_dim: usize, sign: f32) -> Case {

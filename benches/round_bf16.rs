@@ -1,6 +1,7 @@
 use super::case::{Case, Work};
+use crate::device::Call;
 use crate::device::DType;
-use crate::kernels::{Call, RoundBf16};
+use crate::kernels::RoundBf16;
 
 /// `count` values rounded; among them ties, both signs, zero and very small and large values.
 pub fn case(count: usize) -> Case {

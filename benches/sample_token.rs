@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, SampleToken};
+use crate::device::Call;
+use crate::kernels::SampleToken;
 
 /// How a token is drawn.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, Scale};
+use crate::device::Call;
+use crate::kernels::Scale;
 
 /// `count` values scaled.
 pub fn case(count: usize) -> Case {

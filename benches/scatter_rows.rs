@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, NONE, ScatterRows};
+use crate::device::Call;
+use crate::kernels::{NONE, ScatterRows};
 
 /// `rows` rows of `cols` into distinct places out of `places`, every fifth of them into none.
 pub fn case(rows: usize, places: usize, cols: usize) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, SequenceSum};
+use crate::device::Call;
+use crate::kernels::SequenceSum;
 
 /// Sums over sequences of these lengths.
 pub fn case(lengths: &[usize]) -> Case {

@@ -2,8 +2,11 @@
 
 use super::case::{Case, Work, lengths_label, starts};
 use crate::device::Real;
+use crate::device::kernel;
+use crate::device::{Call, Kernel};
 use crate::gpu::Traits;
-use crate::kernels::{Call, Cost, Kernel, Launch, Variant, for_each_return, kernel, line, only, shared};
+use crate::gpu::{Cost, Launch, Variant, line};
+use crate::kernels::{for_each_return, only, shared};
 
 static VARIANTS: [Variant; 1] = only(include_str!("serial_return.wgsl"), &[shared::GRID]);
 

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, Sft};
+use crate::device::Call;
+use crate::kernels::Sft;
 
 /// The gradient of `positions` log-probs.
 pub fn case(positions: usize) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, Sgd};
+use crate::device::Call;
+use crate::kernels::Sgd;
 
 /// One step over `count` weights.
 pub fn case(count: usize) -> Case {

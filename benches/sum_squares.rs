@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, SUM_SQUARES_BLOCK, SumSquares};
+use crate::device::Call;
+use crate::kernels::{SUM_SQUARES_BLOCK, SumSquares};
 
 /// The sums of squares of `count` values.
 pub fn case(count: usize) -> Case {

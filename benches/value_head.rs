@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{Call, ValueHead};
+use crate::device::Call;
+use crate::kernels::ValueHead;
 
 /// The values of `rows` hidden states of `cols`.
 pub fn case(rows: usize, cols: usize) -> Case {

@@ -1,5 +1,6 @@
 use super::case::{Case, Work};
-use crate::kernels::{BLOCK_ROWS, Call, ValueHeadBackward};
+use crate::device::Call;
+use crate::kernels::{BLOCK_ROWS, ValueHeadBackward};
 
 /// The value head's gradients for `rows` hidden states of `cols`.
 pub fn case(rows: usize, cols: usize) -> Case {

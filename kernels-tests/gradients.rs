@@ -4,9 +4,10 @@ use std::path::Path;
 
 use dqo_wgpu::data::{Capacity, Example, Examples, RowFile, Sequence, Tokenizer};
 use dqo_wgpu::device::{Device, Precision};
+use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Checkpoint, ModelConfig, Parameter};
 use dqo_wgpu::objective::{Seam, StepTotals, ValueSeam};
-use dqo_wgpu::train::{Method, Session, Source, Sources, TrainConfig, WeightType};
+use dqo_wgpu::train::{Method, Session, Source, Sources, TrainConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

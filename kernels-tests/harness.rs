@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use dqo_wgpu::benches::case::{Case, relative_error};
-use dqo_wgpu::device::{Device, DeviceChoice, Precision};
+use dqo_wgpu::device::{Device, Precision};
+use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::gpu::{AdapterList, Gpu, Traits};
 
 /// Whether the user asked to leave the GPU's tests out. Without an adapter they fail.

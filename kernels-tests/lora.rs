@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::data::{Example, Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
+use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Adapter, Checkpoint, ModelConfig};
 use dqo_wgpu::train::{
     LinearLayer, Method, OptimizerType, Run, Scorer, Source, TokenLogps, TrainConfig, ValueNetwork, ValueScorer,
-    WeightType,
 };
 use safetensors::SafeTensors;
 use serde_json::{Value, json};

@@ -2,9 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use dqo_wgpu::device::{DType, Device, DeviceChoice, Precision};
+use dqo_wgpu::device::{DType, Device, Precision};
+use dqo_wgpu::gpu::DeviceChoice;
+use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Build, LmHeadActivations, ModelConfig, Policy, Storage};
-use dqo_wgpu::train::{Run, TrainConfig, WeightType};
+use dqo_wgpu::self_test::open_device;
+use dqo_wgpu::train::{Run, TrainConfig};
 use serde_json::json;
 
 use crate::harness::{gpus, skip_gpu};
@@ -49,7 +52,7 @@ fn the_drivers_allocator_counts_the_same() {
         return;
     }
     // A device of its own: what other tests allocate would count too.
-    let device = &DeviceChoice::Gpu.open(Precision::F32).unwrap();
+    let device = &open_device(&DeviceChoice::Gpu, Precision::F32).unwrap();
     let count = || device.as_gpu().unwrap().allocator_bytes().unwrap();
     let config = config_with(151_936);
     let build = Build::new(device, &config, None, "policy", Storage { dtype: DType::Real, trainable: true });
@@ -73,8 +76,8 @@ fn what_is_planned_is_what_is_allocated() {
     for device in cpus.iter().chain(gpus()) {
         let output = tempfile::tempdir().unwrap();
         let dtype = match device.precision() {
-            Precision::F32 => dqo_wgpu::train::WeightType::F32,
-            Precision::F64 => dqo_wgpu::train::WeightType::F64,
+            Precision::F32 => dqo_wgpu::model::WeightType::F32,
+            Precision::F64 => dqo_wgpu::model::WeightType::F64,
         };
         let base = config(&golden("dqo/qwen3"), "rows.jsonl", output.path());
         let run = Run::open_on(TrainConfig { dtype, max_steps: Some(2), ..base }, |_| Ok(device.clone())).unwrap();

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use dqo_wgpu::gpu::{Access, GRID_WIDTH, Signature, Variant};
 use dqo_wgpu::gpu::{MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES};
-use dqo_wgpu::kernels::{ALL, Access, GRID_WIDTH, Signature, Variant};
+use dqo_wgpu::kernels::ALL;
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};

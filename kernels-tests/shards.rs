@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dqo_wgpu::device::{DType, Device, DeviceChoice, Precision};
+use dqo_wgpu::device::{DType, Device, Precision};
+use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::gpu::{AdapterList, Gpu};
 use dqo_wgpu::train::{Method, TrainConfig};
 use safetensors::SafeTensors;
@@ -103,8 +104,8 @@ fn cut_weights_are_trained_the_same() {
             tokens_per_micro_batch: 1,
             max_steps: Some(3),
             dtype: match device.precision() {
-                Precision::F32 => dqo_wgpu::train::WeightType::F32,
-                Precision::F64 => dqo_wgpu::train::WeightType::F64,
+                Precision::F32 => dqo_wgpu::model::WeightType::F32,
+                Precision::F64 => dqo_wgpu::model::WeightType::F64,
             },
             ..base
         };

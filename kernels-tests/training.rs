@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::device::{Device, Precision};
-use dqo_wgpu::train::{Method, OptimizerType, Outcome, Run, SchedulerType, TrainConfig, WeightType};
+use dqo_wgpu::model::WeightType;
+use dqo_wgpu::train::{Method, OptimizerType, Outcome, Run, SchedulerType, TrainConfig};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 

@@ -11,10 +11,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::files::write_file;
 use crate::grade::{MathEqual, Task};
+use crate::model::WeightType;
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
-use crate::train::{Method, Outcome, Run, SchedulerType, TrainConfig, WeightType, write_file};
+use crate::train::{Method, Outcome, Run, SchedulerType, TrainConfig};
 
 /// The embedded files.
 const FILES: [(&str, &[u8]); 7] = [

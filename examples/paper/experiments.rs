@@ -252,7 +252,7 @@ fn random_model(dir: &Path) -> Result<PathBuf> {
         Ok::<_, anyhow::Error>((name.as_str(), view))
     });
     let contents = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None)?;
-    dqo_wgpu::train::write_file(&dir.join("model.safetensors"), &contents)?;
+    dqo_wgpu::files::write_file(&dir.join("model.safetensors"), &contents)?;
     Ok(dir.to_owned())
 }
 

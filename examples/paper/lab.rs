@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use dqo_wgpu::files::write_file;
 use dqo_wgpu::grade::{MathEqual, Task};
+use dqo_wgpu::model::WeightType;
 use dqo_wgpu::report::{ValuedResponses, ValuesConfig, value_responses};
 use dqo_wgpu::sample::{
     EvalConfig, PolicyOptions, ProcessRewardConfig, SampleConfig, SamplingSettings, eval, process_reward, sample,
 };
-use dqo_wgpu::train::{Outcome, Run, TrainConfig, WeightType, write_file};
+use dqo_wgpu::train::{Outcome, Run, TrainConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

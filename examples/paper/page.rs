@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use dqo_wgpu::files::write_file;
 use dqo_wgpu::report::{Figure, Line, Point, Section, document};
-use dqo_wgpu::train::write_file;
 
 use crate::experiments::{Knowledge, Mean, Results, Row};
 

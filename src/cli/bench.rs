@@ -10,8 +10,10 @@ use super::{Ended, print};
 use crate::benches::case::Case;
 use crate::benches::limits::Yardsticks;
 use crate::benches::{cases, decode, step, table};
-use crate::device::{DeviceChoice, Precision};
+use crate::device::Precision;
+use crate::gpu::DeviceChoice;
 use crate::sample::MAX_BATCH;
+use crate::self_test::open_device;
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -42,7 +44,7 @@ pub struct BenchArgs {
 }
 
 pub fn run(args: &BenchArgs) -> Result<Ended> {
-    let device = args.device.parse::<DeviceChoice>()?.open(Precision::F32)?;
+    let device = open_device(&args.device.parse::<DeviceChoice>()?, Precision::F32)?;
     if args.decode {
         let decode = decode::measure(&device, args.model.as_deref(), args.batch_size.into())?;
         if args.json {

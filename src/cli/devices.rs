@@ -6,8 +6,8 @@ use serde_json::json;
 use wgpu::Features;
 
 use super::{Ended, print};
-use crate::device::DeviceChoice;
-use crate::format_bytes;
+use crate::format::format_bytes;
+use crate::gpu::DeviceChoice;
 use crate::gpu::{AdapterList, check_requirements};
 
 #[derive(Args)]

@@ -9,10 +9,14 @@ use serde_json::json;
 
 use super::{Ended, print};
 use crate::data::{Examples, RowFile, Tokenizer};
-use crate::device::DeviceChoice;
+use crate::files::write_file;
+use crate::gpu::DeviceChoice;
 use crate::hub::model_dir;
+use crate::model::WeightType;
 use crate::model::{Adapter, Checkpoint, ModelConfig};
-use crate::train::{Progress, Scorer, Source, WeightType, write_file};
+use crate::progress::Progress;
+use crate::self_test::open_device;
+use crate::train::{Scorer, Source};
 
 #[derive(Args)]
 pub struct LogpArgs {
@@ -49,7 +53,7 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let built = Examples::build(&file, &tokenizer, &config, usize::MAX)?;
     built.check_context(&file, &config)?;
     let examples = built.examples;
-    let device = args.device.parse::<DeviceChoice>()?.open(args.dtype.precision())?;
+    let device = open_device(&args.device.parse::<DeviceChoice>()?, args.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };

@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{Ended, print};
+use crate::files::write_dir;
 use crate::hub::model_dir;
+use crate::model::WeightType;
 use crate::model::{Adapter, merge_adapter};
-use crate::train::{WeightType, write_dir};
 
 #[derive(Args)]
 pub struct MergeArgs {

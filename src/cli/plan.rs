@@ -7,7 +7,9 @@ use clap::{ArgMatches, Args};
 
 use super::config_file::merge;
 use super::{Ended, print};
-use crate::device::DeviceChoice;
+use crate::format::format_bytes;
+use crate::gpu::DeviceChoice;
+use crate::self_test::open_device;
 use crate::train::{Run, TrainConfig};
 
 #[derive(Args)]
@@ -25,13 +27,13 @@ pub struct PlanArgs {
 pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
     let config = merge(args.config, matches, args.file.as_deref())?;
     let device = config.device.parse::<DeviceChoice>()?;
-    let plan = Run::open_to_plan(config, |precision| device.open(precision))?.plan()?;
+    let plan = Run::open_to_plan(config, |precision| open_device(&device, precision))?.plan()?;
     if args.json {
         print(serde_json::to_string(&plan)?);
     } else {
         print(format_args!("{plan}\n"));
         for buffer in &plan.buffers {
-            print(format_args!("{:>12}  {}", crate::format_bytes(buffer.bytes), buffer.name));
+            print(format_args!("{:>12}  {}", format_bytes(buffer.bytes), buffer.name));
         }
     }
     ensure!(!plan.exceeds_device(), "the run does not fit the device");

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Ended, print};
-use crate::train::write_file;
+use crate::files::write_file;
 
 #[derive(Args)]
 pub struct ReportArgs {

@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Ended, print};
+use crate::files::write_file;
 use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
-use crate::train::write_file;
 
 #[derive(Args)]
 pub struct ValuesArgs {

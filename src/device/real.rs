@@ -3,8 +3,8 @@
 use bytemuck::Pod;
 use num_traits::{Float, NumAssign};
 
+use super::data::Data;
 use super::dots::{DotsF32, DotsF64};
-use super::tensor::Data;
 
 /// `f32` (the working precision everywhere) or `f64` (the reference that every GPU result is held against).
 pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fmt::Debug {
@@ -33,7 +33,7 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
 
 /// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
 /// error grows with `len / 16`.
-pub(crate) fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T; N]) -> [T; N] {
+pub fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T; N]) -> [T; N] {
     const LANES: usize = 16;
     let mut sums = [[T::zero(); LANES]; N];
     let mut add = |i: usize, lane: usize| {

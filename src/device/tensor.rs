@@ -2,61 +2,17 @@
 
 use std::borrow::Cow;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use half::bf16;
 
-use super::{Backend, Device, Precision, Real};
-
-/// What a tensor's elements are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DType {
-    /// The device's floating-point type: see [`Precision`].
-    Real,
-    /// bfloat16, as storage only: matrices are read from it, nothing is computed in it. Two to a u32 on a GPU.
-    Bf16,
-    /// Indices, token ids and counts.
-    U32,
-}
-
-/// Where the elements are.
-pub enum Data {
-    Gpu(wgpu::Buffer),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    Bf16(Vec<bf16>),
-    U32(Vec<u32>),
-    /// Nowhere: a memory plan.
-    Planned,
-}
-
-impl Data {
-    pub(super) fn on_cpu(len: usize, dtype: DType, precision: Precision) -> Self {
-        match (dtype, precision) {
-            (DType::Real, Precision::F32) => Data::F32(vec![0.0; len]),
-            (DType::Real, Precision::F64) => Data::F64(vec![0.0; len]),
-            (DType::Bf16, _) => Data::Bf16(vec![bf16::ZERO; len]),
-            (DType::U32, _) => Data::U32(vec![0; len]),
-        }
-    }
-}
+use super::data::{DType, Data, Precision, allocated_bytes, element_bytes};
+use super::handle::{Backend, Device};
+use super::real::Real;
+use crate::format::format_bytes;
+use crate::gpu::Binding;
 
 /// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Even, as two bf16 share a word.
 const PART: usize = 1 << 20;
-
-/// Bytes of one element as stored.
-fn element_bytes(dtype: DType, precision: Precision) -> usize {
-    match dtype {
-        DType::Real => precision.bytes(),
-        DType::Bf16 => 2,
-        DType::U32 => 4,
-    }
-}
-
-/// Bytes of a tensor as allocated: whole vectors of 16 bytes, so that a kernel may read four values at a time
-/// up to the end; at least one.
-pub(super) fn allocated_bytes(len: usize, dtype: DType, precision: Precision) -> u64 {
-    ((len * element_bytes(dtype, precision)).next_multiple_of(16)).max(16) as u64
-}
 
 /// A named, row-major array on a [`Device`], zeroed when made.
 ///
@@ -71,18 +27,36 @@ pub struct Tensor {
     ledger_key: u64,
 }
 
-impl Tensor {
-    pub(super) fn new(
-        name: String,
-        shape: &[usize],
-        dtype: DType,
-        data: Data,
-        device: Device,
-        ledger_key: u64,
-    ) -> Self {
-        Self { name, shape: shape.to_vec(), dtype, data, device, ledger_key }
+impl Device {
+    /// A zeroed tensor.
+    ///
+    /// # Errors
+    /// Names the tensor where it is larger than the device can bind or than the memory that is left.
+    pub fn tensor(&self, name: impl Into<String>, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let name = name.into();
+        let len = shape.iter().product::<usize>();
+        let bytes = allocated_bytes(len, dtype, self.precision());
+        let limit = self.limits().tensor_bytes;
+        if bytes > limit {
+            bail!(
+                "{name} {shape:?} takes {} and this device holds at most {} in one tensor; \
+                 use smaller batches (--tokens-per-micro-batch; for generation --batch-size, --eval-batch-size) \
+                 or another --device",
+                format_bytes(bytes),
+                format_bytes(limit)
+            );
+        }
+        let data = match &self.0.backend {
+            Backend::Gpu(gpu) => Data::Gpu(gpu.create_buffer(&name, bytes)?),
+            Backend::Cpu(precision) => Data::on_cpu(len, dtype, *precision),
+            Backend::Plan { .. } => Data::Planned,
+        };
+        let key = self.ledger().add(&name, bytes);
+        Ok(Tensor { name, shape: shape.to_vec(), dtype, data, device: self.clone(), ledger_key: key })
     }
+}
 
+impl Tensor {
     /// The name that errors and plans show.
     pub fn name(&self) -> &str {
         &self.name
@@ -118,27 +92,30 @@ impl Tensor {
         element_bytes(self.dtype, self.device.precision())
     }
 
-    /// The GPU's buffer.
-    pub(crate) fn buffer(&self) -> Option<&wgpu::Buffer> {
+    /// The GPU's buffer, as a dispatch binds it.
+    ///
+    /// # Panics
+    /// Where the tensor is not on a GPU.
+    pub(super) fn binding(&self) -> Binding<'_> {
         match &self.data {
-            Data::Gpu(buffer) => Some(buffer),
-            _ => None,
+            Data::Gpu(buffer) => Binding { tensor: &self.name, buffer },
+            _ => panic!("{} is not on a GPU", self.name),
         }
     }
 
     /// The elements, to a twin.
-    pub(crate) fn real<T: Real>(&self) -> &[T] {
+    pub fn real<T: Real>(&self) -> &[T] {
         T::slice(&self.data).unwrap_or_else(|| panic!("{} does not hold the device's floating-point type", self.name))
     }
 
     /// The elements, to be written by a twin.
-    pub(crate) fn real_mut<T: Real>(&mut self) -> &mut [T] {
+    pub fn real_mut<T: Real>(&mut self) -> &mut [T] {
         T::slice_mut(&mut self.data)
             .unwrap_or_else(|| panic!("{} does not hold the device's floating-point type", self.name))
     }
 
     /// The elements of a `U32` tensor, to a twin.
-    pub(crate) fn u32s(&self) -> &[u32] {
+    pub fn u32s(&self) -> &[u32] {
         match &self.data {
             Data::U32(values) => values,
             _ => panic!("{} does not hold u32", self.name),
@@ -146,7 +123,7 @@ impl Tensor {
     }
 
     /// The elements of a `U32` tensor, to be written by a twin.
-    pub(crate) fn u32s_mut(&mut self) -> &mut [u32] {
+    pub fn u32s_mut(&mut self) -> &mut [u32] {
         match &mut self.data {
             Data::U32(values) => values,
             _ => panic!("{} does not hold u32", self.name),
@@ -154,7 +131,7 @@ impl Tensor {
     }
 
     /// The elements of a `Bf16` tensor, to a twin.
-    pub(crate) fn bf16s(&self) -> &[bf16] {
+    pub fn bf16s(&self) -> &[bf16] {
         match &self.data {
             Data::Bf16(values) => values,
             _ => panic!("{} does not hold bf16", self.name),
@@ -162,7 +139,7 @@ impl Tensor {
     }
 
     /// The elements of a `Bf16` tensor, to be written by a twin.
-    pub(crate) fn bf16s_mut(&mut self) -> &mut [bf16] {
+    pub fn bf16s_mut(&mut self) -> &mut [bf16] {
         match &mut self.data {
             Data::Bf16(values) => values,
             _ => panic!("{} does not hold bf16", self.name),
@@ -322,6 +299,6 @@ fn widen<T>(elements: Vec<T>, wide: impl Fn(T) -> f64) -> Vec<f64> {
 }
 
 /// To bf16, to nearest even, by way of f32: `bf16::from_f64` drops the lower 32 bits before it rounds.
-pub(crate) fn to_bf16(value: f64) -> bf16 {
+pub fn to_bf16(value: f64) -> bf16 {
     bf16::from_f32(value as f32)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use wgpu::{Backends, DeviceType, Features, Limits};
 
-use crate::device::DeviceChoice;
+use super::choice::DeviceChoice;
 
 /// The adapters of every back end, in the order that `--device INDEX` counts.
 pub struct AdapterList(Vec<wgpu::Adapter>);

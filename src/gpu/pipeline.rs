@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Result, anyhow};
 use wgpu::ShaderRuntimeChecks;
 
-use crate::kernels::{Launch, Signature, Variant};
+use super::launch::{Launch, Signature, Variant};
 
 /// What tells two pipelines apart: the variant's text (its address: texts are static) and its constants.
 #[derive(PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// The work that one submission may hold, in seconds of [`crate::kernels::Cost::seconds`]: Windows ends one that
+/// The work that one submission may hold, in seconds of [`super::launch::Cost::seconds`]: Windows ends one that
 /// takes 2 s, and a real GPU may be slower than the estimate.
 const SECONDS_PER_SUBMISSION: f64 = 0.2;
 

@@ -6,9 +6,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::variants::only;
-use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
-use crate::device::{Device, Matrix, MatrixMut, Real, Tensor};
-use crate::gpu::Traits;
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 pub(super) const ATTENTION_TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
 

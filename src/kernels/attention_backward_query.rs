@@ -6,9 +6,8 @@ use super::attention::{
     ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
 };
 use super::variants::only;
-use super::{Kernel, Launch, Variant, kernel, reaches};
-use crate::device::{Device, Matrix, MatrixMut, Real, Tensor};
-use crate::gpu::Traits;
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/attention_backward_query.wgsl"), &[ATTENTION_TILES]);
 

@@ -4,9 +4,8 @@ use rayon::prelude::*;
 
 use super::attention::{Heads, MAX_HEAD_DIM, head_rows};
 use super::variants::{ROW_LANES, reducing_rows_of_four, row_lanes};
-use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
-use crate::device::{Matrix, MatrixMut, Real};
-use crate::gpu::Traits;
+use crate::device::{Kernel, Matrix, MatrixMut, Real, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/attention_cached.wgsl"));
 

@@ -1,9 +1,8 @@
 //! Direct Preference Optimization, fused: the log-ratios of a pair's two responses and the gradients.
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
-use crate::device::{Real, sum_terms};
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/dpo.wgsl"));
 

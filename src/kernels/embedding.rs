@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::variants::{FLAT_LANES, by_weight};
-use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
-use crate::device::{DType, Real};
-use crate::gpu::Traits;
+use crate::device::{DType, Kernel, Real, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 static VARIANTS: [Variant; 2] = by_weight(include_str!("../../shaders/embedding.wgsl"));
 

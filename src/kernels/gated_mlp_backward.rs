@@ -4,9 +4,8 @@ use rayon::prelude::*;
 
 use super::gated_mlp::{GATE, gate};
 use super::variants::{FLAT_LANES, only, shared};
-use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
-use crate::device::Real;
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp_backward.wgsl"), &[shared::GRID, GATE]);
 

@@ -1,9 +1,8 @@
 //! Kahneman-Tversky Optimization, fused: the log-ratio of a response, and the gradient of its utility.
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
-use crate::device::{Real, sum_terms};
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/kto.wgsl"));
 

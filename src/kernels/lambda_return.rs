@@ -1,9 +1,8 @@
 //! The lambda-return (eq. 3.11 of the paper) as a parallel reverse scan of affine maps `G -> a + b G`.
 
 use super::variants::{only, shared};
-use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
-use crate::device::Real;
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 pub(super) const REVERSE_SCAN: &str = include_str!("../../shaders/shared/reverse_scan.wgsl");
 

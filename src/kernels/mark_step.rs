@@ -1,9 +1,8 @@
 //! The mark behind a step: a device that fails in silence does not write it.
 
 use super::variants::only;
-use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
-use crate::device::Real;
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/mark_step.wgsl"), &[]);
 

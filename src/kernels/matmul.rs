@@ -4,10 +4,9 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::kernel::{Cost, Launch, Variant};
 use super::variants::shared;
 use crate::device::{DType, Matrix, MatrixMut, Real, Tensor};
-use crate::gpu::Traits;
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
 const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");

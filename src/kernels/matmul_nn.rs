@@ -1,9 +1,8 @@
 //! The matrix product of a layer's input gradient: `dx = dy W`.
 
 use super::matmul::{Operand, OperandMut, check, for_row_runs, launch, parallel_gemm, weight_values, weight_variants};
-use super::{Kernel, Launch, Variant, kernel};
-use crate::device::{Device, Matrix, MatrixMut, Real};
-use crate::gpu::Traits;
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, kernel};
+use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 4] = weight_variants(include_str!("../../shaders/matmul_nn.wgsl"));
 

@@ -1,9 +1,8 @@
 //! The matrix product of a layer's weight gradient: `dW += dy^T x`.
 
 use super::matmul::{Operand, OperandMut, activation_variants, check, for_row_runs, launch, parallel_gemm};
-use super::{Kernel, Launch, Variant, kernel};
-use crate::device::{Device, Matrix, MatrixMut, Real};
-use crate::gpu::Traits;
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, kernel};
+use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = activation_variants(include_str!("../../shaders/matmul_tn.wgsl"));
 

@@ -20,7 +20,6 @@ mod embedding_backward;
 mod gated_mlp;
 mod gated_mlp_backward;
 mod gather_rows;
-mod kernel;
 mod kto;
 mod lambda_return;
 mod log_softmax;
@@ -64,7 +63,6 @@ pub use embedding_backward::EmbeddingBackward;
 pub use gated_mlp::{Activation, GatedMlp};
 pub use gated_mlp_backward::GatedMlpBackward;
 pub use gather_rows::{GatherRows, NONE};
-pub use kernel::{Access, Call, Cost, GRID_WIDTH, Kernel, Launch, Param, Signature, Variant, line};
 pub use kto::{Kto, STATISTICS as KTO_STATISTICS};
 pub use lambda_return::LambdaReturn;
 pub use log_softmax::LogSoftmax;
@@ -90,9 +88,11 @@ pub use sum_squares::{BLOCK as SUM_SQUARES_BLOCK, SumSquares};
 pub use value_head::ValueHead;
 pub use value_head_backward::ValueHeadBackward;
 
-pub(crate) use kernel::{kernel, reaches};
 pub(crate) use lambda_return::for_each_return;
 pub(crate) use variants::{only, shared};
+
+use crate::device::Call;
+use crate::gpu::Signature;
 
 /// Every kernel; a test holds it against the shader files.
 pub const ALL: &[&Signature] = &[

@@ -3,9 +3,8 @@
 
 use super::lambda_return::REVERSE_SCAN;
 use super::variants::{only, shared};
-use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
-use crate::device::{Real, sum_terms};
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/ppo.wgsl"), &[shared::GRID, REVERSE_SCAN]);
 

@@ -4,9 +4,8 @@
 use rayon::prelude::*;
 
 use super::variants::{by_width, launch_by_width};
-use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
-use crate::device::Real;
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = by_width(include_str!("../../shaders/rms_norm_backward_weight.wgsl"));
 

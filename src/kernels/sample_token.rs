@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::variants::{ROW_LANES, reducing_rows_of_four};
-use super::{Cost, Kernel, Launch, Variant, kernel, line, reaches};
-use crate::device::{Real, sum_terms};
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/sample_token.wgsl"));
 

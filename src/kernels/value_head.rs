@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use super::{Cost, Kernel, Launch, Variant, kernel, reaches};
-use crate::device::{Real, sum_terms};
-use crate::gpu::Traits;
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/value_head.wgsl"));
 

@@ -1,7 +1,6 @@
 //! The variants that several kernels have, and the choice between them.
 
-use super::kernel::{Cost, Launch, Variant, line};
-use crate::gpu::Traits;
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 /// The shared shader files.
 pub mod shared {

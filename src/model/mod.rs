@@ -17,6 +17,7 @@ mod norm;
 mod parameter;
 mod save;
 mod stored;
+mod weight_type;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub use network::{Policy, PolicyActivations, Value, ValueActivations};
 pub use parameter::{Parameter, Shard, Storage};
 pub use save::{save_policy, save_value};
 pub use stored::write_safetensors;
+pub use weight_type::WeightType;
 
 use crate::data::DeviceBatch;
 use crate::device::{DType, Device, Tensor};

@@ -10,6 +10,7 @@ use super::number::{duration, short};
 use super::page::{Page, Part, escape, table};
 use super::plot::{Line, Plot};
 use super::run::{Curve, RunRecord};
+use crate::format::format_bytes;
 
 /// Colours of lines, as page.css has them; more runs take them again, dashed.
 const COLOURS: usize = 8;
@@ -187,8 +188,7 @@ fn last_values(runs: &[RunRecord], metrics: &[&str]) -> String {
             let Some(last) = run.curve(metric).map(Curve::last) else {
                 return "<td class=\"number none\">none</td>".into();
             };
-            let value =
-                if metric.ends_with("_bytes") { crate::format_bytes(last.value as u64) } else { short(last.value, 4) };
+            let value = if metric.ends_with("_bytes") { format_bytes(last.value as u64) } else { short(last.value, 4) };
             let early = last.step != run.last_step();
             let note = if early { format!(" <small>at step {}</small>", last.step) } else { String::new() };
             format!("<td class=\"number\">{value}{note}</td>")

@@ -10,12 +10,15 @@ use serde_json::Value;
 use super::correlation::{pearson, spearman};
 use super::values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
-use crate::device::DeviceChoice;
+use crate::gpu::DeviceChoice;
 use crate::hub::model_dir;
 use crate::kernels::for_each_return;
+use crate::model::WeightType;
 use crate::model::{Adapter, Checkpoint, ModelConfig};
+use crate::progress::Progress;
 use crate::sample::{Segment, split};
-use crate::train::{Progress, Source, ValueScorer, WeightType};
+use crate::self_test::open_device;
+use crate::train::{Source, ValueScorer};
 
 /// Which responses are looked at, and by what.
 #[derive(Args, Clone, Debug)]
@@ -73,7 +76,7 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     let built = Examples::build(&file, &tokenizer, &model, usize::MAX)?;
     built.check_context(&file, &model)?;
     let examples = built.examples;
-    let device = config.device.parse::<DeviceChoice>()?.open(config.dtype.precision())?;
+    let device = open_device(&config.device.parse::<DeviceChoice>()?, config.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let size = (&examples[..], config.tokens_per_micro_batch);

@@ -13,9 +13,10 @@ use super::generator::{Generated, Generator, Request};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyFiles, PolicyOptions, Writer};
 use crate::data::Tokenizer;
+use crate::files::write_file;
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
-use crate::train::{Progress, write_file};
+use crate::progress::Progress;
 
 /// What `eval` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use super::settings::SamplingSettings;
 use super::writer::{PolicyFiles, PolicyOptions, Writer, check_prompt};
 use crate::data::{Examples, RowFile};
 use crate::grade::{Grading, Task};
-use crate::train::Progress;
+use crate::progress::Progress;
 
 /// What `process-reward` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::files::write_file;
 use crate::grade::{Grading, Task};
-use crate::train::write_file;
 
 /// What was graded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -16,7 +16,7 @@ use super::settings::SamplingSettings;
 use super::writer::{PolicyFiles, PolicyOptions};
 use crate::data::{Problem, Tokenizer};
 use crate::grade::{Grading, Task};
-use crate::train::Progress;
+use crate::progress::Progress;
 
 /// What `sample` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::train::write_file;
+use crate::files::write_file;
 
 /// The output, open to be added to.
 pub struct RowsInProgress {

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::generator::{Generator, Sizes};
 use super::settings::SamplingSettings;
 use crate::data::Tokenizer;
-use crate::device::{Device, DeviceChoice};
+use crate::device::Device;
+use crate::format::format_bytes;
+use crate::gpu::DeviceChoice;
+use crate::model::WeightType;
 use crate::model::{Adapter, Build, Checkpoint, ModelConfig, Policy, Storage};
-use crate::train::WeightType;
+use crate::self_test::open_device;
 
 /// Which policy writes, and where.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +85,7 @@ impl PolicyFiles {
             prompt: longest,
             tokens: longest.saturating_add(settings.max_new_tokens).min(self.config.context_length),
         };
-        let device = options.device.parse::<DeviceChoice>()?.open(options.dtype.precision())?;
+        let device = open_device(&options.device.parse::<DeviceChoice>()?, options.dtype.precision())?;
         let storage = Storage { dtype: options.dtype.storage(), trainable: false };
         let stop_ids = self.tokenizer.stop_ids().to_vec();
         let allocate = |device: &Device, checkpoint: Option<&Checkpoint>| -> Result<(Policy, Generator)> {
@@ -96,9 +99,9 @@ impl PolicyFiles {
             ensure!(
                 planned.peak_bytes() <= memory,
                 "generation takes {} and {} has {}; use a smaller --batch-size or --max-new-tokens",
-                crate::format_bytes(planned.peak_bytes()),
+                format_bytes(planned.peak_bytes()),
                 device.description(),
-                crate::format_bytes(memory)
+                format_bytes(memory)
             );
         }
         let checkpoint = Checkpoint::open(&self.dir)?;

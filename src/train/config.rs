@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rounds;
 use super::schedule::SchedulerType;
-use crate::device::{DType, Precision};
 use crate::grade::Task;
-use crate::model::LINEAR_LAYERS;
+use crate::model::{LINEAR_LAYERS, WeightType};
 use crate::objective::{Dpo, Dqo, Dro, Kto, Objective, PolicyTarget, Ppo, Sft, Tail};
 use crate::sample::MAX_BATCH;
 
@@ -55,38 +54,6 @@ impl Method {
             Self::Dpo | Self::Kto => Some(0.1),
             Self::Sft | Self::Rs => None,
         }
-    }
-}
-
-/// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightType {
-    F32,
-    /// bf16 matrices for the passes, beside f32 masters for the optimizer.
-    Bf16,
-    /// The CPU device only: everything in f64.
-    F64,
-}
-
-impl WeightType {
-    /// The precision that the device computes in.
-    pub fn precision(self) -> Precision {
-        if self == WeightType::F64 { Precision::F64 } else { Precision::F32 }
-    }
-
-    /// The type in a file.
-    pub fn in_files(self) -> safetensors::Dtype {
-        match self {
-            WeightType::F32 => safetensors::Dtype::F32,
-            WeightType::Bf16 => safetensors::Dtype::BF16,
-            WeightType::F64 => safetensors::Dtype::F64,
-        }
-    }
-
-    /// The type of a matrix on the device.
-    pub fn storage(self) -> DType {
-        if self == WeightType::Bf16 { DType::Bf16 } else { DType::Real }
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Number, Value};
 
-use super::atomic;
 use super::tensorboard::EventWriter;
+use crate::files;
 
 /// Where each step's metrics go.
 pub struct MetricsLog {
@@ -68,7 +68,7 @@ fn keep_rows(path: &Path, done: usize) -> Result<()> {
         step.is_some_and(|step| step as usize <= done)
     };
     let kept: String = text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
-    if kept == text { Ok(()) } else { atomic::write_file(path, kept.as_bytes()) }
+    if kept == text { Ok(()) } else { files::write_file(path, kept.as_bytes()) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The trainer: one loop for every method.
 
 mod adapters;
-mod atomic;
 mod config;
 mod course;
 mod log;
@@ -9,7 +8,6 @@ mod logps;
 mod online;
 mod optimizer;
 mod plan;
-mod progress;
 mod reference;
 mod rounds;
 mod run;
@@ -21,11 +19,9 @@ mod steps;
 mod tensorboard;
 mod values;
 
-pub use atomic::{write_dir, write_file};
-pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork, WeightType};
+pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork};
 pub use logps::{Scorer, TokenLogps};
 pub use plan::Plan;
-pub use progress::Progress;
 pub use run::{Outcome, Run};
 pub use schedule::{Schedule, SchedulerType};
 pub use session::{EvalRoom, Session, Source, Sources};

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 
-use super::atomic;
 use super::config::TrainConfig;
 use super::course::{Course, Length, MicroBatch};
 use super::log::MetricsRow;
@@ -17,6 +16,7 @@ use super::rounds::Rounds;
 use super::run::Run;
 use super::session::Session;
 use crate::data::{Capacity, Example, Examples, RowFile, Tokenizer};
+use crate::files;
 use crate::model::{Checkpoint, ModelConfig};
 use crate::objective::{Estimation, Scored, whiten};
 use crate::sample::{AskedProblems, Generated, Request, SamplingSettings, check_prompt, rollout_row};
@@ -142,7 +142,7 @@ impl<'a> Online<'a> {
         if is_new {
             let Some(rows) = self.sample(session, number, go_on, tick)? else { return Ok(None) };
             fs::create_dir_all(&self.dir).with_context(|| format!("{}: cannot be made", self.dir.display()))?;
-            atomic::write_file(&path, rows.as_bytes())?;
+            files::write_file(&path, rows.as_bytes())?;
         }
         let Run { tokenizer, model, config, .. } = self.run;
         let Examples { examples, .. } =
@@ -314,7 +314,7 @@ impl Scores {
             views.push((name, view));
         }
         let metadata = [(ROWS_SHA256.to_owned(), sha256(rows)?)].into();
-        atomic::write_file(path, &safetensors::serialize(views, Some(metadata))?)
+        files::write_file(path, &safetensors::serialize(views, Some(metadata))?)
     }
 
     /// The scores that were kept of the rows in `rows`, which have `count` response tokens.

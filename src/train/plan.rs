@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::device::Allocation;
+use crate::format::{format_bytes, grouped};
 
 /// The memory and the length of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -100,42 +101,19 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "micro-batch {} tokens at most", grouped(self.micro_batch_tokens))?;
         if let Some(Allocation { name, bytes }) = &self.largest_binding {
-            write!(f, "binding     {} at most", crate::format_bytes(*bytes))?;
+            write!(f, "binding     {} at most", format_bytes(*bytes))?;
             if let Some(limit) = self.binding_limit {
-                write!(f, " of {}", crate::format_bytes(limit))?;
+                write!(f, " of {}", format_bytes(limit))?;
             }
             writeln!(f, ": {name}")?;
         }
-        write!(f, "memory      {} at most", crate::format_bytes(self.peak_bytes))?;
+        write!(f, "memory      {} at most", format_bytes(self.peak_bytes))?;
         if let Some(bytes) = self.device_bytes {
-            write!(f, " of {}", crate::format_bytes(bytes))?;
+            write!(f, " of {}", format_bytes(bytes))?;
         }
         for (group, bytes) in self.groups() {
-            write!(f, "\n  {group:<22}{:>12}", crate::format_bytes(bytes))?;
+            write!(f, "\n  {group:<22}{:>12}", format_bytes(bytes))?;
         }
         Ok(())
-    }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 12, 123, 1234, 1_234_567].map(grouped), ["0", "12", "123", "1,234", "1,234,567"]);
     }
 }

@@ -9,13 +9,13 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::atomic;
-use super::config::WeightType;
 use super::logps::Scorer;
 use super::session::Source;
 use crate::data::Example;
 use crate::device::Device;
+use crate::files;
 use crate::model::Checkpoint;
+use crate::model::WeightType;
 
 /// Log-probs of every example's response tokens under the reference policy.
 pub struct ReferenceLogps {
@@ -194,11 +194,11 @@ impl ReferenceStore<'_> {
         let parent = path.parent().unwrap_or(self.run);
         let written = fs::create_dir_all(parent)
             .with_context(|| format!("{}: cannot be made", parent.display()))
-            .and_then(|()| atomic::write_file(&path, &contents));
+            .and_then(|()| files::write_file(&path, &contents));
         if let Err(error) = written {
             path = self.run.join(FILE);
             note(&format!("reference log-probs: {error:#}; kept in {} instead", path.display()));
-            atomic::write_file(&path, &contents)?;
+            files::write_file(&path, &contents)?;
         }
         self.write_record(path, origin)
     }
@@ -206,7 +206,7 @@ impl ReferenceStore<'_> {
     /// `ROLLOUTS.reference/KEY.safetensors`
     fn shared_file(&self, origin: &Origin) -> PathBuf {
         let key = hex(&Sha256::digest(origin.to_string()));
-        atomic::with_suffix(self.data, ".reference").join(format!("{}.safetensors", &key[..32]))
+        files::with_suffix(self.data, ".reference").join(format!("{}.safetensors", &key[..32]))
     }
 
     /// A file's log-probs; `None` where there is no file.
@@ -233,7 +233,7 @@ impl ReferenceStore<'_> {
 
     fn write_record(&self, file: PathBuf, origin: &Origin) -> Result<()> {
         let record = Record { file, origin: origin.clone() };
-        atomic::write_file(&self.run.join(RECORD), serde_json::to_string_pretty(&record)?.as_bytes())
+        files::write_file(&self.run.join(RECORD), serde_json::to_string_pretty(&record)?.as_bytes())
     }
 }
 

@@ -14,11 +14,13 @@ use super::rounds::Rounds;
 use super::selection::Selection;
 use super::session::{EvalRoom, Session, Source, Sources};
 use crate::data::{Capacity, Example, Examples, Mismatched, RowFile, Tokenizer};
-use crate::device::{Allocation, Device, DeviceChoice, Precision};
+use crate::device::{Allocation, Device, Precision};
+use crate::gpu::DeviceChoice;
 use crate::grade::Task;
 use crate::model::{Adapter, Base, ModelConfig};
 use crate::objective::{Objective, TrainsOn};
 use crate::sample::{AskedProblems, Sizes};
+use crate::self_test::open_device;
 
 /// A run that is checked and ready.
 pub struct Run {
@@ -87,7 +89,7 @@ impl Run {
     pub fn open(config: TrainConfig) -> Result<Self> {
         config.check()?;
         let device = config.device.parse::<DeviceChoice>()?;
-        Self::open_on(config, |precision| device.open(precision))
+        Self::open_on(config, |precision| open_device(&device, precision))
     }
 
     /// As [`Run::open`], on a device of the caller's in place of the one that the configuration names.

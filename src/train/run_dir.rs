@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::atomic;
 use super::config::{Method, TrainConfig};
 use super::session::{Session, ValueSide};
 use crate::device::Tensor;
+use crate::files;
 use crate::model::{
     Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
 };
@@ -69,7 +69,7 @@ impl RunDir {
             path.display()
         );
         fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))?;
-        atomic::write_file(&path.join(CONFIG), toml::to_string(config)?.as_bytes())?;
+        files::write_file(&path.join(CONFIG), toml::to_string(config)?.as_bytes())?;
         Ok(run)
     }
 
@@ -103,7 +103,7 @@ impl RunDir {
                 text(now)
             );
         }
-        atomic::write_file(&file, toml::to_string(config)?.as_bytes())?;
+        files::write_file(&file, toml::to_string(config)?.as_bytes())?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -119,7 +119,7 @@ impl RunDir {
     pub fn newest_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<String>)> {
         let mut passed_over = Vec::new();
         for (_, path) in self.checkpoints()?.into_iter().rev() {
-            match atomic::verify_dir(&path) {
+            match files::verify_dir(&path) {
                 Ok(()) => return Ok((Some(path), passed_over)),
                 Err(error) => passed_over.push(format!("{error:#}")),
             }
@@ -148,7 +148,7 @@ impl RunDir {
     /// Where a file cannot be written or the device fails; the checkpoints before it are kept then.
     pub fn save_checkpoint(&self, session: &mut Session, state: State, files: &ModelFiles, keep: usize) -> Result<()> {
         let dir = self.path.join(format!("{CHECKPOINT}{:06}", state.step));
-        atomic::write_dir(&dir, |dir| {
+        files::write_dir(&dir, |dir| {
             save_networks(session, files, dir)?;
             save_optimizer(session, &dir.join(OPTIMIZER))?;
             let path = dir.join(STATE);
@@ -169,7 +169,7 @@ impl RunDir {
     /// # Errors
     /// Where a file cannot be written or the device fails; what was the best before is kept then.
     pub fn save_best(&self, session: &mut Session, best: Best, files: &ModelFiles) -> Result<()> {
-        atomic::write_dir(&self.path.join("best"), |dir| {
+        files::write_dir(&self.path.join("best"), |dir| {
             save_networks(session, files, dir)?;
             let path = dir.join(STATE);
             fs::write(&path, serde_json::to_string(&best)?)
@@ -183,7 +183,7 @@ impl RunDir {
     /// Where a file cannot be written or the device fails.
     pub fn save_final(&self, session: &mut Session, files: &ModelFiles) -> Result<PathBuf> {
         let dir = self.path.join("final");
-        atomic::write_dir(&dir, |dir| save_networks(session, files, dir))?;
+        files::write_dir(&dir, |dir| save_networks(session, files, dir))?;
         Ok(dir)
     }
 }

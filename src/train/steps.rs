@@ -12,16 +12,17 @@ use super::course::{Course, MicroBatch};
 use super::log::{MetricsLog, MetricsRow};
 use super::online::{Online, SampledRound};
 use super::plan::Plan;
-use super::progress::Progress;
 use super::reference::{Origin, ReferenceLogps, ReferenceStore};
 use super::run::{Model, Outcome, Run};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
 use super::session::{Session, Source, Sources};
+use crate::format::format_bytes;
 use crate::grade::Grading;
 use crate::kernels::SequenceSum;
 use crate::model::Checkpoint;
 use crate::objective::{Seam, StepTotals, ValueSeam};
+use crate::progress::Progress;
 use crate::sample::{EvalSummary, SamplingSettings, evaluate};
 
 /// The steps over some rows: over all of an offline run, or over an online round.
@@ -98,9 +99,9 @@ impl Run {
         ensure!(
             !plan.exceeds_device(),
             "the run takes {} and {} has {}; use smaller --tokens-per-micro-batch or --max-length",
-            crate::format_bytes(plan.peak_bytes),
+            format_bytes(plan.peak_bytes),
             plan.device,
-            crate::format_bytes(plan.device_bytes.unwrap_or(0))
+            format_bytes(plan.device_bytes.unwrap_or(0))
         );
         let output_dir = self.config.output_dir.as_deref().unwrap_or(Path::new("."));
         let dir =
@@ -221,7 +222,7 @@ impl Run {
         }
         let checkpoint = Checkpoint::open(&self.reference.dir)?;
         if checkpoint.bytes() > 1 << 30 {
-            let size = crate::format_bytes(checkpoint.bytes());
+            let size = format_bytes(checkpoint.bytes());
             progress.note(&format!("reference log-probs: reading {size} of weights, to tell whether they are known"));
         }
         let settings = (self.config.dtype, self.config.tokens_per_micro_batch);

@@ -3,11 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
-
-use super::{Device, Precision};
-use crate::gpu::{AdapterList, Gpu};
-
 /// What the user asked to run on.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
@@ -45,33 +40,6 @@ impl fmt::Display for DeviceChoice {
             Self::Cpu => f.write_str("cpu"),
             Self::Index(index) => write!(f, "{index}"),
             Self::Name(name) => f.write_str(name),
-        }
-    }
-}
-
-impl DeviceChoice {
-    /// Opens the chosen device. `precision` `F64` needs the CPU device.
-    ///
-    /// # Errors
-    /// Where no adapter matches, the adapter is too small, or it computes wrongly.
-    pub fn open(&self, precision: Precision) -> Result<Device> {
-        if precision == Precision::F64 {
-            return match self {
-                Self::Auto | Self::Cpu => Ok(Device::cpu(precision)),
-                _ => bail!("--dtype f64 runs on the CPU device only; use --device cpu"),
-            };
-        }
-        if *self == Self::Cpu {
-            return Ok(Device::cpu(precision));
-        }
-        let adapters = AdapterList::find();
-        match adapters.choose(self)? {
-            Some(adapter) => {
-                let device = Device::gpu(Gpu::open(adapter)?);
-                crate::gpu::self_test(&device)?;
-                Ok(device)
-            }
-            None => Ok(Device::cpu(precision)),
         }
     }
 }

@@ -1,9 +1,35 @@
-//! A start-up check: a device that multiplies matrices wrongly is refused before it trains anything.
+//! How a device is opened: one that multiplies matrices wrongly is refused before it trains anything.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, Precision};
+use crate::gpu::{AdapterList, DeviceChoice, Gpu};
 use crate::kernels::{MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
+
+/// Opens the chosen device and tests it. `precision` `F64` needs the CPU device.
+///
+/// # Errors
+/// Where no adapter matches, the adapter is too small, or it computes wrongly.
+pub fn open_device(choice: &DeviceChoice, precision: Precision) -> Result<Device> {
+    if precision == Precision::F64 {
+        return match choice {
+            DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::cpu(precision)),
+            _ => bail!("--dtype f64 runs on the CPU device only; use --device cpu"),
+        };
+    }
+    if *choice == DeviceChoice::Cpu {
+        return Ok(Device::cpu(precision));
+    }
+    let adapters = AdapterList::find();
+    match adapters.choose(choice)? {
+        Some(adapter) => {
+            let device = Device::gpu(Gpu::open(adapter)?);
+            self_test(&device)?;
+            Ok(device)
+        }
+        None => Ok(Device::cpu(precision)),
+    }
+}
 
 /// Rows, columns and inner dimension: no multiple of any tile, more than one tile each way.
 const SHAPE: [usize; 3] = [76, 132, 36];

@@ -98,7 +98,7 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 /// `path` with `suffix` at the end of its name.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

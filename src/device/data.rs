@@ -1,0 +1,70 @@
+//! The elements of a tensor: their types, and where they are.
+
+use half::bf16;
+
+/// The floating-point type of a device's activations, gradients and moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits: the GPU's only precision and the CPU device's default.
+    F32,
+    /// 64 bits: the CPU device only; the reference for everything else.
+    F64,
+}
+
+impl Precision {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::F64 => 8,
+        }
+    }
+}
+
+/// What a tensor's elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DType {
+    /// The device's floating-point type: see [`Precision`].
+    Real,
+    /// bfloat16, as storage only: matrices are read from it, nothing is computed in it. Two to a u32 on a GPU.
+    Bf16,
+    /// Indices, token ids and counts.
+    U32,
+}
+
+/// Where the elements are.
+pub enum Data {
+    Gpu(wgpu::Buffer),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    Bf16(Vec<bf16>),
+    U32(Vec<u32>),
+    /// Nowhere: a memory plan.
+    Planned,
+}
+
+impl Data {
+    pub(super) fn on_cpu(len: usize, dtype: DType, precision: Precision) -> Self {
+        match (dtype, precision) {
+            (DType::Real, Precision::F32) => Data::F32(vec![0.0; len]),
+            (DType::Real, Precision::F64) => Data::F64(vec![0.0; len]),
+            (DType::Bf16, _) => Data::Bf16(vec![bf16::ZERO; len]),
+            (DType::U32, _) => Data::U32(vec![0; len]),
+        }
+    }
+}
+
+/// Bytes of one element as stored.
+pub(super) fn element_bytes(dtype: DType, precision: Precision) -> usize {
+    match dtype {
+        DType::Real => precision.bytes(),
+        DType::Bf16 => 2,
+        DType::U32 => 4,
+    }
+}
+
+/// Bytes of a tensor as allocated: whole vectors of 16 bytes, so that a kernel may read four values at a time
+/// up to the end; at least one.
+pub(super) fn allocated_bytes(len: usize, dtype: DType, precision: Precision) -> u64 {
+    ((len * element_bytes(dtype, precision)).next_multiple_of(16)).max(16) as u64
+}

@@ -1,0 +1,138 @@
+//! Where kernels run: a GPU through wgpu, the CPU through the kernels' twins, or nowhere (a plan).
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use anyhow::Result;
+
+use super::data::Precision;
+use super::ledger::{Allocation, Ledger};
+use crate::gpu::{Gpu, Limits, STAGING_BYTES, system_memory};
+
+/// A handle to where kernels run; clones share the device.
+#[derive(Clone)]
+pub struct Device(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub backend: Backend,
+    /// A bound on tensors below the back end's own.
+    tensor_bytes: u64,
+    ledger: Mutex<Ledger>,
+}
+
+pub(super) enum Backend {
+    Gpu(Box<Gpu>),
+    Cpu(Precision),
+    Plan { precision: Precision, limits: Limits },
+}
+
+impl Device {
+    fn new(backend: Backend) -> Self {
+        Self(Arc::new(Shared { backend, tensor_bytes: u64::MAX, ledger: Mutex::default() }))
+    }
+
+    /// The CPU device: every kernel runs as its twin.
+    pub fn cpu(precision: Precision) -> Self {
+        Self::new(Backend::Cpu(precision))
+    }
+
+    /// A GPU that [`Gpu::open`] has opened.
+    pub fn gpu(gpu: Gpu) -> Self {
+        let device = Self::new(Backend::Gpu(Box::new(gpu)));
+        device.count_transfers();
+        device
+    }
+
+    /// What data passes through to a GPU and back takes memory too.
+    fn count_transfers(&self) {
+        for name in ["transfer/upload", "transfer/read-back"] {
+            self.ledger().add(name, STAGING_BYTES);
+        }
+    }
+
+    /// This device with smaller tensors: weights are cut as they are where a binding is small.
+    ///
+    /// # Panics
+    /// Where the device is in use already.
+    pub fn limited_to(mut self, tensor_bytes: u64) -> Self {
+        Arc::get_mut(&mut self.0).expect("a device that is not in use yet").tensor_bytes = tensor_bytes;
+        self
+    }
+
+    /// A device that allocates and computes nothing but keeps the ledger of `of`'s size limits: what is built
+    /// on it is a memory plan.
+    pub fn plan(of: &Device) -> Self {
+        let device = Self::new(Backend::Plan { precision: of.precision(), limits: of.limits() });
+        if of.as_gpu().is_some() {
+            device.count_transfers();
+        }
+        device
+    }
+
+    /// The precision of [`DType::Real`](super::DType::Real) tensors here.
+    pub fn precision(&self) -> Precision {
+        match &self.0.backend {
+            Backend::Gpu(_) => Precision::F32,
+            Backend::Cpu(precision) | Backend::Plan { precision, .. } => *precision,
+        }
+    }
+
+    /// The sizes that this device allows.
+    pub fn limits(&self) -> Limits {
+        let limits = match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.memory_limits(),
+            Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory(), short_loops: false },
+            Backend::Plan { limits, .. } => *limits,
+        };
+        Limits { tensor_bytes: limits.tensor_bytes.min(self.0.tensor_bytes), ..limits }
+    }
+
+    /// What the user sees: the adapter's name and back end, or the CPU.
+    pub fn description(&self) -> String {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.description(),
+            Backend::Cpu(precision) => {
+                format!("CPU ({}, {} threads)", format!("{precision:?}").to_lowercase(), rayon::current_num_threads())
+            }
+            Backend::Plan { .. } => "plan".to_owned(),
+        }
+    }
+
+    /// The GPU behind this device, where there is one: for timing and for what only it knows.
+    pub fn as_gpu(&self) -> Option<&Gpu> {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => Some(gpu),
+            _ => None,
+        }
+    }
+
+    /// Hands everything recorded to the GPU and waits for it; elsewhere nothing is ever pending.
+    ///
+    /// # Errors
+    /// Where the device was lost or reported an error since the last call.
+    pub fn synchronize(&self) -> Result<()> {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.synchronize(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Live allocations, oldest first.
+    pub fn allocations(&self) -> Vec<Allocation> {
+        self.ledger().live()
+    }
+
+    /// Bytes allocated now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.ledger().total()
+    }
+
+    /// The most bytes that were allocated at once.
+    pub fn peak_bytes(&self) -> u64 {
+        self.ledger().peak()
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A ledger is whole between any two of its calls, so one that a panicking thread held is still good.
+        self.0.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,326 @@
+//! An open GPU: buffers, recording, read-back, time and faults.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use wgpu::{BufferUsages, DeviceType, Features};
+
+use super::adapter::check_requirements;
+use super::fault::Fault;
+use super::launch::{Launch, Signature};
+use super::limits::{Limits, system_memory};
+use super::pipeline::Pipelines;
+use super::recorder::Recorder;
+use super::traits::Traits;
+use crate::format::format_bytes;
+
+/// An open GPU. All methods may be called from any thread; dispatches run in the order they were recorded.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    traits: Traits,
+    fault: Fault,
+    recorder: Mutex<Recorder>,
+    pipelines: Mutex<Pipelines>,
+    staging: Mutex<Option<wgpu::Buffer>>,
+}
+
+/// A tensor's buffer, as a dispatch binds it.
+pub struct Binding<'a> {
+    /// The tensor's name, for errors.
+    pub tensor: &'a str,
+    pub buffer: &'a wgpu::Buffer,
+}
+
+/// The size of the read-back buffer, and of what is on its way to the GPU at most: more is moved in parts.
+pub const STAGING_BYTES: u64 = 4 << 20;
+
+impl Gpu {
+    /// Opens an adapter with all it offers of what the kernels use.
+    ///
+    /// # Errors
+    /// Where the adapter is too small (see [`check_requirements`]) or the driver refuses.
+    pub fn open(adapter: &wgpu::Adapter) -> Result<Self> {
+        Self::open_with(adapter, Traits::of(&adapter.get_info(), adapter.features()))
+    }
+
+    /// As [`Gpu::open`], with the traits said: how tests reach the variants that this adapter would not choose.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(adapter: &wgpu::Adapter, traits: Traits) -> Result<Self> {
+        let info = adapter.get_info();
+        check_requirements(&info.name, adapter.features(), &adapter.limits())?;
+        let wanted = Features::IMMEDIATES | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("dqo-wgpu"),
+            required_features: wanted & adapter.features(),
+            required_limits: adapter.limits(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        }))
+        .with_context(|| format!("the driver of {} does not open it", info.name))?;
+
+        let fault = Fault::default();
+        let lost = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost.note(format!(
+                    "the GPU was lost ({message}); the last checkpoint is whole, --resume goes on from it"
+                ));
+            }
+        });
+        let uncaptured = fault.clone();
+        device.on_uncaptured_error(std::sync::Arc::new(move |error: wgpu::Error| {
+            uncaptured.note(format!("the GPU reported: {error}"));
+        }));
+        Ok(Self {
+            device,
+            queue,
+            info,
+            traits,
+            fault,
+            recorder: Mutex::default(),
+            pipelines: Mutex::default(),
+            staging: Mutex::default(),
+        })
+    }
+
+    /// The adapter's name and back end.
+    pub fn description(&self) -> String {
+        format!("{} ({:?})", self.info.name, self.info.backend)
+    }
+
+    /// What kernels choose their variants by.
+    pub fn traits(&self) -> Traits {
+        self.traits
+    }
+
+    /// The largest tensor and, where the system tells, the adapter's memory.
+    pub fn memory_limits(&self) -> Limits {
+        let limits = self.device.limits();
+        Limits {
+            tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            memory_bytes: self.memory_bytes(),
+            short_loops: self.traits.software,
+        }
+    }
+
+    /// A discrete card's own memory, by its place on the bus; for everything else the machine's.
+    fn memory_bytes(&self) -> Option<u64> {
+        if self.info.device_type != DeviceType::DiscreteGpu {
+            return system_memory();
+        }
+        let gpus = sysinfo::Gpus::new_with_refreshed_list().ok()?;
+        let here = gpus.iter().find(|gpu| gpu.pci().to_string().eq_ignore_ascii_case(&self.info.device_pci_bus_id));
+        here?.total_memory()
+    }
+
+    /// A zeroed buffer for kernels and copies.
+    ///
+    /// # Errors
+    /// Names the tensor where the device has no memory left for it.
+    pub fn create_buffer(&self, name: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(name),
+            size: bytes,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        match pollster::block_on(scope.pop()) {
+            None => Ok(buffer),
+            Some(_) => bail!(
+                "{} is out of memory: no {} left for {name}; `dqo-wgpu plan` shows what takes it",
+                self.info.name,
+                format_bytes(bytes)
+            ),
+        }
+    }
+
+    /// Records a dispatch after all that was recorded before. A fault is kept for [`Gpu::check`].
+    pub fn record(&self, signature: &Signature, launch: &Launch, bindings: &[Binding], immediates: &[u32]) {
+        if self.fault.is_set() || launch.workgroups.contains(&0) {
+            return;
+        }
+        if let Err(error) = self.try_record(signature, launch, bindings, immediates) {
+            self.fault.note(format!("{error:#}"));
+        }
+    }
+
+    fn try_record(
+        &self,
+        signature: &Signature,
+        launch: &Launch,
+        bindings: &[Binding],
+        immediates: &[u32],
+    ) -> Result<()> {
+        let buffers = bindings.iter().map(|binding| binding.buffer.clone()).collect();
+        let mut pipelines = lock(&self.pipelines);
+        let pipeline = pipelines.get(&self.device, signature, launch)?;
+        let compute = pipeline.compute.clone();
+        let bind_group = pipeline.bind_group(&self.device, buffers).with_context(|| {
+            let names: Vec<_> = bindings.iter().map(|binding| binding.tensor).collect();
+            format!("kernel {} with {}", signature.name, names.join(", "))
+        })?;
+
+        let mut recorder = lock(&self.recorder);
+        let pass = recorder.pass(&self.device, launch.cost.seconds());
+        pass.set_pipeline(&compute);
+        pass.set_bind_group(0, bind_group, &[]);
+        if !immediates.is_empty() {
+            pass.set_immediates(0, bytemuck::cast_slice(immediates));
+        }
+        let [x, y, z] = launch.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+        if recorder.is_full() {
+            self.submit(&mut recorder)?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes a buffer, in order with the dispatches.
+    pub fn clear(&self, buffer: &wgpu::Buffer) {
+        lock(&self.recorder).encoder(&self.device).clear_buffer(buffer, 0, None);
+    }
+
+    /// Writes bytes into a buffer, after all that was recorded before.
+    ///
+    /// # Errors
+    /// Where the device has a fault.
+    pub fn upload(&self, name: &str, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check().with_context(|| format!("before writing {name}"))?;
+        let mut recorder = lock(&self.recorder);
+        // A write takes effect before the submission that follows it: what is recorded must go first.
+        self.submit(&mut recorder)?;
+        for (part, bytes) in bytes.chunks(STAGING_BYTES as usize).enumerate() {
+            // The copy of the data lives until a submission is done; do not let a model's worth of them pile up.
+            if recorder.uploading + bytes.len() as u64 > STAGING_BYTES {
+                self.queue.submit([]);
+                self.wait(&mut recorder)?;
+            }
+            recorder.uploading += bytes.len() as u64;
+            self.queue.write_buffer(buffer, offset as u64 + part as u64 * STAGING_BYTES, bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads `size` bytes of a buffer from `offset` on, after all that was recorded before.
+    ///
+    /// # Errors
+    /// Where the device has a fault, now or by the time it is done.
+    pub fn download(&self, name: &str, buffer: &wgpu::Buffer, offset: usize, size: usize) -> Result<Vec<u8>> {
+        let context = || format!("reading {name}");
+        let mut bytes = Vec::with_capacity(size);
+        let mut staging = lock(&self.staging);
+        while bytes.len() < size {
+            let wanted = ((size - bytes.len()).next_multiple_of(4) as u64).min(STAGING_BYTES);
+            let target = staging.get_or_insert_with(|| {
+                self.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("read-back"),
+                    size: STAGING_BYTES,
+                    usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            });
+            let mut recorder = lock(&self.recorder);
+            let encoder = recorder.encoder(&self.device);
+            encoder.copy_buffer_to_buffer(buffer, (offset + bytes.len()) as u64, target, 0, wanted);
+            self.submit(&mut recorder).with_context(context)?;
+            let slice = target.slice(..wanted);
+            let (sender, receiver) = std::sync::mpsc::channel();
+            slice.map_async(wgpu::MapMode::Read, move |result| {
+                let _ = sender.send(result); // the receiver is gone only where waiting failed
+            });
+            self.wait(&mut recorder).with_context(context)?;
+            receiver.recv().context("the GPU did not answer")?.with_context(context)?;
+            let view = slice.get_mapped_range().map_err(|error| anyhow!("{error}")).with_context(context)?;
+            let take = (size - bytes.len()).min(wanted as usize);
+            bytes.extend_from_slice(&view[..take]);
+            drop(view);
+            target.unmap();
+        }
+        self.check().with_context(context)?;
+        Ok(bytes)
+    }
+
+    /// Submits all that is recorded and waits until it is done.
+    ///
+    /// # Errors
+    /// Where the device has a fault by then.
+    pub fn synchronize(&self) -> Result<()> {
+        let mut recorder = lock(&self.recorder);
+        self.submit(&mut recorder)?;
+        self.wait(&mut recorder)?;
+        self.check()
+    }
+
+    /// # Errors
+    /// The device's first fault, where it had one.
+    pub fn check(&self) -> Result<()> {
+        self.fault.check()
+    }
+
+    /// Drops what holds a buffer that is about to be freed.
+    pub fn forget(&self, buffer: &wgpu::Buffer) {
+        lock(&self.pipelines).forget(buffer);
+    }
+
+    /// Seconds that the dispatches of `work` take: by the GPU's timestamps where it has them, else by the clock.
+    ///
+    /// # Errors
+    /// Where the device has a fault by then.
+    pub fn measure(&self, work: impl FnOnce()) -> Result<f64> {
+        self.synchronize()?;
+        if !self.device.features().contains(Features::TIMESTAMP_QUERY) {
+            let start = Instant::now();
+            work();
+            self.synchronize()?;
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        let query_set = self.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("time"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("timestamps"),
+            size: 16,
+            usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        lock(&self.recorder).timestamps = Some(query_set.clone());
+        work();
+        {
+            let mut recorder = lock(&self.recorder);
+            recorder.timestamps = None;
+            recorder.encoder(&self.device).resolve_query_set(&query_set, 0..2, &resolved, 0);
+        }
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download("timestamps", &resolved, 0, 16)?);
+        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
+    }
+
+    /// Bytes that the driver's allocator holds, blocks that are not full included, where it reports them.
+    pub fn allocator_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    fn submit(&self, recorder: &mut Recorder) -> Result<()> {
+        self.check()?;
+        recorder
+            .submit(&self.device, &self.queue)
+            .map_err(|error| anyhow!("the GPU did not finish its work: {error}"))?;
+        self.check()
+    }
+
+    fn wait(&self, recorder: &mut Recorder) -> Result<()> {
+        recorder.wait(&self.device).map_err(|error| anyhow!("the GPU did not finish its work: {error}"))
+    }
+}
+
+/// What the mutexes here guard is whole between any two calls, so a lock that a panicking thread held is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,109 @@
+//! What a launch is: a kernel's interface, its variants, a dispatch and the work in it.
+
+/// A kernel's name and interface; a test holds the shaders against it.
+#[derive(Debug)]
+pub struct Signature {
+    /// The name of the shader, the module, the test and the bench row.
+    pub name: &'static str,
+    /// The call's documentation; its first sentence is the formula.
+    pub about: &'static str,
+    /// Names in binding order, and whether the kernel writes to it.
+    pub bindings: &'static [(&'static str, Access)],
+    /// Names and WGSL types of the parameters, in order.
+    pub params: &'static [(&'static str, &'static str)],
+    /// The texts that compute it.
+    pub variants: &'static [Variant],
+}
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    Write,
+}
+
+/// One text of a kernel: a shader file and the shared files that complete it.
+#[derive(Debug)]
+pub struct Variant {
+    /// What tells it from the kernel's other variants; empty for the only one.
+    pub name: &'static str,
+    /// The shader file.
+    pub source: &'static str,
+    /// Shared files, put behind the source so that a message's line number is the file's.
+    pub includes: &'static [&'static str],
+    /// Whether it needs `Features::SUBGROUP`.
+    pub subgroups: bool,
+}
+
+impl Signature {
+    /// What the kernel computes, in Markdown: the first sentence of its documentation.
+    pub fn formula(&self) -> String {
+        let about = self.about.trim();
+        // A full stop, not the point of a product: a capital follows.
+        let stops = about.match_indices(". ").map(|(stop, _)| stop);
+        let end = stops.into_iter().find(|&stop| about[stop + 2..].starts_with(|c: char| c.is_uppercase() || c == '('));
+        let sentence = about[..end.unwrap_or(about.len())].trim_end_matches('.');
+        sentence.replace("[`", "`").replace("`]", "`")
+    }
+}
+
+impl Variant {
+    /// The whole text.
+    pub fn text(&self) -> String {
+        std::iter::once(&self.source).chain(self.includes).copied().collect::<Vec<_>>().join("\n")
+    }
+
+    /// `kernel` or `kernel (variant)`.
+    pub fn label(&self, signature: &Signature) -> String {
+        if self.name.is_empty() { signature.name.to_owned() } else { format!("{} ({})", signature.name, self.name) }
+    }
+}
+
+/// A dispatch.
+pub struct Launch {
+    /// Which text.
+    pub variant: &'static Variant,
+    /// Values of its `override` constants.
+    pub constants: Vec<(&'static str, f64)>,
+    /// The grid, in workgroups.
+    pub workgroups: [u32; 3],
+    /// The work in it.
+    pub cost: Cost,
+}
+
+/// The work of a dispatch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations; a fused multiply-add is two.
+    pub flops: f64,
+    /// Bytes of memory moved at least.
+    pub bytes: f64,
+}
+
+impl Cost {
+    /// Seconds on a slow GPU (100 GFLOP/s, 10 GB/s): what keeps dispatches and submissions short everywhere.
+    pub fn seconds(self) -> f64 {
+        self.flops / 1e11 + self.bytes / 1e10
+    }
+}
+
+/// What one dispatch may take at most, in seconds of [`Cost::seconds`].
+const SECONDS_PER_DISPATCH: f64 = 0.05;
+
+impl Cost {
+    /// How many of `count` equal parts that each cost this go into one dispatch; at least one.
+    pub fn per_dispatch(self, count: usize) -> usize {
+        ((SECONDS_PER_DISPATCH / self.seconds()) as usize).clamp(1, count.max(1))
+    }
+}
+
+/// The widest row of a dispatch's grid; `GRID_WIDTH` in `shared/grid.wgsl`.
+pub const GRID_WIDTH: u32 = 32768;
+
+/// A grid for `count` workgroups in a line, folded where a dimension ends.
+pub fn line(count: usize) -> [u32; 3] {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    [count.min(GRID_WIDTH), count.div_ceil(GRID_WIDTH), 1]
+}
