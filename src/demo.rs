@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::files::write_file;
 use crate::grade::{MathEqual, Task};
-use crate::model::WeightType;
+use crate::model::{DeviceOptions, ModelOptions, WeightType};
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
 use crate::train::{Method, Outcome, Run, SchedulerType, TrainConfig};
@@ -46,9 +46,8 @@ const SHOWN: usize = 8;
 /// What the demo takes.
 #[derive(Args, Clone, Debug)]
 pub struct DemoConfig {
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
     /// The seed of everything random
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
@@ -113,7 +112,7 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
         model: Some(model.display().to_string()),
         data: Some(rollouts),
         output_dir: Some(run.clone()),
-        device: config.device.clone(),
+        device: config.device.device.clone(),
         seed: config.seed,
         tokens_per_micro_batch: 8192,
         num_train_epochs: config.num_train_epochs,
@@ -154,10 +153,11 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
 
 fn policy(config: &DemoConfig, model: &Path) -> PolicyOptions {
     PolicyOptions {
-        model: Some(model.display().to_string()),
-        adapter: None,
-        device: config.device.clone(),
-        dtype: WeightType::F32,
+        model: ModelOptions {
+            model: Some(model.display().to_string()),
+            device: config.device.clone(),
+            ..ModelOptions::default()
+        },
         seed: config.seed,
         batch_size: 128,
     }

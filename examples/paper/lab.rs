@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use dqo_wgpu::files::write_file;
 use dqo_wgpu::grade::{MathEqual, Task};
-use dqo_wgpu::model::WeightType;
+use dqo_wgpu::model::{DeviceOptions, ModelOptions, WeightType};
 use dqo_wgpu::report::{ValuedResponses, ValuesConfig, value_responses};
 use dqo_wgpu::sample::{
     EvalConfig, PolicyOptions, ProcessRewardConfig, SampleConfig, SamplingSettings, eval, process_reward, sample,
@@ -22,7 +22,7 @@ pub const SAMPLING: SamplingSettings =
 /// Where everything is made.
 pub struct Lab {
     pub dir: PathBuf,
-    pub device: String,
+    pub device: DeviceOptions,
 }
 
 /// Shares of problems that a policy solves.
@@ -51,10 +51,11 @@ impl Lab {
 
     fn policy(&self, model: &Path, seed: u64) -> PolicyOptions {
         PolicyOptions {
-            model: Some(model.display().to_string()),
-            adapter: None,
-            device: self.device.clone(),
-            dtype: WeightType::F32,
+            model: ModelOptions {
+                model: Some(model.display().to_string()),
+                device: self.device.clone(),
+                ..ModelOptions::default()
+            },
             seed,
             batch_size: 128,
         }
@@ -99,7 +100,7 @@ impl Lab {
         }
         eprintln!("== {name}");
         let defaults = TrainConfig {
-            device: self.device.clone(),
+            device: self.device.device.clone(),
             output_dir: Some(output.clone()),
             tokens_per_micro_batch: 8192,
             eval_batch_size: 128,

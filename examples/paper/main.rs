@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
+use dqo_wgpu::model::DeviceOptions;
 
 /// Reproduces the shape of the paper's tables on a task that is small enough for two CPU cores.
 #[derive(Parser)]
@@ -32,7 +33,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let Arguments { device, output_dir, markdown, html } = Arguments::parse();
     std::fs::create_dir_all(&output_dir)?;
-    let lab = lab::Lab { dir: output_dir, device };
+    let lab = lab::Lab { dir: output_dir, device: DeviceOptions { device } };
     let results = experiments::run(&lab)?;
     page::write_markdown(&markdown, &results)?;
     page::write_html(&html, &results)?;

@@ -11,15 +11,13 @@ use crate::benches::case::Case;
 use crate::benches::limits::Yardsticks;
 use crate::benches::{cases, decode, step, table};
 use crate::device::Precision;
-use crate::gpu::DeviceChoice;
+use crate::model::DeviceOptions;
 use crate::sample::MAX_BATCH;
-use crate::self_test::open_device;
 
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceOptions,
     /// Only the kernels whose name contains this
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
@@ -44,7 +42,7 @@ pub struct BenchArgs {
 }
 
 pub fn run(args: &BenchArgs) -> Result<Ended> {
-    let device = open_device(&args.device.parse::<DeviceChoice>()?, Precision::F32)?;
+    let device = args.device.open(Precision::F32)?;
     if args.decode {
         let decode = decode::measure(&device, args.model.as_deref(), args.batch_size.into())?;
         if args.json {

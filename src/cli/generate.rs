@@ -12,7 +12,7 @@ use serde_json::json;
 use super::config_file::merge;
 use super::{Ended, interrupt, print, print_text};
 use crate::data::Text;
-use crate::sample::{Generated, PolicyFiles, PolicyOptions, Request, SamplingSettings, Writer, check_prompt};
+use crate::sample::{Generated, PolicyOptions, Request, SamplingSettings, Writer, check_prompt};
 
 #[derive(Args)]
 pub struct GenerateArgs {
@@ -50,10 +50,10 @@ pub fn run(args: GenerateArgs, matches: &ArgMatches) -> Result<Ended> {
     let prompt = prompt.context("--prompt is missing")?;
     let prompt =
         if raw { Text::Plain(prompt) } else { Text::Messages(vec![json!({ "role": "user", "content": prompt })]) };
-    let files = PolicyFiles::open(&options)?;
+    let files = options.open()?;
     let prompt_ids = files.tokenizer.prompt(&prompt)?;
     check_prompt(&prompt_ids, &files.config, || "--prompt".to_owned())?;
-    let Writer { tokenizer, policy, mut generator } = files.load(&options, &sampling, prompt_ids.len(), 1)?;
+    let Writer { tokenizer, policy, mut generator } = options.load(files, &sampling, prompt_ids.len(), 1)?;
 
     let interrupt = interrupt::listen()?;
     let mut stream = tokenizer.stream()?;

@@ -8,8 +8,7 @@ use clap::Args;
 use super::{Ended, print};
 use crate::files::write_dir;
 use crate::hub::model_dir;
-use crate::model::WeightType;
-use crate::model::{Adapter, merge_adapter};
+use crate::model::{Adapter, WeightType, merge_adapter};
 
 #[derive(Args)]
 pub struct MergeArgs {

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::device::{DType, Precision};
 
 /// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightType {
+    #[default]
     F32,
     /// bf16 matrices for the passes, beside f32 masters for the optimizer.
     Bf16,

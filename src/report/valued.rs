@@ -10,14 +10,10 @@ use serde_json::Value;
 use super::correlation::{pearson, spearman};
 use super::values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
-use crate::gpu::DeviceChoice;
-use crate::hub::model_dir;
 use crate::kernels::for_each_return;
-use crate::model::WeightType;
-use crate::model::{Adapter, Checkpoint, ModelConfig};
+use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::progress::Progress;
 use crate::sample::{Segment, split};
-use crate::self_test::open_device;
 use crate::train::{Source, ValueScorer};
 
 /// Which responses are looked at, and by what.
@@ -32,9 +28,8 @@ pub struct ValuesConfig {
     /// Rows with a prompt and a response each, a JSON object a line
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
     /// How weights are stored
     #[arg(long, value_enum, default_value = "f32")]
     pub dtype: WeightType,
@@ -63,20 +58,18 @@ pub struct ValuedResponses {
 pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     ensure!(config.tokens_per_micro_batch > 0, "--tokens-per-micro-batch is 0; it must be at least 1");
     ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
-    let dir = model_dir(&config.value)?;
-    let model = ModelConfig::read(&dir)?;
-    let adapter = config.adapter.as_deref().map(Adapter::open).transpose()?;
+    let files = ModelFiles::open(&config.value, config.adapter.as_deref())?;
+    let ModelFiles { dir, config: model, tokenizer, adapter } = files;
     match (&adapter, &config.adapter) {
         (Some(adapter), Some(dir)) => adapter.need_value_network(&format!("--adapter {}", dir.display()))?,
         _ => model.need_value_network(&format!("--value {}", config.value))?,
     }
-    let tokenizer = Tokenizer::read(&dir, &model)?;
     let file = RowFile::read(&config.data)?;
     file.need_responses("values")?;
     let built = Examples::build(&file, &tokenizer, &model, usize::MAX)?;
     built.check_context(&file, &model)?;
     let examples = built.examples;
-    let device = open_device(&config.device.parse::<DeviceChoice>()?, config.dtype.precision())?;
+    let device = config.device.open(config.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let size = (&examples[..], config.tokens_per_micro_batch);

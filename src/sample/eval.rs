@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::asked::AskedProblems;
 use super::generator::{Generated, Generator, Request};
 use super::settings::SamplingSettings;
-use super::writer::{PolicyFiles, PolicyOptions, Writer};
+use super::writer::{PolicyOptions, Writer};
 use crate::data::Tokenizer;
 use crate::files::write_file;
 use crate::grade::{Grading, MathEqual, Task};
@@ -212,13 +212,13 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
         "--num-seeds goes with --sample: without it every seed is the same"
     );
     let data = config.data.as_deref().context("--data is missing")?;
-    let files = PolicyFiles::open(&config.policy)?;
+    let files = config.policy.open()?;
     let asked = AskedProblems::read(data, config.task, config.max_problems, (&files.tokenizer, &files.config))?;
     asked.file.need_answers()?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
     let Writer { tokenizer, policy, mut generator } =
-        files.load(&config.policy, &settings, asked.longest(), asked.len())?;
+        config.policy.load(files, &settings, asked.longest(), asked.len())?;
 
     let seeds: Vec<u64> = (config.policy.seed..).take(config.num_seeds as usize).collect();
     let mut progress = Progress::new("eval", asked.len() * seeds.len(), 0);

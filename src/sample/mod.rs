@@ -20,4 +20,4 @@ pub(crate) use rollouts::row as rollout_row;
 pub use rollouts::{SampleConfig, SampleSummary, sample};
 pub use segments::{Segment, segments, split};
 pub use settings::SamplingSettings;
-pub use writer::{PolicyFiles, PolicyOptions, Writer, check_prompt};
+pub use writer::{PolicyOptions, Writer, check_prompt};

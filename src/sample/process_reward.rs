@@ -12,9 +12,10 @@ use super::generator::{Generated, Request};
 use super::rows::RowsInProgress;
 use super::segments::{Segment, segments};
 use super::settings::SamplingSettings;
-use super::writer::{PolicyFiles, PolicyOptions, Writer, check_prompt};
+use super::writer::{PolicyOptions, Writer, check_prompt};
 use crate::data::{Examples, RowFile};
 use crate::grade::{Grading, Task};
+use crate::model::ModelFiles;
 use crate::progress::Progress;
 
 /// What `process-reward` takes.
@@ -82,7 +83,7 @@ pub fn process_reward(
     ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
-    let files = PolicyFiles::open(&config.policy)?;
+    let files = config.policy.open()?;
     let judged = read(config.task, data, &files)?;
 
     let mut rows = RowsInProgress::open(output, resume, config, &["line"])?;
@@ -102,7 +103,7 @@ pub fn process_reward(
     if !wrong.is_empty() {
         let prompt_and_response = |judged: &Judged| judged.prompt_ids.len() + judged.completion_ids.len();
         let longest = wrong.iter().map(prompt_and_response).max().unwrap_or(0);
-        let mut writer = files.load(&config.policy, &config.sampling, longest, WINDOW * config.samples)?;
+        let mut writer = config.policy.load(files, &config.sampling, longest, WINDOW * config.samples)?;
         let mut progress = Progress::new("process-reward", total, summary.rows);
         let mut wrong = wrong;
         for window in wrong.chunks_mut(WINDOW) {
@@ -125,7 +126,7 @@ pub fn process_reward(
     Ok(summary)
 }
 
-fn read(task: Task, data: &std::path::Path, files: &PolicyFiles) -> Result<Vec<Judged>> {
+fn read(task: Task, data: &std::path::Path, files: &ModelFiles) -> Result<Vec<Judged>> {
     let file = RowFile::read(data)?;
     file.need_responses("process-reward")?;
     let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, &files.config, usize::MAX)?;

@@ -13,7 +13,7 @@ use super::asked::AskedProblems;
 use super::generator::{Finish, Generated, Request};
 use super::rows::RowsInProgress;
 use super::settings::SamplingSettings;
-use super::writer::{PolicyFiles, PolicyOptions};
+use super::writer::PolicyOptions;
 use crate::data::{Problem, Tokenizer};
 use crate::grade::{Grading, Task};
 use crate::progress::Progress;
@@ -73,7 +73,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     ensure!(config.num_samples > 0, "--num-samples is 0; it must be at least 1");
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
-    let files = PolicyFiles::open(&config.policy)?;
+    let files = config.policy.open()?;
     let asked = AskedProblems::read(data, config.task, config.max_problems, (&files.tokenizer, &files.config))?;
 
     let mut rows = RowsInProgress::open(output, resume, config, &["problem", "sample"])?;
@@ -85,7 +85,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
         rows.finish()?;
         return Ok(summary);
     }
-    let mut writer = files.load(&config.policy, &config.sampling, asked.longest(), wanted.len())?;
+    let mut writer = config.policy.load(files, &config.sampling, asked.longest(), wanted.len())?;
     let requests = wanted.iter().map(|&(index, sample)| Request {
         prompt_ids: asked.prompts[index].clone(),
         // The line, not the place in this run: a resumed run, or one over fewer problems, draws the same.

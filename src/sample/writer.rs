@@ -1,38 +1,22 @@
 //! A policy that is ready to write: its files opened and checked, its memory planned, then allocated.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::generator::{Generator, Sizes};
+use super::generator::{Generator, MAX_BATCH, Sizes};
 use super::settings::SamplingSettings;
 use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::format::format_bytes;
-use crate::gpu::DeviceChoice;
-use crate::model::WeightType;
-use crate::model::{Adapter, Build, Checkpoint, ModelConfig, Policy, Storage};
-use crate::self_test::open_device;
+use crate::model::{Build, Checkpoint, ModelConfig, ModelFiles, ModelOptions, Policy, Storage};
 
-/// Which policy writes, and where.
+/// Which policy writes, and how.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyOptions {
-    /// The policy: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
-    #[arg(long, value_name = "DIR|ID")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Adapters over the model: a PEFT directory
-    #[arg(long, value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<PathBuf>,
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// How weights are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: WeightType,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelOptions,
     /// The seed of everything random
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
@@ -41,57 +25,38 @@ pub struct PolicyOptions {
     pub batch_size: usize,
 }
 
-/// A policy's files, before its weights are read.
-pub struct PolicyFiles {
-    pub dir: PathBuf,
-    pub config: ModelConfig,
-    pub tokenizer: Tokenizer,
-    pub adapter: Option<Adapter>,
-}
-
-impl PolicyFiles {
-    /// Opens the model that the options name.
+impl PolicyOptions {
+    /// Opens the model's files.
     ///
     /// # Errors
     /// Names the option or the file that is missing or wrong.
-    pub fn open(options: &PolicyOptions) -> Result<Self> {
-        let model = options.model.as_deref().context("--model is missing")?;
+    pub fn open(&self) -> Result<ModelFiles> {
         ensure!(
-            (1..=super::MAX_BATCH).contains(&options.batch_size),
-            "--batch-size is {}; it must be from 1 to {}",
-            options.batch_size,
-            super::MAX_BATCH
+            (1..=MAX_BATCH).contains(&self.batch_size),
+            "--batch-size is {}; it must be from 1 to {MAX_BATCH}",
+            self.batch_size
         );
-        let dir = crate::hub::model_dir(model)?;
-        let config = ModelConfig::read(&dir)?;
-        let tokenizer = Tokenizer::read(&dir, &config)?;
-        let adapter = options.adapter.as_deref().map(Adapter::open).transpose()?;
-        Ok(Self { dir, config, tokenizer, adapter })
+        self.model.open()
     }
 
-    /// Reads the weights and allocates generation for `count` responses to prompts of at most `longest` tokens.
+    /// Reads the weights of what [`PolicyOptions::open`] gave, and allocates generation for `count` responses to prompts
+    /// of at most `longest` tokens.
     ///
     /// # Errors
     /// Where a tensor is missing or wrong, or the device is too small.
-    pub fn load(
-        self,
-        options: &PolicyOptions,
-        settings: &SamplingSettings,
-        longest: usize,
-        count: usize,
-    ) -> Result<Writer> {
+    pub fn load(&self, files: ModelFiles, settings: &SamplingSettings, longest: usize, count: usize) -> Result<Writer> {
+        let ModelFiles { dir, config, tokenizer, adapter } = files;
         let sizes = Sizes {
-            batch: options.batch_size.min(count.max(1)),
+            batch: self.batch_size.min(count.max(1)),
             prompt: longest,
-            tokens: longest.saturating_add(settings.max_new_tokens).min(self.config.context_length),
+            tokens: longest.saturating_add(settings.max_new_tokens).min(config.context_length),
         };
-        let device = open_device(&options.device.parse::<DeviceChoice>()?, options.dtype.precision())?;
-        let storage = Storage { dtype: options.dtype.storage(), trainable: false };
-        let stop_ids = self.tokenizer.stop_ids().to_vec();
+        let device = self.model.open_device()?;
+        let storage = Storage { dtype: self.model.dtype.storage(), trainable: false };
         let allocate = |device: &Device, checkpoint: Option<&Checkpoint>| -> Result<(Policy, Generator)> {
-            let build =
-                Build::new(device, &self.config, checkpoint, "policy", storage).with_adapter(self.adapter.as_ref());
-            Ok((Policy::load(&build, sizes.tokens)?, Generator::new(&build, stop_ids.clone(), sizes)?))
+            let build = Build::new(device, &config, checkpoint, "policy", storage).with_adapter(adapter.as_ref());
+            let policy = Policy::load(&build, sizes.tokens)?;
+            Ok((policy, Generator::new(&build, tokenizer.stop_ids().to_vec(), sizes)?))
         };
         let planned = Device::plan(&device);
         allocate(&planned, None)?;
@@ -104,13 +69,13 @@ impl PolicyFiles {
                 format_bytes(memory)
             );
         }
-        let checkpoint = Checkpoint::open(&self.dir)?;
+        let checkpoint = Checkpoint::open(&dir)?;
         let (policy, generator) = allocate(&device, Some(&checkpoint))?;
-        Ok(Writer { tokenizer: self.tokenizer, policy, generator })
+        Ok(Writer { tokenizer, policy, generator })
     }
 }
 
-/// Checks that a prompt leaves room for a response in a model's context.
+/// Checks that a model computes a prompt: every token has an embedding, and the context leaves room for a response.
 ///
 /// # Errors
 /// Begins with `place` where it does not.

@@ -1,0 +1,101 @@
+//! Which model a verb works with, and where: the same options for every verb.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::adapter::Adapter;
+use super::config::ModelConfig;
+use super::weight_type::WeightType;
+use crate::data::Tokenizer;
+use crate::device::{Device, Precision};
+use crate::gpu::DeviceChoice;
+use crate::hub::model_dir;
+use crate::self_test::open_device;
+
+/// A model, adapters over it, and where they run.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelOptions {
+    /// The model: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
+    #[arg(long, value_name = "DIR|ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Adapters over the model: a PEFT directory (for `train` those to go on from)
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub device: DeviceOptions,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: WeightType,
+}
+
+/// Where a verb runs.
+#[derive(Args, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceOptions {
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    #[arg(long, default_value = AUTO)]
+    pub device: String,
+}
+
+const AUTO: &str = "auto";
+
+/// A model's files, before its weights are read.
+pub struct ModelFiles {
+    pub dir: PathBuf,
+    pub config: ModelConfig,
+    pub tokenizer: Tokenizer,
+    pub adapter: Option<Adapter>,
+}
+
+impl ModelOptions {
+    /// Opens the files that the options name; an id is fetched.
+    ///
+    /// # Errors
+    /// Names the option or the file that is missing or wrong.
+    pub fn open(&self) -> Result<ModelFiles> {
+        ModelFiles::open(self.model.as_deref().context("--model is missing")?, self.adapter.as_deref())
+    }
+
+    /// Opens the device, in the precision of the weights.
+    ///
+    /// # Errors
+    /// As [`open_device`].
+    pub fn open_device(&self) -> Result<Device> {
+        self.device.open(self.dtype.precision())
+    }
+}
+
+impl DeviceOptions {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// As [`open_device`].
+    pub fn open(&self, precision: Precision) -> Result<Device> {
+        open_device(&self.device.parse::<DeviceChoice>()?, precision)
+    }
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self { device: AUTO.to_owned() }
+    }
+}
+
+impl ModelFiles {
+    /// Opens a model, a directory or an id that is fetched, and adapters over it.
+    ///
+    /// # Errors
+    /// Names the file that is missing or wrong.
+    pub fn open(model: &str, adapter: Option<&Path>) -> Result<Self> {
+        let dir = model_dir(model)?;
+        let config = ModelConfig::read(&dir)?;
+        let tokenizer = Tokenizer::read(&dir, &config)?;
+        let adapter = adapter.map(Adapter::open).transpose()?;
+        Ok(Self { dir, config, tokenizer, adapter })
+    }
+}
