@@ -12,7 +12,8 @@ use super::limits::Yardsticks;
 use super::timing::median;
 use crate::device::Device;
 use crate::model::{Build, ModelConfig, Policy, Storage, save_policy};
-use crate::train::{Method, Run, TrainConfig};
+use crate::objective::Sft;
+use crate::train::{Run, TrainConfig, TrainSettings, Watch};
 
 /// The result of [`measure`].
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -68,18 +69,14 @@ pub fn measure(device: &Device, yardsticks: &mut Yardsticks) -> Result<StepResul
         (0..SEQUENCES).map(|_| json!({ "prompt_ids": ids(1), "completion_ids": ids(TOKENS) }).to_string() + "\n");
     std::fs::write(&data, rows.collect::<String>())?;
     let output = dir.path().join("out");
-    let config = TrainConfig {
-        method: Some(Method::Sft),
-        model: Some(model.display().to_string()),
-        data: Some(data),
-        output_dir: Some(output.clone()),
-        batch_size: SEQUENCES,
-        max_steps: Some(STEPS),
-        save_steps: 0,
-        ..TrainConfig::default()
-    };
+    let mut config = TrainConfig { data: Some(data), output_dir: Some(output.clone()), ..TrainConfig::default() };
+    config.model.model = Some(model.display().to_string());
+    config.steps.batch_size = SEQUENCES;
+    config.steps.max_steps = Some(STEPS);
+    config.saving.save_steps = 0;
+    let run = Run::open_on(TrainSettings::new(config, Sft::default()), |_| Ok(device.clone()))?;
     let mut peaks = vec![yardsticks.flops()?, yardsticks.flops()?];
-    Run::open_on(config, |_| Ok(device.clone()))?.train_quietly(&AtomicBool::new(false))?;
+    run.train(false, Watch::silent(&AtomicBool::new(false)))?;
     peaks.push(yardsticks.flops()?);
 
     let metrics = std::fs::read_to_string(output.join("metrics.jsonl"))?;

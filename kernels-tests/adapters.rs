@@ -4,14 +4,15 @@ use std::path::Path;
 
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::model::Adapter;
-use dqo_wgpu::train::{LinearLayer, Method, Run, TrainConfig, ValueNetwork};
+use dqo_wgpu::objective::ValueNetwork;
+use dqo_wgpu::train::{LinearLayer, Run};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use crate::command::{copy_of, dqo, error_of, stderr};
 use crate::lora::{SETS, WEIGHTS, expected, largest, logps, new_adapters, set, shapes, values};
 use crate::model::{floats, golden, json_lines, largest_difference};
-use crate::training::{devices, train};
+use crate::training::{devices, settings, train, with};
 
 fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -203,8 +204,8 @@ fn logp_takes_adapters_of_a_policy() {
 }
 
 /// The message that a configuration is refused with.
-fn refusal(config: TrainConfig) -> String {
-    match Run::open_on(config, |_| Ok(Device::cpu(Precision::F32))).and_then(|run| run.plan()) {
+fn refusal(config: Value) -> String {
+    match Run::open_on(settings(&config), |_| Ok(Device::cpu(Precision::F32))).and_then(|run| run.plan()) {
         Ok(_) => panic!("not refused"),
         Err(error) => format!("{error:#}"),
     }
@@ -214,31 +215,28 @@ fn refusal(config: TrainConfig) -> String {
 fn options_of_adapters_that_do_not_fit_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let set = set("llama");
-    let base = || TrainConfig { method: Some(Method::Dqo), ..new_adapters(&set, dir.path()) };
+    let base = || with(new_adapters(&set, dir.path()), json!({"method": "dqo"}));
     let path = |part: &str| set.join(part).to_str().unwrap().to_owned();
-    let full = || TrainConfig { lora_r: 0, lora_alpha: None, ..base() };
+    let full = || with(base(), json!({"lora_r": 0, "lora_alpha": null}));
     assert_eq!(
-        refusal(TrainConfig { value: Some(ValueNetwork::SharedBase), ..full() }),
+        refusal(with(full(), json!({"value": ValueNetwork::SharedBase}))),
         "--value shared-base: the value network is adapters on the policy's frozen base; give --lora-r or --adapter too"
     );
     assert_eq!(
-        refusal(TrainConfig { lora_alpha: Some(8.0), ..full() }),
+        refusal(with(full(), json!({"lora_alpha": 8.0}))),
         "--lora-alpha goes with --lora-r, and describes new adapters"
     );
     assert_eq!(
-        refusal(TrainConfig { lora_target_modules: vec![LinearLayer::QProj], ..full() }),
+        refusal(with(full(), json!({"lora_target_modules": vec![LinearLayer::QProj]}))),
         "--lora-target-modules goes with --lora-r, and describes new adapters"
     );
+    assert_eq!(refusal(with(base(), json!({"lora_alpha": -1.0}))), "--lora-alpha is -1, which is out of its range");
     assert_eq!(
-        refusal(TrainConfig { lora_alpha: Some(-1.0), ..base() }),
-        "--lora-alpha is -1, which is out of its range"
-    );
-    assert_eq!(
-        refusal(TrainConfig { adapter: Some(set.join("policy")), ..base() }),
+        refusal(with(base(), json!({"adapter": set.join("policy")}))),
         "--adapter and --lora-r: the adapters to go on from have their rank; leave --lora-r out"
     );
     assert_eq!(
-        refusal(TrainConfig { value_model: Some(path("model")), ..base() }),
+        refusal(with(base(), json!({"value_model": path("model")}))),
         format!(
             "--value-model {}: is a whole network, and with --value shared-base the value network is an adapter; give its \
              directory, or --value copy",
@@ -246,30 +244,30 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
         )
     );
     assert_eq!(
-        refusal(TrainConfig { value_model: Some(path("value")), ..full() }),
+        refusal(with(full(), json!({"value_model": path("value")}))),
         format!(
             "--value-model {}: is an adapter, which goes with --value shared-base and --lora-r or --adapter",
             path("value")
         )
     );
     assert_eq!(
-        refusal(TrainConfig { value_model: Some(path("policy")), ..base() }),
+        refusal(with(base(), json!({"value_model": path("policy")}))),
         format!(
             "--value-model {}: its task_type is not TOKEN_CLS, which a value network's adapter has",
             path("policy")
         )
     );
     assert_eq!(
-        refusal(TrainConfig { adapter: Some(set.join("policy")), value: Some(ValueNetwork::Copy), ..full() }),
+        refusal(with(full(), json!({"adapter": set.join("policy"), "value": ValueNetwork::Copy}))),
         "--value copy begins with the policy's weights, of which --adapter is a part; merge them first (`merge`), or name \
          a --value-model"
     );
     assert_eq!(
-        refusal(TrainConfig { adapter: Some(set.join("model")), ..full() }),
+        refusal(with(full(), json!({"adapter": set.join("model")}))),
         format!("{}: is a model, not an adapter; give it with --model", path("model"))
     );
     assert_eq!(
-        refusal(TrainConfig { model: Some(path("policy")), ..base() }),
+        refusal(with(base(), json!({"model": path("policy")}))),
         format!(
             "{}: is an adapter, not a model; give the model that it belongs to, and this with --adapter",
             path("policy")
@@ -277,7 +275,7 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
     );
     let other = golden("lora/gemma/policy");
     assert_eq!(
-        refusal(TrainConfig { adapter: Some(other.clone()), ..full() }),
+        refusal(with(full(), json!({"adapter": other.clone()}))),
         format!(
             "{}: base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight has the shape [40, 5], and \
              adapter_config.json and this base make it [48, 5]; the adapter was made for another base",

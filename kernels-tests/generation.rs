@@ -7,7 +7,7 @@ use dqo_wgpu::data::Example;
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::model::{Build, Checkpoint, ModelConfig, Policy, Storage};
 use dqo_wgpu::sample::{Finish, Generated, Generator, Request, SamplingSettings, Sizes};
-use dqo_wgpu::train::{Scorer, Source};
+use dqo_wgpu::train::{Scorer, Scoring, Source};
 use serde_json::Value;
 
 use crate::harness::gpus;
@@ -129,7 +129,8 @@ fn recorded_log_probs_are_those_of_the_finished_row() {
             .collect();
         let checkpoint = Checkpoint::open(&model).unwrap();
         let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
-        let mut scorer = Scorer::new(device, source, "policy", DType::Real, (&examples, 512)).unwrap();
+        let scoring = Scoring { dtype: DType::Real, tokens_per_micro_batch: 512 };
+        let mut scorer = Scorer::new(device, source, "policy", scoring, &examples).unwrap();
         scorer
             .score(&examples, |first, scored| {
                 for (response, scored) in responses[first..].iter().zip(scored) {

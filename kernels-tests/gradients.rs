@@ -6,8 +6,8 @@ use dqo_wgpu::data::{Capacity, Example, Examples, RowFile, Sequence, Tokenizer};
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Checkpoint, ModelConfig, Parameter};
-use dqo_wgpu::objective::{Seam, StepTotals, ValueSeam};
-use dqo_wgpu::train::{Method, Session, Source, Sources, TrainConfig};
+use dqo_wgpu::objective::{Dpo, Dqo, Dro, Kto, Objective, Ppo, Seam, Sft, StepTotals, ValueSeam};
+use dqo_wgpu::train::{Session, Source, Sources, TrainConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -16,13 +16,12 @@ use crate::model::golden;
 /// A session over all rows of a golden set, on the f64 CPU device.
 struct Setup {
     session: Session,
-    config: TrainConfig,
-    method: Method,
+    objective: Box<dyn Objective>,
     totals: StepTotals,
     positions: usize,
 }
 
-fn setup(set: &Path, method: Method) -> Setup {
+fn setup(set: &Path, mut objective: Box<dyn Objective>) -> Setup {
     let (policy_dir, value_dir) = (set.join("policy"), set.join("value"));
     let (policy, value) = (ModelConfig::read(&policy_dir).unwrap(), ModelConfig::read(&value_dir).unwrap());
     let (policy_weights, value_weights) =
@@ -33,27 +32,24 @@ fn setup(set: &Path, method: Method) -> Setup {
     let sequence = |example| Sequence { example, bootstrapped: false };
     let sequences: Vec<Sequence> = examples.iter().map(sequence).collect();
 
-    let config = TrainConfig {
-        dtype: WeightType::F64,
-        batch_size: examples.len(),
-        beta: Some(0.3),
-        lambda: 0.9,
-        ..TrainConfig::default()
-    };
+    let mut config = TrainConfig::default();
+    config.model.dtype = WeightType::F64;
+    config.steps.batch_size = examples.len();
     let device = Device::cpu(Precision::F64);
     let sources = Sources {
         policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None, base: None },
         value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None, base: None },
     };
     let capacity = Capacity::of(&sequences);
-    let mut session = Session::new(&device, sources, &*config.objective(method), &config, capacity, None).unwrap();
+    let mut session = Session::new(&device, sources, &*objective, &config, capacity, None).unwrap();
     session.batch.load(&sequences).unwrap();
     session.rollout.write(0, rollout(&examples).into_iter()).unwrap();
     let positions = capacity.positions;
     let count = examples.len();
-    let rows = count / config.objective(method).trains_on().sequences_per_row();
-    let totals = StepTotals { rows, sequences: count, tokens: positions, mismatched_log_ratio: 0.75 };
-    Setup { session, config, method, totals, positions }
+    let rows = count / objective.trains_on().sequences_per_row();
+    let totals = StepTotals { rows, sequences: count, tokens: positions };
+    objective.begin_step(&[Z]);
+    Setup { session, objective, totals, positions }
 }
 
 /// A made-up reference and behaviour, and the rows' rewards.
@@ -80,9 +76,8 @@ impl Setup {
 
     /// The method's gradients at the seam, then the backward passes.
     fn backward(&mut self) -> (Vec<f64>, Vec<f64>) {
-        let objective = self.config.objective(self.method);
         let Session { device, policy, value, scratch, batch, rollout, dlogp, statistics, .. } = &mut self.session;
-        objective.gradients(Seam {
+        self.objective.gradients(Seam {
             device,
             batch,
             rollout,
@@ -151,7 +146,7 @@ const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "ge
 #[test]
 fn sft_is_its_finite_differences() {
     for family in FAMILIES {
-        let mut setup = setup(&golden("dqo").join(family), Method::Sft);
+        let mut setup = setup(&golden("dqo").join(family), Box::new(Sft::default()));
         setup.forward();
         setup.backward();
         check(&mut setup, family, |logp, _| -logp.iter().sum::<f64>() / logp.len() as f64);
@@ -161,7 +156,7 @@ fn sft_is_its_finite_differences() {
 #[test]
 fn ppo_is_its_finite_differences() {
     for family in FAMILIES {
-        let mut setup = setup(&golden("dqo").join(family), Method::Ppo);
+        let mut setup = setup(&golden("dqo").join(family), Box::new(Ppo::default()));
         let (logp, value) = setup.forward();
         // Where the networks were, and what was estimated: some tokens are clipped, either way, and none is near the edge.
         let moved = [-0.5, -0.1, 0.1, 0.5];
@@ -192,12 +187,12 @@ fn ppo_is_its_finite_differences() {
 #[test]
 fn dqo_is_its_finite_differences() {
     for family in FAMILIES {
-        let mut setup = setup(&golden("dqo").join(family), Method::Dqo);
+        let mut setup = setup(&golden("dqo").join(family), Box::new(Dqo { beta: BETA, lambda: 0.9, ..Dqo::default() }));
         let (logp, value) = setup.forward();
         let (dlogp, dvalue) = setup.backward();
         // The targets are constants for the gradient. They follow from the gradients: with s = 2 w / B,
         // dlogp = s beta (beta logp - target) and dvalue = -s (G - V).
-        let beta = f64::from(setup.config.beta.unwrap() as f32);
+        let beta = BETA;
         let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
         let statistics = setup.session.statistics.read(setup.session.statistics.len()).unwrap();
         let mut scale = Vec::new();
@@ -223,9 +218,9 @@ fn log_ratios(starts: &[f64], logp: &[f64]) -> Vec<f64> {
 
 /// A method that gives every token of a sequence the same gradient, and its loss by the sequences' log-ratios and rewards and the
 /// values of their first states.
-fn check_by_log_ratio(method: Method, loss: impl Fn(&[f64], &[f64], &[f64]) -> f64 + Copy) {
+fn check_by_log_ratio(objective: impl Fn() -> Box<dyn Objective>, loss: impl Fn(&[f64], &[f64], &[f64]) -> f64 + Copy) {
     for family in FAMILIES {
-        let mut setup = setup(&golden("dqo").join(family), method);
+        let mut setup = setup(&golden("dqo").join(family), objective());
         setup.forward();
         setup.backward();
         let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
@@ -245,35 +240,47 @@ fn check_by_log_ratio(method: Method, loss: impl Fn(&[f64], &[f64], &[f64]) -> f
 /// The sessions' beta, as the kernels have it.
 const BETA: f64 = 0.3f32 as f64;
 
+/// The log-ratio of the sessions' mismatched pair.
+const Z: f64 = 0.75;
+
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
 #[test]
 fn dpo_is_its_finite_differences() {
-    check_by_log_ratio(Method::Dpo, |d, _, _| {
-        let pairs = d.chunks(2).map(|pair| -sigmoid(BETA * (pair[0] - pair[1])).ln());
-        pairs.sum::<f64>() / (d.len() / 2) as f64
-    });
+    check_by_log_ratio(
+        || Box::new(Dpo { beta: BETA, ..Dpo::default() }),
+        |d, _, _| {
+            let pairs = d.chunks(2).map(|pair| -sigmoid(BETA * (pair[0] - pair[1])).ln());
+            pairs.sum::<f64>() / (d.len() / 2) as f64
+        },
+    );
 }
 
 #[test]
 fn kto_is_its_finite_differences() {
-    // The rows are right and wrong by turns; z is 0.75.
-    check_by_log_ratio(Method::Kto, |d, _, _| {
-        let loss = |(row, d): (usize, &f64)| {
-            let u = BETA * (d - 0.75);
-            1.0 - sigmoid(if row % 2 == 1 { u } else { -u })
-        };
-        d.iter().enumerate().map(loss).sum::<f64>() / d.len() as f64
-    });
+    // The rows are right and wrong by turns.
+    check_by_log_ratio(
+        || Box::new(Kto { beta: BETA, ..Kto::default() }),
+        |d, _, _| {
+            let loss = |(row, d): (usize, &f64)| {
+                let u = BETA * (d - Z);
+                1.0 - sigmoid(if row % 2 == 1 { u } else { -u })
+            };
+            d.iter().enumerate().map(loss).sum::<f64>() / d.len() as f64
+        },
+    );
 }
 
 #[test]
 fn dro_is_its_finite_differences() {
     // L_pi and L_V are the same number, and each has the half of its gradient that the other leaves out.
-    check_by_log_ratio(Method::Dro, |d, rewards, first_values| {
-        let delta = |row: usize| rewards[row] - first_values[row] - BETA * d[row];
-        (0..d.len()).map(|row| delta(row).powi(2)).sum::<f64>() / d.len() as f64
-    });
+    check_by_log_ratio(
+        || Box::new(Dro { beta: BETA, ..Dro::default() }),
+        |d, rewards, first_values| {
+            let delta = |row: usize| rewards[row] - first_values[row] - BETA * d[row];
+            (0..d.len()).map(|row| delta(row).powi(2)).sum::<f64>() / d.len() as f64
+        },
+    );
 }

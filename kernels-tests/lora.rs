@@ -10,9 +10,8 @@ use dqo_wgpu::data::{Example, Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Adapter, Checkpoint, ModelConfig};
-use dqo_wgpu::train::{
-    LinearLayer, Method, OptimizerType, Run, Scorer, Source, TokenLogps, TrainConfig, ValueNetwork, ValueScorer,
-};
+use dqo_wgpu::objective::ValueNetwork;
+use dqo_wgpu::train::{LinearLayer, OptimizerType, Run, Scorer, Scoring, Source, TokenLogps, ValueScorer, Watch};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -20,7 +19,7 @@ use crate::command::{dqo, stderr};
 use crate::harness::gpus;
 use crate::model::{floats, golden, json_lines, largest_difference};
 use crate::shards::small_devices;
-use crate::training::{compare_step, config, devices, tensors, train};
+use crate::training::{compare_step, config, devices, open, settings, tensors, train, with};
 
 pub const SETS: [&str; 4] = ["llama", "llama3", "qwen2", "gemma"];
 pub const WEIGHTS: &str = "adapter_model.safetensors";
@@ -42,7 +41,8 @@ pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device,
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let mut scorer = Scorer::new(device, source, "policy", dtype, (&examples, 16)).unwrap();
+    let scoring = Scoring { dtype, tokens_per_micro_batch: 16 };
+    let mut scorer = Scorer::new(device, source, "policy", scoring, &examples).unwrap();
     let mut all = Vec::new();
     let keep = |_, scored| {
         all.extend(scored);
@@ -57,7 +57,8 @@ pub fn values(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    ValueScorer::new(device, source, DType::Real, (&examples, 16)).unwrap().score(&examples, |_| ()).unwrap()
+    let scoring = Scoring { dtype: DType::Real, tokens_per_micro_batch: 16 };
+    ValueScorer::new(device, source, scoring, &examples).unwrap().score(&examples, |_| ()).unwrap()
 }
 
 pub fn largest(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
@@ -114,14 +115,12 @@ fn adapters_lie_over_weights_that_are_cut_and_over_bf16() {
 }
 
 /// A configuration that goes on from a golden set's adapters, on one base.
-fn going_on(set: &Path, output: &Path) -> TrainConfig {
+fn going_on(set: &Path, output: &Path) -> Value {
     let path = |part: &str| set.join(part).to_str().unwrap().to_owned();
-    TrainConfig {
-        model: Some(path("model")),
-        adapter: Some(set.join("policy")),
-        value_model: Some(path("value")),
-        ..config(set, "rows.jsonl", output)
-    }
+    with(
+        config(set, "rows.jsonl", output),
+        json!({"model": path("model"), "adapter": set.join("policy"), "value_model": path("value")}),
+    )
 }
 
 #[test]
@@ -134,16 +133,14 @@ fn a_step_of_dqo_with_adapters_is_autograds() {
             for (device, dtype) in devices() {
                 let label = format!("{name}, reference {case_name}, on {}", device.description());
                 let output = tempfile::tempdir().unwrap();
-                let config = TrainConfig {
-                    ref_model: (case_name == "base").then(|| set.join("model").to_str().unwrap().to_owned()),
-                    optimizer: OptimizerType::Sgd,
-                    learning_rate: 1.0,
-                    max_grad_norm: 0.0,
-                    max_steps: Some(1),
-                    gradient_checkpointing: case_name == "start",
-                    dtype,
-                    ..going_on(&set, output.path())
-                };
+                let config = with(
+                    going_on(&set, output.path()),
+                    json!({
+                        "ref_model": (case_name == "base").then(|| set.join("model").to_str().unwrap().to_owned()),
+                        "optimizer": OptimizerType::Sgd, "learning_rate": 1.0, "max_grad_norm": 0.0,
+                        "max_steps": 1, "gradient_checkpointing": case_name == "start", "dtype": dtype,
+                    }),
+                );
                 let metrics = train(config, &device);
                 for loss in ["policy_loss", "value_loss"] {
                     let (found, expected) = (metrics[0][loss].as_f64().unwrap(), case[loss].as_f64().unwrap());
@@ -167,15 +164,11 @@ pub fn shapes(path: &Path) -> BTreeMap<String, Vec<usize>> {
 }
 
 /// New adapters over a set's base.
-pub fn new_adapters(set: &Path, output: &Path) -> TrainConfig {
-    TrainConfig {
-        adapter: None,
-        value_model: None,
-        lora_r: 3,
-        lora_alpha: Some(6.0),
-        max_steps: Some(2),
-        ..going_on(set, output)
-    }
+pub fn new_adapters(set: &Path, output: &Path) -> Value {
+    with(
+        going_on(set, output),
+        json!({"adapter": null, "value_model": null, "lora_r": 3, "lora_alpha": 6.0, "max_steps": 2}),
+    )
 }
 
 #[test]
@@ -184,7 +177,7 @@ fn new_adapters_change_nothing_yet_and_come_from_the_seed() {
     let set = set("gemma");
     let start = |label: &str, seed: u64| {
         let output = dir.path().join(label);
-        let config = TrainConfig { seed, learning_rate: 0.0, max_steps: Some(1), ..new_adapters(&set, &output) };
+        let config = with(new_adapters(&set, &output), json!({"seed": seed, "learning_rate": 0.0, "max_steps": 1}));
         train(config, &Device::cpu(Precision::F32));
         output.join("final")
     };
@@ -217,10 +210,10 @@ fn new_adapters_change_nothing_yet_and_come_from_the_seed() {
 fn only_the_chosen_layers_have_adapters() {
     let dir = tempfile::tempdir().unwrap();
     let set = set("qwen2");
-    let config = TrainConfig {
-        lora_target_modules: vec![LinearLayer::QProj, LinearLayer::DownProj],
-        ..new_adapters(&set, dir.path())
-    };
+    let config = with(
+        new_adapters(&set, dir.path()),
+        json!({"lora_target_modules": vec![LinearLayer::QProj, LinearLayer::DownProj]}),
+    );
     train(config, &Device::cpu(Precision::F32));
     let names = shapes(&dir.path().join("final/policy").join(WEIGHTS));
     assert_eq!(names.len(), 2 * 2 * 2);
@@ -232,13 +225,10 @@ fn training_with_adapters_lowers_the_loss_on_every_device() {
     for value in [ValueNetwork::SharedBase, ValueNetwork::Copy] {
         let losses = |device: &Device, dtype| -> Vec<f64> {
             let dir = tempfile::tempdir().unwrap();
-            let config = TrainConfig {
-                dtype,
-                value: Some(value),
-                learning_rate: 1e-2,
-                max_steps: Some(20),
-                ..new_adapters(&set("llama"), dir.path())
-            };
+            let config = with(
+                new_adapters(&set("llama"), dir.path()),
+                json!({"dtype": dtype, "value": value, "learning_rate": 1e-2, "max_steps": 20}),
+            );
             let metrics = train(config, device);
             let is_whole = dir.path().join("final/value/model.safetensors").exists();
             assert_eq!(is_whole, value == ValueNetwork::Copy);
@@ -264,8 +254,8 @@ fn policy_and_value_share_one_frozen_base() {
         shapes(&set.join("model/model.safetensors")).values().map(|shape| shape.iter().product::<usize>() as u64).sum();
     for dtype in [WeightType::F32, WeightType::Bf16] {
         let output = dir.path().join(format!("{dtype:?}"));
-        let config = TrainConfig { dtype, ..new_adapters(&set, &output) };
-        let run = Run::open_on(config, |_| Ok(Device::cpu(Precision::F32))).unwrap();
+        let config = with(new_adapters(&set, &output), json!({"dtype": dtype}));
+        let run = open(&config, &Device::cpu(Precision::F32));
         let plan = run.plan().unwrap();
         let base: Vec<_> = plan.buffers.iter().filter(|buffer| buffer.name.starts_with("base/")).collect();
         let bytes: u64 = base.iter().map(|buffer| buffer.bytes).sum();
@@ -287,7 +277,7 @@ fn policy_and_value_share_one_frozen_base() {
         // The value network's head is trained too.
         assert_eq!(plan.trainable_parameters, 2 * adapters + 16 + 1);
 
-        run.train_quietly(&AtomicBool::new(false)).unwrap();
+        run.train(false, Watch::silent(&AtomicBool::new(false))).unwrap();
         let metrics = json_lines(&output.join("metrics.jsonl"));
         assert_eq!(metrics[1]["peak_memory_bytes"].as_u64().unwrap(), plan.peak_bytes);
     }
@@ -297,17 +287,13 @@ fn policy_and_value_share_one_frozen_base() {
 fn a_7b_model_with_adapters_is_planned_under_24_gib() {
     for model in ["qwen2-7b", "gemma-1.1-7b-it"] {
         for binding in [(2 << 30) - 1, 128 << 20] {
-            let config = TrainConfig {
-                method: Some(Method::Dqo),
-                model: Some(golden("configs").join(model).display().to_string()),
-                dtype: WeightType::Bf16,
-                tokens_per_micro_batch: 1024,
-                gradient_checkpointing: true,
-                lora_r: 16,
-                ..TrainConfig::default()
-            };
+            let config = json!({
+                "method": "dqo", "model": golden("configs").join(model).display().to_string(),
+                "dtype": WeightType::Bf16, "tokens_per_micro_batch": 1024, "gradient_checkpointing": true,
+                "lora_r": 16,
+            });
             let device = Device::cpu(Precision::F32).limited_to(binding);
-            let plan = Run::open_to_plan(config, |_| Ok(device)).unwrap().plan().unwrap();
+            let plan = Run::open_to_plan(settings(&config), |_| Ok(device)).unwrap().plan().unwrap();
             assert!(plan.peak_bytes < 24 << 30, "{model}: {} bytes", plan.peak_bytes);
             assert!(plan.largest_binding.unwrap().bytes <= binding, "{model}");
             let embeddings = plan.buffers.iter().filter(|buffer| buffer.name.ends_with("/model.embed_tokens.weight"));

@@ -7,12 +7,12 @@ use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Build, LmHeadActivations, ModelConfig, Policy, Storage};
 use dqo_wgpu::self_test::open_device;
-use dqo_wgpu::train::{Run, TrainConfig};
+use dqo_wgpu::train::Watch;
 use serde_json::json;
 
 use crate::harness::{gpus, skip_gpu};
 use crate::model::{golden, json_lines};
-use crate::training::{config, devices, train};
+use crate::training::{config, devices, open, train, with};
 
 fn config_with(vocabulary: usize) -> ModelConfig {
     let json = json!({
@@ -80,13 +80,13 @@ fn what_is_planned_is_what_is_allocated() {
             Precision::F64 => dqo_wgpu::model::WeightType::F64,
         };
         let base = config(&golden("dqo/qwen3"), "rows.jsonl", output.path());
-        let run = Run::open_on(TrainConfig { dtype, max_steps: Some(2), ..base }, |_| Ok(device.clone())).unwrap();
+        let run = open(&with(base, json!({"dtype": dtype, "max_steps": 2})), device);
         let plan = run.plan().unwrap();
         let grouped: u64 = plan.groups().iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(plan.buffers.iter().map(|buffer| buffer.bytes).sum::<u64>(), grouped);
         // GPUs are shared by the tests of this process: only a CPU device of one's own has a peak of one's own.
         if device.as_gpu().is_none() {
-            run.train(false, &AtomicBool::new(false)).unwrap();
+            run.train(false, Watch::silent(&AtomicBool::new(false))).unwrap();
             let metrics = json_lines(&output.path().join("metrics.jsonl"));
             assert_eq!(metrics[1]["peak_memory_bytes"].as_u64().unwrap(), plan.peak_bytes);
         }
@@ -119,14 +119,13 @@ fn gradient_checkpointing_gives_the_same_weights_to_the_bit() {
                 let dir = tempfile::tempdir().unwrap();
                 let base = config(&golden("dqo").join(family), "rows.jsonl", dir.path());
                 // Several micro-batches a step, of one row and of more.
-                let config = TrainConfig {
-                    dtype,
-                    gradient_checkpointing,
-                    tokens_per_micro_batch: 24,
-                    learning_rate: 1e-3,
-                    max_steps: Some(3),
-                    ..base
-                };
+                let config = with(
+                    base,
+                    json!({
+                        "dtype": dtype, "gradient_checkpointing": gradient_checkpointing,
+                        "tokens_per_micro_batch": 24, "learning_rate": 1e-3, "max_steps": 3,
+                    }),
+                );
                 train(config, &device);
                 let file = |path: &str| std::fs::read(dir.path().join(path)).unwrap();
                 [

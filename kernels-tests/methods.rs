@@ -6,35 +6,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dqo_wgpu::train::{OptimizerType, Run, TrainConfig};
+use dqo_wgpu::train::{OptimizerType, Watch};
 use serde_json::{Value, json};
 
 use crate::command::{dqo, error_of, stderr};
 use crate::harness::skip_gpu;
 use crate::model::{golden, json_lines};
-use crate::training::{compare_step, config, devices, same_weights, tensors, train};
+use crate::training::{compare_step, config, devices, open, same_weights, tensors, train, with};
 
 const SET: &str = "methods";
 const METHODS: [&str; 6] = ["dqo", "dro", "dpo", "kto", "sft", "rs"];
 
 /// A golden case's configuration: one plain step over all rows.
-fn case_config(case: &Value, output: &Path) -> TrainConfig {
+fn case_config(case: &Value, output: &Path) -> Value {
     let set = golden(SET);
-    let base = TrainConfig {
-        ref_model: Some(set.join("reference").to_str().unwrap().to_owned()),
-        optimizer: OptimizerType::Sgd,
-        learning_rate: 1.0,
-        max_grad_norm: 0.0,
-        max_steps: Some(1),
-        batch_size: 7,
-        ..config(&set, case["data"].as_str().unwrap(), output)
-    };
-    let mut table = toml::Table::try_from(base).unwrap();
-    table.insert("method".to_owned(), case["method"].as_str().unwrap().into());
-    for (key, value) in case["settings"].as_object().unwrap() {
-        table.insert(key.clone(), toml::Value::try_from(value).unwrap());
-    }
-    table.try_into().unwrap()
+    let base = with(
+        config(&set, case["data"].as_str().unwrap(), output),
+        json!({
+            "ref_model": set.join("reference").to_str().unwrap().to_owned(), "optimizer": OptimizerType::Sgd,
+            "learning_rate": 1.0, "max_grad_norm": 0.0, "max_steps": 1, "batch_size": 7,
+        }),
+    );
+    let base = with(base, json!({"method": case["method"]}));
+    with(base, case["settings"].clone())
 }
 
 #[test]
@@ -48,7 +42,10 @@ fn a_step_of_every_method_is_autograds() {
             for tokens_per_micro_batch in [4096, 1] {
                 let label = format!("{name} on {}, {tokens_per_micro_batch} tokens", device.description());
                 let output = tempfile::tempdir().unwrap();
-                let config = TrainConfig { dtype, tokens_per_micro_batch, ..case_config(&case, output.path()) };
+                let config = with(
+                    case_config(&case, output.path()),
+                    json!({"dtype": dtype, "tokens_per_micro_batch": tokens_per_micro_batch}),
+                );
                 let metrics = train(config, &device);
                 for (metric, expected) in case["metrics"].as_object().unwrap() {
                     // The losses of dpo and kto are TRL's too.
@@ -84,14 +81,13 @@ fn the_cut_into_micro_batches_changes_no_step() {
         for (device, dtype) in devices() {
             let run = |budget: usize| {
                 let output = dir.path().join(format!("{budget}-{}-{dtype:?}", dir_name(&device)));
-                let config = TrainConfig {
-                    tokens_per_micro_batch: budget,
-                    dtype,
-                    learning_rate: 1e-2,
-                    batch_size: 3,
-                    max_steps: Some(5),
-                    ..case_config(&case, &output)
-                };
+                let config = with(
+                    case_config(&case, &output),
+                    json!({
+                        "tokens_per_micro_batch": budget, "dtype": dtype, "learning_rate": 1e-2,
+                        "batch_size": 3, "max_steps": 5,
+                    }),
+                );
                 train(config, &device);
                 policy(&output)
             };
@@ -111,10 +107,10 @@ fn what_is_planned_is_what_every_method_allocates() {
     for case in json_lines(&golden(SET).join("cases.jsonl")) {
         let output = tempfile::tempdir().unwrap();
         let device = dqo_wgpu::device::Device::cpu(dqo_wgpu::device::Precision::F32);
-        let config = TrainConfig { batch_size: 2, tokens_per_micro_batch: 30, ..case_config(&case, output.path()) };
-        let run = Run::open_on(config, |_| Ok(device.clone())).unwrap();
+        let config = with(case_config(&case, output.path()), json!({"batch_size": 2, "tokens_per_micro_batch": 30}));
+        let run = open(&config, &device);
         let plan = run.plan().unwrap();
-        run.train_quietly(&std::sync::atomic::AtomicBool::new(false)).unwrap();
+        run.train(false, Watch::silent(&std::sync::atomic::AtomicBool::new(false))).unwrap();
         let metrics = json_lines(&output.path().join("metrics.jsonl"));
         assert_eq!(metrics[0]["peak_memory_bytes"].as_u64(), Some(plan.peak_bytes), "{}", case["case"]);
     }
@@ -356,7 +352,12 @@ fn pairs_are_refused_by_field() {
         (json!({"chosen_ids": []}), "field `chosen_ids`: is empty"),
         (json!({"chosen_ids": null, "chosen": ""}), "field `chosen`: is empty"),
         (json!({"chosen_ids": null, "chosen": 7}), "field `chosen`: is not text"),
-        (json!({"chosen_ids": null, "chosen": talk("q")}), "field `chosen`: is a list of 2 messages; one is expected"),
+        (
+            json!({
+                "chosen_ids": null, "chosen": talk("q"),
+            }),
+            "field `chosen`: is a list of 2 messages; one is expected",
+        ),
         (json!({"prompt_ids": null}), "field `prompt`: is missing (or `prompt_ids`, or `messages`)"),
         (json!({"completion": "a"}), "has `chosen` and `completion`; a row is either a pair or a response"),
         (
@@ -368,7 +369,10 @@ fn pairs_are_refused_by_field() {
             "field `rejected_ids`[1]: 41 is beyond the model's vocabulary of 41; were the rows made with another model?",
         ),
         (
-            json!({"prompt_ids": null, "chosen_ids": null, "rejected_ids": null, "chosen": talk("q"), "rejected": talk("p")}),
+            json!({
+                "prompt_ids": null, "chosen_ids": null, "rejected_ids": null, "chosen": talk("q"),
+                "rejected": talk("p"),
+            }),
             "fields `chosen` and `rejected`: differ before their last message; a pair has one prompt",
         ),
     ];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dqo_wgpu::data::{Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::model::{Checkpoint, ModelConfig};
-use dqo_wgpu::train::{Scorer, Source, TokenLogps};
+use dqo_wgpu::train::{Scorer, Scoring, Source, TokenLogps};
 use serde_json::Value;
 
 use crate::harness::gpus;
@@ -32,7 +32,8 @@ pub fn score(model: &Path, rows: &Path, device: &Device, dtype: DType, budget: u
     let examples = Examples::build(&RowFile::read(rows).unwrap(), &tokenizer, &config, usize::MAX).unwrap().examples;
     let checkpoint = Checkpoint::open(model).unwrap();
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
-    let mut scorer = Scorer::new(device, source, "policy", dtype, (&examples, budget)).unwrap();
+    let scoring = Scoring { dtype, tokens_per_micro_batch: budget };
+    let mut scorer = Scorer::new(device, source, "policy", scoring, &examples).unwrap();
     let mut all = Vec::new();
     scorer
         .score(&examples, |_, scored| {

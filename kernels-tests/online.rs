@@ -8,15 +8,16 @@ use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::grade::Task;
-use dqo_wgpu::objective::{Estimation, Scored, whiten};
-use dqo_wgpu::train::{Method, OptimizerType, Outcome, Run, TrainConfig};
-use serde_json::Value;
+use dqo_wgpu::objective::Scored;
+use dqo_wgpu::objective::ppo::{Estimate, Estimation, whiten};
+use dqo_wgpu::train::{OptimizerType, Outcome, Watch};
+use serde_json::{Value, json};
 
 use crate::command::{dqo, error_of};
 use crate::harness::skip_gpu;
 use crate::model::{floats, golden, json_lines};
 use crate::resume::{interrupted, result, steps_done, until_caught};
-use crate::training::{compare_step, config, devices, tensors, train};
+use crate::training::{compare_step, config, devices, open, tensors, train, with};
 use crate::whole_loop::{asset, done, problems, verb, with_model};
 
 fn number(row: &Value, name: &str) -> f64 {
@@ -40,9 +41,10 @@ fn advantages_and_returns_are_those_of_the_golden() {
                 values_old: &scores["values_old"][range],
                 reward: number(row, "reward"),
             };
-            let (advantage, target): (Vec<f64>, Vec<f64>) = estimation.estimate(scored).into_iter().unzip();
-            advantages.extend(advantage);
-            returns.extend(target);
+            for Estimate { advantage, target } in estimation.estimate(scored) {
+                advantages.push(advantage);
+                returns.push(target);
+            }
         }
         whiten(&mut advantages);
         for (found, expected) in [(advantages, &case["advantages"]), (returns, &case["returns"])] {
@@ -54,28 +56,20 @@ fn advantages_and_returns_are_those_of_the_golden() {
 }
 
 /// The settings of a golden case: a round of four rows, a step an epoch, and a first step that moves nothing.
-fn golden_run(case: &Value, output: &Path) -> TrainConfig {
+fn golden_run(case: &Value, output: &Path) -> Value {
     let set = golden("ppo");
     let setting = |name: &str| number(&case["settings"], name);
-    TrainConfig {
-        method: Some(Method::Ppo),
-        task: Some(Task::Gsm8k),
-        ref_model: Some(set.join("reference").to_str().unwrap().to_owned()),
-        beta: Some(setting("beta")),
-        lambda: setting("lambda"),
-        clip_range: setting("clip_range"),
-        value_clip_range: setting("value_clip_range"),
-        rollouts_per_round: Some(4),
-        max_new_tokens: 20,
-        optimizer: OptimizerType::Sgd,
-        learning_rate: 1.0,
-        max_grad_norm: 0.0,
-        max_steps: Some(2),
-        warmup_ratio: 0.5,
-        save_steps: 1,
-        save_total_limit: 0,
-        ..config(&set, "problems.jsonl", output)
-    }
+    with(
+        config(&set, "problems.jsonl", output),
+        json!({
+            "method": "ppo", "task": Task::Gsm8k,
+            "ref_model": set.join("reference").to_str().unwrap().to_owned(), "beta": setting("beta"),
+            "lambda": setting("lambda"), "clip_range": setting("clip_range"),
+            "value_clip_range": setting("value_clip_range"), "rollouts_per_round": 4, "max_new_tokens": 20,
+            "optimizer": OptimizerType::Sgd, "learning_rate": 1.0, "max_grad_norm": 0.0, "max_steps": 2,
+            "warmup_ratio": 0.5, "save_steps": 1, "save_total_limit": 0,
+        }),
+    )
 }
 
 /// A run samples its own round and makes a step of learning rate 0 on it; the golden's round is put in its place, and the
@@ -89,7 +83,7 @@ fn a_step_of_ppo_is_autograds() {
         for (device, dtype) in devices() {
             let label = format!("{name} on {}", device.description());
             let output = tempfile::tempdir().unwrap();
-            let config = TrainConfig { dtype, ..golden_run(&case, output.path()) };
+            let config = with(golden_run(&case, output.path()), json!({"dtype": dtype}));
             let first = &train(config.clone(), &device)[0];
             assert_eq!(["approx_kl", "clip_frac"].map(|name| number(first, name)), [0.0, 0.0], "{label}");
             assert_eq!(number(first, "ratio/mean"), 1.0, "{label}");
@@ -100,8 +94,8 @@ fn a_step_of_ppo_is_autograds() {
                 assert!(kept.exists());
                 fs::copy(set.join(format!("round.{extension}")), kept).unwrap();
             }
-            let run = Run::open_on(config, |_| Ok(device.clone())).unwrap();
-            run.train(true, &AtomicBool::new(false)).unwrap();
+            let run = open(&config, &device);
+            run.train(true, Watch::silent(&AtomicBool::new(false))).unwrap();
 
             let metrics = json_lines(&output.path().join("metrics.jsonl"));
             for (name, expected) in case["metrics"].as_object().unwrap() {
@@ -220,7 +214,7 @@ fn cut_and_resumed(device: &str) -> bool {
     if !interrupted(&mut child, "TERM", || steps_done(&cut) >= 1) {
         return false;
     }
-    // In the middle of the second round, and of an epoch; behind it; and once more while it goes on from there.
+    // In the middle of the second round, and of an epoch; after it; and once more while it goes on from there.
     for steps in ["7", "8"] {
         assert!(resumed(&["--max-steps", steps]).status().unwrap().success());
         assert_eq!(steps_done(&cut).to_string(), steps);
@@ -265,28 +259,20 @@ fn a_recorded_configuration_repeats_the_run() {
 fn sampling_stops_at_once_and_what_is_planned_is_allocated() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out");
-    let config = TrainConfig {
-        method: Some(Method::Ppo),
-        task: Some(Task::Gsm8k),
-        model: Some(asset("model").to_str().unwrap().to_owned()),
-        data: Some(problems(dir.path(), 10)),
-        eval_data: Some(asset("test.jsonl")),
-        output_dir: Some(output.clone()),
-        batch_size: 4,
-        max_new_tokens: 48,
-        ppo_epochs: 1,
-        tokens_per_micro_batch: 100,
-        max_steps: Some(1),
-        ..TrainConfig::default()
-    };
+    let config = json!({
+        "method": "ppo", "task": Task::Gsm8k, "model": asset("model").to_str().unwrap().to_owned(),
+        "data": problems(dir.path(), 10), "eval_data": asset("test.jsonl"), "output_dir": output.clone(),
+        "batch_size": 4, "max_new_tokens": 48, "ppo_epochs": 1, "tokens_per_micro_batch": 100, "max_steps": 1,
+    });
     let device = Device::cpu(Precision::F32);
-    let run = Run::open_on(config, |_| Ok(device.clone())).unwrap();
-    assert_eq!(run.train(false, &AtomicBool::new(true)).unwrap(), Outcome::Interrupted(0));
+    let outcome = open(&config, &device).train(false, Watch::silent(&AtomicBool::new(true))).unwrap();
+    assert_eq!(outcome, Outcome::Interrupted(0));
     assert!(output.join("checkpoint-000000/policy").exists() && !output.join("rollouts").exists());
+    let run = open(&config, &device);
     let plan = run.plan().unwrap();
     assert_eq!((plan.rounds, plan.steps, plan.rows), (Some(1), Some(1), Some(16)));
     assert!(plan.buffers.iter().any(|buffer| buffer.name.starts_with("reference/")));
-    run.train(true, &AtomicBool::new(false)).unwrap();
+    run.train(true, Watch::silent(&AtomicBool::new(false))).unwrap();
     let metrics = json_lines(&output.join("metrics.jsonl"));
     assert_eq!(metrics[0]["peak_memory_bytes"].as_u64().unwrap(), plan.peak_bytes);
     assert_eq!(device.peak_bytes(), plan.peak_bytes);
@@ -321,7 +307,7 @@ fn bad_input_is_refused() {
         ),
         (
             &["--truncated", "bootstrap"],
-            "--truncated: ppo knows only zero; the value behind a response that was cut off is 0",
+            "--truncated is not an option of ppo; it is one of dqo, dro, dpo, kto, sft, rs",
         ),
         (
             &["--max-length", "40"],

@@ -9,12 +9,13 @@ use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage, save_policy};
 use dqo_wgpu::self_test::open_device;
-use dqo_wgpu::train::{Method, OptimizerType, Plan, Run, TrainConfig};
+use dqo_wgpu::train::{OptimizerType, Plan, Run, Watch};
 use serde_json::{Value, json};
 
 use crate::command::{dqo, error_of};
 use crate::harness::skip_gpu;
 use crate::model::{golden, json_lines};
+use crate::training::{self, open, with};
 
 /// A model of zeros with the family's configuration and these sizes, large enough that what is rounded up does not count.
 fn model_of_zeros(source: &Path, dir: &Path, sizes: Value) -> PathBuf {
@@ -68,7 +69,7 @@ fn near(planned: u64, allocated: u64, label: &str) {
 }
 
 /// Trains two steps on the CPU device and on a GPU of its own, and holds the peaks against the plan.
-fn peak_is_as_planned(source: &Path, vocab_size: usize, settings: TrainConfig) {
+fn peak_is_as_planned(source: &Path, vocab_size: usize, settings: Value) {
     let dir = tempfile::tempdir().unwrap();
     let model = model_of_zeros(source, dir.path(), sizes(vocab_size));
     let data = dir.path().join("rows.jsonl");
@@ -76,18 +77,17 @@ fn peak_is_as_planned(source: &Path, vocab_size: usize, settings: TrainConfig) {
     let gpu = (!skip_gpu()).then(|| open_device(&DeviceChoice::Gpu, Precision::F32).unwrap());
     for device in std::iter::once(Device::cpu(Precision::F32)).chain(gpu) {
         let output = dir.path().join(if device.as_gpu().is_some() { "gpu" } else { "cpu" });
-        let config = TrainConfig {
-            model: Some(model.display().to_string()),
-            data: Some(data.clone()),
-            output_dir: Some(output.clone()),
-            max_steps: Some(2),
-            save_steps: 0,
-            ..settings.clone()
-        };
-        let run = Run::open_on(config, |_| Ok(device.clone())).unwrap();
+        let config = with(
+            settings.clone(),
+            json!({
+                "model": model.display().to_string(), "data": data.clone(), "output_dir": output.clone(),
+                "max_steps": 2, "save_steps": 0,
+            }),
+        );
+        let run = open(&config, &device);
         let plan = run.plan().unwrap();
         assert_eq!(plan.buffers.iter().map(|buffer| buffer.bytes).sum::<u64>(), plan.peak_bytes);
-        let train = || drop(run.train_quietly(&AtomicBool::new(false)).unwrap());
+        let train = || drop(run.train(false, Watch::silent(&AtomicBool::new(false))).unwrap());
         let label = device.description();
         if device.as_gpu().is_some() {
             // By the driver's allocator: the ledger's own count is not asked.
@@ -103,35 +103,38 @@ fn peak_is_as_planned(source: &Path, vocab_size: usize, settings: TrainConfig) {
 const ADAMW: OptimizerType = OptimizerType::Adamw;
 const SGD: OptimizerType = OptimizerType::Sgd;
 
-fn settings(method: Method, dtype: WeightType, optimizer: OptimizerType, gradient_checkpointing: bool) -> TrainConfig {
-    TrainConfig { method: Some(method), dtype, optimizer, gradient_checkpointing, ..TrainConfig::default() }
+fn settings(method: &str, dtype: WeightType, optimizer: OptimizerType, gradient_checkpointing: bool) -> Value {
+    json!({
+        "method": method, "dtype": dtype, "optimizer": optimizer,
+        "gradient_checkpointing": gradient_checkpointing,
+    })
 }
 
 #[test]
 fn the_peak_of_sft_is_as_planned() {
-    peak_is_as_planned(&golden("models/llama"), 24_000, settings(Method::Sft, WeightType::F32, ADAMW, false));
+    peak_is_as_planned(&golden("models/llama"), 24_000, settings("sft", WeightType::F32, ADAMW, false));
 }
 
 #[test]
 fn the_peak_of_dqo_is_as_planned() {
-    peak_is_as_planned(&golden("models/qwen2"), 12_000, settings(Method::Dqo, WeightType::F32, ADAMW, false));
+    peak_is_as_planned(&golden("models/qwen2"), 12_000, settings("dqo", WeightType::F32, ADAMW, false));
 }
 
 #[test]
 fn the_peak_of_dqo_with_gradient_checkpointing_is_as_planned() {
-    let settings = settings(Method::Dqo, WeightType::F32, SGD, true);
-    let settings = TrainConfig { tokens_per_micro_batch: 64, ..settings };
+    let settings = settings("dqo", WeightType::F32, SGD, true);
+    let settings = with(settings, json!({"tokens_per_micro_batch": 64}));
     peak_is_as_planned(&golden("models/qwen3"), 36_000, settings);
 }
 
 #[test]
 fn the_peak_of_dqo_in_bf16_is_as_planned() {
-    peak_is_as_planned(&golden("models/gemma"), 20_000, settings(Method::Dqo, WeightType::Bf16, ADAMW, true));
+    peak_is_as_planned(&golden("models/gemma"), 20_000, settings("dqo", WeightType::Bf16, ADAMW, true));
 }
 
 #[test]
 fn the_peak_of_sft_in_bf16_is_as_planned() {
-    peak_is_as_planned(&golden("models/mistral"), 36_000, settings(Method::Sft, WeightType::Bf16, SGD, false));
+    peak_is_as_planned(&golden("models/mistral"), 36_000, settings("sft", WeightType::Bf16, SGD, false));
 }
 
 #[test]
@@ -140,23 +143,19 @@ fn the_peak_with_evaluations_is_as_planned() {
     let problems = dir.path().join("problems.jsonl");
     std::fs::write(&problems, r#"{"question": "12+34", "answer": "4+2=6\n#### 46"}"#).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/model");
-    let settings = TrainConfig {
-        eval_data: Some(problems),
-        max_new_tokens: 8,
-        ..settings(Method::Dqo, WeightType::F32, ADAMW, false)
-    };
+    let settings =
+        with(settings("dqo", WeightType::F32, ADAMW, false), json!({"eval_data": problems, "max_new_tokens": 8}));
     peak_is_as_planned(&source, 12_000, settings);
 }
 
 /// The plan of a model whose configuration is all that is here, on a device that binds at most so much.
 fn plan_of(model: &str, binding: u64) -> Plan {
-    let config = TrainConfig {
-        model: Some(golden("configs").join(model).display().to_string()),
-        tokens_per_micro_batch: 1024,
-        ..settings(Method::Dqo, WeightType::Bf16, ADAMW, true)
-    };
+    let config = with(
+        settings("dqo", WeightType::Bf16, ADAMW, true),
+        json!({"model": golden("configs").join(model).display().to_string(), "tokens_per_micro_batch": 1024}),
+    );
     let device = Device::cpu(Precision::F32).limited_to(binding);
-    Run::open_to_plan(config, |_| Ok(device)).unwrap().plan().unwrap()
+    Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap()
 }
 
 #[test]
@@ -187,14 +186,15 @@ fn a_7b_model_is_planned_within_any_binding() {
 
 #[test]
 fn a_tensor_larger_than_a_binding_is_refused_by_name() {
-    let config = TrainConfig {
-        model: Some(golden("configs/gemma-1.1-7b-it").display().to_string()),
-        tokens_per_micro_batch: 2048,
-        max_length: 2048,
-        ..settings(Method::Sft, WeightType::Bf16, ADAMW, true)
-    };
+    let config = with(
+        settings("sft", WeightType::Bf16, ADAMW, true),
+        json!({
+            "model": golden("configs/gemma-1.1-7b-it").display().to_string(), "tokens_per_micro_batch": 2048,
+            "max_length": 2048,
+        }),
+    );
     let device = Device::cpu(Precision::F32).limited_to(128 << 20);
-    let error = Run::open_to_plan(config, |_| Ok(device)).unwrap().plan().unwrap_err().to_string();
+    let error = Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap_err().to_string();
     assert!(error.contains("takes 192.0 MiB and this device holds at most 128.0 MiB in one tensor"), "{error}");
     assert!(error.contains("use smaller batches (--tokens-per-micro-batch"), "{error}");
 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dqo_wgpu::device::{Device, Precision};
-use dqo_wgpu::train::{OptimizerType, TrainConfig};
+use dqo_wgpu::train::OptimizerType;
 use safetensors::SafeTensors;
+use serde_json::json;
 
 use crate::command::{copy_of, error_of, stderr, train};
 use crate::model::golden;
-use crate::training::{config, tensors, train as train_here};
+use crate::training::{config, tensors, train as train_here, with};
 
 /// Rollouts and a reference model of their own, which tests may change.
 struct Fixture {
@@ -208,13 +209,13 @@ fn a_reference_whose_log_probs_are_known_is_not_loaded() {
     deepened(&set.reference, 100);
     let peak = |name: &str| {
         let base = config(&golden("dqo/qwen2"), "", &set.output(name));
-        let config = TrainConfig {
-            data: Some(set.rows.clone()),
-            ref_model: Some(set.reference.display().to_string()),
-            optimizer: OptimizerType::Sgd,
-            max_steps: Some(1),
-            ..base
-        };
+        let config = with(
+            base,
+            json!({
+                "data": set.rows.clone(), "ref_model": set.reference.display().to_string(),
+                "optimizer": OptimizerType::Sgd, "max_steps": 1,
+            }),
+        );
         train_here(config, &Device::cpu(Precision::F32))[0]["peak_memory_bytes"].as_u64().unwrap()
     };
     let (computed, found) = (peak("first"), peak("second"));

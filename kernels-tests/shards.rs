@@ -6,14 +6,13 @@ use std::path::Path;
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::gpu::{AdapterList, Gpu};
-use dqo_wgpu::train::{Method, TrainConfig};
 use safetensors::SafeTensors;
 use serde_json::json;
 
 use crate::command::copy_of;
 use crate::harness::skip_gpu;
 use crate::model::{golden, largest_difference, score};
-use crate::training::{config, same_weights, train, weights};
+use crate::training::{config, same_weights, train, weights, with};
 
 /// Of the models of 32 hidden units.
 const BYTES: u64 = 3600;
@@ -92,23 +91,14 @@ fn cut_weights_are_trained_the_same() {
     let run = |label: &str, device: &Device| {
         let output = dir.path().join(label);
         let model = golden("models/llama").display().to_string();
-        let base = TrainConfig {
-            method: Some(Method::Dqo),
-            model: Some(model),
-            value_model: None,
-            ..config(&output, "", &output)
-        };
-        let config = TrainConfig {
-            data: Some(rows.clone()),
-            learning_rate: 1e-3,
-            tokens_per_micro_batch: 1,
-            max_steps: Some(3),
-            dtype: match device.precision() {
+        let base = with(config(&output, "", &output), json!({"method": "dqo", "model": model, "value_model": null}));
+        let config = with(
+            base,
+            json!({"data": rows.clone(), "learning_rate": 1e-3, "tokens_per_micro_batch": 1, "max_steps": 3, "dtype": match device.precision() {
                 Precision::F32 => dqo_wgpu::model::WeightType::F32,
                 Precision::F64 => dqo_wgpu::model::WeightType::F64,
-            },
-            ..base
-        };
+            }}),
+        );
         train(config, device);
         weights(&output)
     };

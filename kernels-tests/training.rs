@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::model::WeightType;
-use dqo_wgpu::train::{Method, OptimizerType, Outcome, Run, SchedulerType, TrainConfig};
+use dqo_wgpu::train::{OptimizerType, Outcome, Run, SchedulerType, TrainSettings, Watch};
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::gpus;
 use crate::model::{golden, json_lines};
@@ -32,30 +32,42 @@ pub fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
 }
 
 /// A configuration with the networks of a golden set, and a copy of its rows in `output`: runs write beside their rows.
-pub fn config(set: &Path, rows: &str, output: &Path) -> TrainConfig {
+pub fn config(set: &Path, rows: &str, output: &Path) -> Value {
     let data = output.join(rows);
     if set.join(rows).is_file() {
         std::fs::create_dir_all(output).unwrap();
         std::fs::copy(set.join(rows), &data).unwrap();
     }
     let path = |part: &str| set.join(part).to_str().unwrap().to_owned();
-    TrainConfig {
-        method: Some(Method::Dqo),
-        model: Some(path("policy")),
-        value_model: Some(path("value")),
-        data: Some(data),
-        output_dir: Some(output.to_owned()),
-        batch_size: 4,
-        save_steps: 0,
-        ..TrainConfig::default()
-    }
+    json!({
+        "method": "dqo", "model": path("policy"), "value_model": path("value"), "data": data,
+        "output_dir": output.to_owned(), "batch_size": 4, "save_steps": 0,
+    })
+}
+
+/// A configuration with more of it; what is null is left out.
+pub fn with(mut config: Value, more: Value) -> Value {
+    let options = config.as_object_mut().unwrap();
+    options.extend(more.as_object().unwrap().clone());
+    options.retain(|_, value| !value.is_null());
+    config
+}
+
+/// The settings that a file with these options makes.
+pub fn settings(config: &Value) -> TrainSettings {
+    TrainSettings::of_table(toml::Table::try_from(config).unwrap()).unwrap()
+}
+
+/// A run on a device.
+pub fn open(config: &Value, device: &Device) -> Run {
+    Run::open_on(settings(config), |_| Ok(device.clone())).unwrap()
 }
 
 /// Trains on a device to the end; the rows of its metrics.
-pub fn train(config: TrainConfig, device: &Device) -> Vec<Value> {
-    let output = config.output_dir.clone().unwrap();
-    let run = Run::open_on(config, |_| Ok(device.clone())).unwrap();
-    let outcome = run.train(false, &AtomicBool::new(false)).unwrap();
+pub fn train(config: Value, device: &Device) -> Vec<Value> {
+    let output = Path::new(config["output_dir"].as_str().unwrap());
+    let run = open(&config, device);
+    let outcome = run.train(false, Watch::silent(&AtomicBool::new(false))).unwrap();
     assert_eq!(outcome, Outcome::Finished(output.join("final")));
     json_lines(&output.join("metrics.jsonl"))
 }
@@ -94,20 +106,15 @@ fn check_case(set: &Path, case: &Value) {
     for (device, dtype) in devices() {
         let label = format!("{} {name} on {}", set.display(), device.description());
         let output = tempfile::tempdir().unwrap();
-        let base = TrainConfig {
-            ref_model: Some(set.join("reference").to_str().unwrap().to_owned()),
-            optimizer: OptimizerType::Sgd,
-            learning_rate: 1.0,
-            max_grad_norm: 0.0,
-            max_steps: Some(1),
-            dtype,
-            ..config(set, rows, output.path())
-        };
-        let mut table = toml::Table::try_from(base).unwrap();
-        for (key, value) in case["settings"].as_object().unwrap() {
-            table.insert(key.clone(), toml::Value::try_from(value).unwrap());
-        }
-        let metrics = train(table.try_into().unwrap(), &device);
+        let base = with(
+            config(set, rows, output.path()),
+            json!({
+                "ref_model": set.join("reference").to_str().unwrap().to_owned(),
+                "optimizer": OptimizerType::Sgd, "learning_rate": 1.0, "max_grad_norm": 0.0, "max_steps": 1,
+                "dtype": dtype,
+            }),
+        );
+        let metrics = train(with(base, case["settings"].clone()), &device);
         for loss in ["policy_loss", "value_loss"] {
             let (found, expected) = (metrics[0][loss].as_f64().unwrap(), case[loss].as_f64().unwrap());
             assert!((found - expected).abs() <= 1e-4 * expected, "{label}: {loss} is {found}, not {expected}");
@@ -140,16 +147,13 @@ fn a_step_of_sft_is_autograds() {
     let expected: Value = serde_json::from_str(&std::fs::read_to_string(set.join("case.json")).unwrap()).unwrap();
     for (device, dtype) in devices() {
         let output = tempfile::tempdir().unwrap();
-        let config = TrainConfig {
-            method: Some(Method::Sft),
-            value_model: None,
-            optimizer: OptimizerType::Sgd,
-            learning_rate: 1.0,
-            max_grad_norm: 0.0,
-            max_steps: Some(1),
-            dtype,
-            ..config(&set, "rows.jsonl", output.path())
-        };
+        let config = with(
+            config(&set, "rows.jsonl", output.path()),
+            json!({
+                "method": "sft", "value_model": null, "optimizer": OptimizerType::Sgd, "learning_rate": 1.0,
+                "max_grad_norm": 0.0, "max_steps": 1, "dtype": dtype,
+            }),
+        );
         let metrics = train(config, &device);
         let (found, expected) = (metrics[0]["loss"].as_f64().unwrap(), expected["loss"].as_f64().unwrap());
         assert!((found - expected).abs() <= 1e-4 * expected, "loss {found}, not {expected}");
@@ -161,17 +165,14 @@ fn a_step_of_sft_is_autograds() {
 }
 
 /// The settings of the golden AdamW run.
-fn adamw(output: &Path) -> TrainConfig {
-    TrainConfig {
-        learning_rate: 2e-3,
-        value_learning_rate: Some(5e-3),
-        weight_decay: 0.1,
-        max_grad_norm: 0.5,
-        lr_scheduler_type: SchedulerType::Cosine,
-        warmup_ratio: 0.2,
-        max_steps: Some(20),
-        ..config(&golden("adamw"), "rows.jsonl", output)
-    }
+fn adamw(output: &Path) -> Value {
+    with(
+        config(&golden("adamw"), "rows.jsonl", output),
+        json!({
+            "learning_rate": 2e-3, "value_learning_rate": 5e-3, "weight_decay": 0.1, "max_grad_norm": 0.5,
+            "lr_scheduler_type": SchedulerType::Cosine, "warmup_ratio": 0.2, "max_steps": 20,
+        }),
+    )
 }
 
 #[test]
@@ -180,7 +181,7 @@ fn twenty_steps_of_adamw_are_torchs() {
         serde_json::from_str(&std::fs::read_to_string(golden("adamw/steps.json")).unwrap()).unwrap();
     for (device, dtype) in devices() {
         let output = tempfile::tempdir().unwrap();
-        let metrics = train(TrainConfig { dtype, ..adamw(output.path()) }, &device);
+        let metrics = train(with(adamw(output.path()), json!({"dtype": dtype})), &device);
         assert_eq!(metrics.len(), steps.len());
         for (row, expected) in metrics.iter().zip(&steps) {
             for (name, expected) in expected.as_object().unwrap() {
@@ -230,15 +231,14 @@ fn neither_micro_batches_nor_the_order_of_rows_matter() {
                 device.as_gpu().map(|gpu| gpu.traits())
             ));
             let base = config(&set, "rows.jsonl", &output);
-            let config = TrainConfig {
-                tokens_per_micro_batch: budget,
-                data: rows.map_or(base.data.clone(), |rows| Some(rows.to_owned())),
-                dtype,
-                optimizer: OptimizerType::Sgd,
-                learning_rate: 1e-2,
-                max_steps: Some(2),
-                ..base
-            };
+            let config = with(
+                base.clone(),
+                json!({
+                    "tokens_per_micro_batch": budget,
+                    "data": rows.map_or(base["data"].clone(), |rows| json!(rows)), "dtype": dtype,
+                    "optimizer": OptimizerType::Sgd, "learning_rate": 1e-2, "max_steps": 2,
+                }),
+            );
             train(config, &device);
             weights(&output)
         };
@@ -254,7 +254,7 @@ fn the_gpu_trains_as_the_f64_cpu_does() {
     let losses = |device: &Device, dtype: WeightType| -> Vec<f64> {
         let output = tempfile::tempdir().unwrap();
         let base = config(&golden("dqo/llama3"), "rows.jsonl", output.path());
-        let config = TrainConfig { dtype, learning_rate: 1e-3, max_steps: Some(20), batch_size: 3, ..base };
+        let config = with(base, json!({"dtype": dtype, "learning_rate": 1e-3, "max_steps": 20, "batch_size": 3}));
         train(config, device).iter().map(|row| row["loss"].as_f64().unwrap()).collect()
     };
     let expected = losses(&Device::cpu(Precision::F64), WeightType::F64);
@@ -273,7 +273,7 @@ fn bf16_weights_keep_f32_masters() {
     let run = |device: &Device, dtype| {
         let output = tempfile::tempdir().unwrap();
         let base = config(&golden("dqo/qwen2"), "rows.jsonl", output.path());
-        let config = TrainConfig { dtype, learning_rate: 1e-5, max_steps: Some(20), save_steps: 20, ..base };
+        let config = with(base, json!({"dtype": dtype, "learning_rate": 1e-5, "max_steps": 20, "save_steps": 20}));
         let metrics = train(config, device);
         let losses: Vec<f64> = metrics.iter().map(|row| row["loss"].as_f64().unwrap()).collect();
         (losses, tensors(&output.path().join("checkpoint-000020/optimizer.safetensors")))

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use crate::files::write_file;
 use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
+use crate::objective::Dqo;
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
-use crate::train::{Method, Outcome, Run, SchedulerType, TrainConfig};
+use crate::train::{Outcome, Run, SchedulerType, TrainConfig, TrainSettings, Watch};
 
 /// The embedded files.
 const FILES: [(&str, &[u8]); 7] = [
@@ -107,29 +108,9 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
     let Some(before) = Accuracies::of(config, &model, "before", go_on)? else { return Ok(None) };
 
     let run = dir.join("run");
-    let training = TrainConfig {
-        method: Some(Method::Dqo),
-        model: Some(model.display().to_string()),
-        data: Some(rollouts),
-        output_dir: Some(run.clone()),
-        device: config.device.device.clone(),
-        seed: config.seed,
-        tokens_per_micro_batch: 8192,
-        num_train_epochs: config.num_train_epochs,
-        learning_rate: 1e-4,
-        value_learning_rate: Some(1e-3),
-        lr_scheduler_type: SchedulerType::Cosine,
-        beta: Some(0.1),
-        // The policy soon leaves the wrong responses: their importance is near 0, and with it V would learn nothing of them.
-        value_is: false,
-        eval_data: Some(dir.join("test.jsonl")),
-        eval_steps: 25,
-        max_new_tokens: SAMPLING.max_new_tokens,
-        eval_batch_size: 128,
-        save_steps: 0,
-        ..TrainConfig::default()
-    };
-    let Outcome::Finished(result) = Run::open(training)?.train(false, interrupt)? else { return Ok(None) };
+    let watch = Watch::on_stderr(interrupt);
+    let training = training(config, &model, rollouts, &run);
+    let Outcome::Finished(result) = Run::open(training)?.train(false, watch)? else { return Ok(None) };
     let Some(after) = Accuracies::of(config, &result.join("policy"), "after", go_on)? else { return Ok(None) };
 
     let shown = dir.join("shown.jsonl");
@@ -149,6 +130,38 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
     let report = dir.join("report.html");
     write_file(&report, demo_page(ABOUT, run.clone(), &measured, &valued)?.as_bytes())?;
     Ok(Some(DemoResult { measured, report, run }))
+}
+
+/// DQO on the rollouts.
+fn training(demo: &DemoConfig, model: &Path, rollouts: PathBuf, run: &Path) -> TrainSettings {
+    let mut config = TrainConfig {
+        model: ModelOptions {
+            model: Some(model.display().to_string()),
+            device: demo.device.clone(),
+            ..Default::default()
+        },
+        data: Some(rollouts),
+        output_dir: Some(run.to_owned()),
+        seed: demo.seed,
+        ..TrainConfig::default()
+    };
+    config.steps.tokens_per_micro_batch = 8192;
+    config.steps.num_train_epochs = demo.num_train_epochs;
+    config.optimizer.learning_rate = 1e-4;
+    config.optimizer.lr_scheduler_type = SchedulerType::Cosine;
+    config.evaluation.eval_data = Some(demo.output_dir.join("test.jsonl"));
+    config.evaluation.eval_steps = 25;
+    config.evaluation.max_new_tokens = SAMPLING.max_new_tokens;
+    config.evaluation.eval_batch_size = 128;
+    config.saving.save_steps = 0;
+    let mut dqo = Dqo {
+        beta: 0.1,
+        // The policy soon leaves the wrong responses: their importance is near 0, and with it V would learn nothing of them.
+        value_is: false,
+        ..Dqo::default()
+    };
+    dqo.value_network.value_learning_rate = Some(1e-3);
+    TrainSettings::new(config, dqo)
 }
 
 fn policy(config: &DemoConfig, model: &Path) -> PolicyOptions {

@@ -11,7 +11,7 @@ use dqo_wgpu::report::{ValuedResponses, ValuesConfig, value_responses};
 use dqo_wgpu::sample::{
     EvalConfig, PolicyOptions, ProcessRewardConfig, SampleConfig, SamplingSettings, eval, process_reward, sample,
 };
-use dqo_wgpu::train::{Outcome, Run, TrainConfig};
+use dqo_wgpu::train::{Outcome, Run, TrainSettings, Watch};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -99,20 +99,19 @@ impl Lab {
             return Ok(output);
         }
         eprintln!("== {name}");
-        let defaults = TrainConfig {
-            device: self.device.device.clone(),
-            output_dir: Some(output.clone()),
-            tokens_per_micro_batch: 8192,
-            eval_batch_size: 128,
-            max_new_tokens: SAMPLING.max_new_tokens,
-            save_steps: 0,
-            ..TrainConfig::default()
+        let mut table = toml::toml! {
+            tokens_per_micro_batch = 8192
+            eval_batch_size = 128
+            save_steps = 0
         };
-        let mut table = toml::Table::try_from(defaults)?;
+        table.insert("device".to_owned(), self.device.device.clone().into());
+        table.insert("output_dir".to_owned(), output.display().to_string().into());
+        table.insert("max_new_tokens".to_owned(), (SAMPLING.max_new_tokens as i64).into());
         table.extend(settings.clone());
-        let config: TrainConfig = table.try_into().with_context(|| name.to_owned())?;
+        let settings = TrainSettings::of_table(table).with_context(|| name.to_owned())?;
         let resume = output.exists();
-        match Run::open(config).and_then(|run| run.train(resume, &NEVER)).with_context(|| name.to_owned())? {
+        let watch = Watch::on_stderr(&NEVER);
+        match Run::open(settings).and_then(|run| run.train(resume, watch)).with_context(|| name.to_owned())? {
             Outcome::Finished(_) => Ok(output),
             Outcome::Interrupted(step) => anyhow::bail!("{name}: was interrupted at step {step}"),
         }

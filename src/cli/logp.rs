@@ -12,7 +12,7 @@ use crate::data::{Examples, RowFile};
 use crate::files::write_file;
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
 use crate::progress::Progress;
-use crate::train::{Scorer, Source};
+use crate::train::{Scorer, Scoring, Source};
 
 #[derive(Args)]
 #[command(mut_arg("model", |model| model.required(true)))]
@@ -41,8 +41,9 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let device = args.model.open_device()?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let size = (&examples[..], args.tokens_per_micro_batch);
-    let mut scorer = Scorer::new(&device, source, "policy", args.model.dtype.storage(), size)?;
+    let (dtype, tokens_per_micro_batch) = (args.model.dtype.storage(), args.tokens_per_micro_batch);
+    let scoring = Scoring { dtype, tokens_per_micro_batch };
+    let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?;
 
     let mut progress = Progress::new("logp", examples.len(), 0);
     let mut output = Vec::new();

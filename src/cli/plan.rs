@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{ArgMatches, Args};
 
-use super::config_file::merge;
+use super::config_file::merge_training;
 use super::{Ended, print};
 use crate::format::format_bytes;
-use crate::gpu::DeviceChoice;
-use crate::self_test::open_device;
-use crate::train::{Run, TrainConfig};
+use crate::train::{MethodArgs, Run, TrainConfig};
 
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
     config: TrainConfig,
+    #[command(flatten)]
+    method: MethodArgs,
     /// Options from a file, such as the config.toml of another run; what is typed wins
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
@@ -25,9 +25,9 @@ pub struct PlanArgs {
 }
 
 pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
-    let config = merge(args.config, matches, args.file.as_deref())?;
-    let device = config.device.parse::<DeviceChoice>()?;
-    let plan = Run::open_to_plan(config, |precision| open_device(&device, precision))?.plan()?;
+    let settings = merge_training(args.config, args.method, matches, args.file.as_deref())?;
+    let model = settings.config.model.clone();
+    let plan = Run::open_to_plan(settings, |_| model.open_device())?.plan()?;
     if args.json {
         print(serde_json::to_string(&plan)?);
     } else {

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::config_file::{config_file, merge};
+use super::config_file::{config_file, merge_training};
 use super::{Ended, interrupt, print};
-use crate::train::{Outcome, Run, TrainConfig};
+use crate::train::{MethodArgs, Outcome, Run, TrainConfig, Watch};
 
 #[derive(Args)]
 pub struct TrainArgs {
     #[command(flatten)]
     config: TrainConfig,
+    #[command(flatten)]
+    method: MethodArgs,
     /// Options from a file, such as the config.toml of another run; what is typed wins
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
@@ -23,15 +25,15 @@ pub struct TrainArgs {
 
 pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
     let file = config_file(args.file, args.resume, args.config.output_dir.as_deref());
-    let config = merge(args.config, matches, file.as_deref())?;
+    let settings = merge_training(args.config, args.method, matches, file.as_deref())?;
     let interrupt = interrupt::listen()?;
-    match Run::open(config)?.train(args.resume, interrupt)? {
+    match Run::open(settings)?.train(args.resume, Watch::on_stderr(interrupt))? {
         Outcome::Finished(dir) => {
             print(dir.display());
             Ok(Ended::Done)
         }
         Outcome::Interrupted(step) => {
-            eprintln!("interrupted behind step {step}; --resume goes on from there");
+            eprintln!("interrupted after step {step}; --resume goes on from there");
             Ok(Ended::Interrupted)
         }
     }

@@ -2,7 +2,6 @@
 
 mod batch;
 mod examples;
-mod mismatched;
 mod pack;
 mod pairs;
 mod problems;
@@ -12,7 +11,6 @@ mod tokenizer;
 
 pub use batch::{Capacity, DeviceBatch, Sequence, group_by_id};
 pub use examples::{Example, Examples};
-pub use mismatched::Mismatched;
 pub use pack::{epoch_order, pack};
 pub use pairs::pairs;
 pub use problems::{Problem, ProblemFile};

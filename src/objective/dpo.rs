@@ -1,24 +1,75 @@
-//! Direct Preference Optimization.
+//! Direct Preference Optimization: `L = mean over pairs of -log sigmoid(beta (D_chosen - D_rejected))`,
+//! `D = sum_t (log pi - log pi_ref)`.
 
-use super::{Metrics, Objective, Seam, StepTotals, TrainsOn, log_sigmoid};
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::method::{About, MethodOptions, defaults};
+use super::options::{ReferenceOptions, Truncated, TruncatedOptions};
+use super::range::not_negative;
+use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
+use super::sigmoid::log_sigmoid;
 use crate::kernels;
 
-/// `L = mean over pairs of -log sigmoid(beta (D_chosen - D_rejected))`, `D = sum_t (log pi - log pi_ref)`.
+/// Direct Preference Optimization: pairs, given or made from rows with a reward each
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dpo {
+    /// The coefficient of the KL term
+    #[arg(long, default_value_t = 0.1)]
     pub beta: f64,
+    /// Pairs that are made of a prompt's rollouts at most, drawn by the seed
+    #[arg(long, default_value_t = 12)]
+    pub max_pairs_per_prompt: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub rows: TruncatedOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reference: ReferenceOptions,
+}
+
+impl Default for Dpo {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl MethodOptions for Dpo {
+    const METRICS: &'static [About] = &[
+        About { metric: "loss", is: "what is minimised" },
+        About { metric: "rewards/chosen", is: "implicit reward of chosen responses" },
+        About { metric: "rewards/rejected", is: "implicit reward of rejected responses" },
+        About { metric: "rewards/margins", is: "chosen over rejected" },
+        About { metric: "rewards/accuracies", is: "share of pairs ordered rightly" },
+    ];
 }
 
 impl Objective for Dpo {
-    fn uses_value(&self) -> bool {
-        false
+    fn name(&self) -> &str {
+        "dpo"
     }
 
-    fn uses_reference(&self) -> bool {
-        true
+    fn options(&self) -> Result<toml::Table> {
+        Ok(toml::Table::try_from(self)?)
+    }
+
+    fn settle(&mut self, _: usize) -> Result<()> {
+        not_negative("--beta", self.beta)?;
+        ensure!(self.max_pairs_per_prompt > 0, "--max-pairs-per-prompt is 0; it must be at least 1");
+        Ok(())
     }
 
     fn trains_on(&self) -> TrainsOn {
-        TrainsOn::Pairs
+        TrainsOn::Pairs { max_per_prompt: self.max_pairs_per_prompt }
+    }
+
+    fn truncated(&self) -> Truncated {
+        self.rows.truncated
+    }
+
+    fn reference(&self) -> Option<&ReferenceOptions> {
+        Some(&self.reference)
     }
 
     fn statistics(&self) -> usize {

@@ -1,9 +1,13 @@
 //! Direct Q-function Optimization (section 3 of the paper).
 
-use clap::ValueEnum;
+use anyhow::Result;
+use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
+use super::method::{About, MethodOptions, defaults};
+use super::options::{ReferenceOptions, Truncated, TruncatedOptions, ValueOptions};
+use super::range::{not_negative, unit, within};
+use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, DQO_STATISTICS};
 
 /// The weights of the lambda-return.
@@ -16,7 +20,7 @@ pub enum Tail {
     Paper,
 }
 
-/// What the policy's residual takes for the value behind an action.
+/// What the policy's residual takes for the value after an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyTarget {
@@ -26,32 +30,110 @@ pub enum PolicyTarget {
     Td,
 }
 
-/// DQO and its switches.
+/// What a sequence's losses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossReduction {
+    /// Sums over its response tokens, as in the paper.
+    Sum,
+    /// Means over them.
+    Mean,
+}
+
+/// Direct Q-function Optimization: rows with a reward each
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dqo {
-    /// The coefficient of the KL term.
+    /// The coefficient of the KL term
+    #[arg(long, default_value_t = 0.03)]
     pub beta: f64,
+    /// The lambda of the lambda-return
+    #[arg(long, default_value_t = 1.0)]
     pub lambda: f64,
-    /// Weight the policy's loss by the importance of the response (Table 5).
+    /// Weight the policy's loss by the importance of the response
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub policy_is: bool,
-    /// Weight the value's loss by it.
+    /// Weight the value's loss by the importance of the response
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub value_is: bool,
-    pub tail: Tail,
+    /// Weights of the lambda-return that sum to 1, or as eq. 3.11 prints them
+    #[arg(long, value_enum, default_value = "standard")]
+    pub lambda_tail: Tail,
+    /// The policy's target: the next state's lambda-return (eq. 3.13) or its value (eq. 3.6)
+    #[arg(long, value_enum, default_value = "lambda")]
     pub policy_target: PolicyTarget,
-    /// Means over a response's actions in place of sums.
-    pub mean_reduction: bool,
+    /// A sequence's losses as sums or means over its response tokens
+    #[arg(long, value_enum, default_value = "sum")]
+    pub loss_reduction: LossReduction,
+    /// The factor of process rewards
+    #[arg(long, default_value_t = 1.0)]
+    pub process_scale: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub rows: TruncatedOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub value_network: ValueOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reference: ReferenceOptions,
+}
+
+impl Default for Dqo {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl MethodOptions for Dqo {
+    const METRICS: &'static [About] = &[
+        About { metric: "loss", is: "what is minimised" },
+        About { metric: "policy_loss", is: "of the policy" },
+        About { metric: "value_loss", is: "of the value network" },
+        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "rewards/mean", is: "mean reward of the step's responses" },
+        About { metric: "is_weight/mean", is: "mean importance of a response" },
+        About { metric: "is_weight/clip_frac", is: "share of importances clipped" },
+        About { metric: "values/mean", is: "mean V over the response tokens" },
+        About { metric: "values/explained_variance", is: "share of the returns' variance explained by V" },
+    ];
+}
+
+impl Dqo {
+    /// Whether a sequence's losses are means.
+    fn means(&self) -> bool {
+        self.loss_reduction == LossReduction::Mean
+    }
 }
 
 impl Objective for Dqo {
-    fn uses_value(&self) -> bool {
-        true
+    fn name(&self) -> &str {
+        "dqo"
     }
 
-    fn uses_reference(&self) -> bool {
-        true
+    fn options(&self) -> Result<toml::Table> {
+        Ok(toml::Table::try_from(self)?)
+    }
+
+    fn settle(&mut self, _: usize) -> Result<()> {
+        not_negative("--beta", self.beta)?;
+        unit("--lambda", self.lambda)?;
+        within("--process-scale", self.process_scale, self.process_scale.is_finite())
     }
 
     fn trains_on(&self) -> TrainsOn {
-        TrainsOn::Rewarded
+        TrainsOn::Rewarded { process_scale: self.process_scale }
+    }
+
+    fn truncated(&self) -> Truncated {
+        self.rows.truncated
+    }
+
+    fn value_network(&self) -> Option<&ValueOptions> {
+        Some(&self.value_network)
+    }
+
+    fn reference(&self) -> Option<&ReferenceOptions> {
+        Some(&self.reference)
     }
 
     fn statistics(&self) -> usize {
@@ -76,9 +158,9 @@ impl Objective for Dqo {
             lambda: self.lambda as f32,
             policy_is: self.policy_is.into(),
             value_is: self.value_is.into(),
-            paper_tail: (self.tail == Tail::Paper).into(),
+            paper_tail: (self.lambda_tail == Tail::Paper).into(),
             td_target: (self.policy_target == PolicyTarget::Td).into(),
-            mean_reduction: self.mean_reduction.into(),
+            mean_reduction: self.means().into(),
         });
     }
 
@@ -88,7 +170,7 @@ impl Objective for Dqo {
         let mean = |of: &dyn Fn(&Statistics) -> f64| rows().map(|row| of(&row)).sum::<f64>() / sequences;
         let token_mean = |of: &dyn Fn(&Statistics) -> f64| rows().map(|row| of(&row)).sum::<f64>() / tokens;
 
-        let per_sequence = |row: &Statistics| if self.mean_reduction { row.actions } else { 1.0 };
+        let per_sequence = |row: &Statistics| if self.means() { row.actions } else { 1.0 };
         let policy_weight = |row: &Statistics| if self.policy_is { row.weight } else { 1.0 };
         let value_weight = |row: &Statistics| if self.value_is { row.weight } else { 1.0 };
         let policy_loss = mean(&|row| policy_weight(row) * row.e_squared / per_sequence(row));

@@ -1,25 +1,82 @@
-//! Direct Reward Optimization: DQO with the whole response as one action.
+//! Direct Reward Optimization: DQO with the whole response as one action. `L_pi = mean (R - V_1 - beta D)^2` for the policy,
+//! the same for the value network; each is a constant for the other.
 
-use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
+use anyhow::Result;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::method::{About, MethodOptions, defaults};
+use super::options::{ReferenceOptions, Truncated, TruncatedOptions, ValueOptions};
+use super::range::{not_negative, within};
+use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, DRO_STATISTICS};
 
-/// `L_pi = mean (R - V_1 - beta D)^2` for the policy, the same for the value network; each is a constant for the other.
+/// Direct Reward Optimization: rows with a reward each
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dro {
-    /// The coefficient of the KL term.
+    /// The coefficient of the KL term
+    #[arg(long, default_value_t = 0.03)]
     pub beta: f64,
+    /// The factor of process rewards
+    #[arg(long, default_value_t = 1.0)]
+    pub process_scale: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub rows: TruncatedOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub value_network: ValueOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reference: ReferenceOptions,
+}
+
+impl Default for Dro {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl MethodOptions for Dro {
+    const METRICS: &'static [About] = &[
+        About { metric: "loss", is: "what is minimised" },
+        About { metric: "policy_loss", is: "of the policy" },
+        About { metric: "value_loss", is: "of the value network" },
+        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "rewards/mean", is: "mean reward of the step's responses" },
+        About { metric: "values/mean", is: "mean V before the responses" },
+        About { metric: "values/explained_variance", is: "share of the returns' variance explained by V" },
+    ];
 }
 
 impl Objective for Dro {
-    fn uses_value(&self) -> bool {
-        true
+    fn name(&self) -> &str {
+        "dro"
     }
 
-    fn uses_reference(&self) -> bool {
-        true
+    fn options(&self) -> Result<toml::Table> {
+        Ok(toml::Table::try_from(self)?)
+    }
+
+    fn settle(&mut self, _: usize) -> Result<()> {
+        not_negative("--beta", self.beta)?;
+        within("--process-scale", self.process_scale, self.process_scale.is_finite())
     }
 
     fn trains_on(&self) -> TrainsOn {
-        TrainsOn::Rewarded
+        TrainsOn::Rewarded { process_scale: self.process_scale }
+    }
+
+    fn truncated(&self) -> Truncated {
+        self.rows.truncated
+    }
+
+    fn value_network(&self) -> Option<&ValueOptions> {
+        Some(&self.value_network)
+    }
+
+    fn reference(&self) -> Option<&ReferenceOptions> {
+        Some(&self.reference)
     }
 
     fn statistics(&self) -> usize {

@@ -1,14 +1,69 @@
 //! Proximal Policy Optimization: clipped ratios and values over responses that the policy itself wrote, round by round.
 
-use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::method::{About, MethodOptions, defaults};
+use super::options::{ReferenceOptions, ValueOptions};
+use super::range::{not_negative, positive, unit};
+use super::seam::{Estimates, Metrics, Objective, Online, RoundSizes, Scored, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, PPO_STATISTICS, for_each_return};
 
-/// PPO's losses.
+/// Proximal Policy Optimization, online: problems are sampled, graded and trained on in rounds
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ppo {
-    /// How far a token's ratio may be from 1.
+    /// The coefficient of log pi_old - log pi_ref in the rewards
+    #[arg(long, default_value_t = 0.03)]
+    pub beta: f64,
+    /// The lambda of the advantages (TRL's default is 0.95)
+    #[arg(long, default_value_t = 1.0)]
+    pub lambda: f64,
+    /// Responses that are sampled, graded and trained on a round [default: 4 x the batch size]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollouts_per_round: Option<usize>,
+    /// Responses to each problem of a round
+    #[arg(long, default_value_t = 1)]
+    pub num_samples: usize,
+    /// Passes over a round's responses
+    #[arg(long, default_value_t = 4)]
+    pub ppo_epochs: usize,
+    /// How far from 1 a token's ratio to the policy that wrote it may be
+    #[arg(long, default_value_t = 0.2)]
     pub clip_range: f64,
-    /// How far V may be from what it was when the responses were scored.
+    /// How far a value may be from what it was when its round began
+    #[arg(long, default_value_t = 0.2)]
     pub value_clip_range: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub value_network: ValueOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reference: ReferenceOptions,
+}
+
+impl Default for Ppo {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl MethodOptions for Ppo {
+    const METRICS: &'static [About] = &[
+        About { metric: "loss", is: "what is minimised" },
+        About { metric: "policy_loss", is: "of the policy" },
+        About { metric: "value_loss", is: "of the value network" },
+        About { metric: "approx_kl", is: "half the mean square of log pi - log pi_old" },
+        About { metric: "clip_frac", is: "share of ratios clipped" },
+        About { metric: "value_clip_frac", is: "share of values clipped" },
+        About { metric: "ratio/mean", is: "mean of pi / pi_old, a token" },
+        About { metric: "values/mean", is: "mean V over the response tokens" },
+        About { metric: "values/explained_variance", is: "share of the returns' variance explained by V" },
+        About { metric: "round", is: "of sampling and training" },
+        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "rewards/mean", is: "mean reward of the step's responses" },
+    ];
 }
 
 /// Generalised advantage estimation.
@@ -19,31 +74,26 @@ pub struct Estimation {
     pub lambda: f64,
 }
 
-/// What is known of a response of `n` tokens when its round begins, `n` numbers each.
-#[derive(Clone, Copy)]
-pub struct Scored<'a> {
-    /// log pi of the policy that wrote it.
-    pub logps_old: &'a [f64],
-    /// log pi_ref.
-    pub logps_ref: &'a [f64],
-    /// V of the states before the tokens.
-    pub values_old: &'a [f64],
-    /// Of the whole response.
-    pub reward: f64,
+/// What PPO learns of a response token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    pub advantage: f64,
+    /// What the value is drawn to: the return.
+    pub target: f64,
 }
 
 impl Estimation {
     /// The advantages and returns of a response's tokens: with `r_t = -beta (log pi_old - log pi_ref)`, and the outcome's
     /// reward at the last one, `A_t = sum_l lambda^l (r_{t+l} + V_{t+l+1} - V_{t+l})` and `R_t = A_t + V_t`. R is the
-    /// lambda-return of r, and V behind the last token is 0.
-    pub fn estimate(self, scored: Scored) -> Vec<(f64, f64)> {
+    /// lambda-return of r, and V after the last token is 0.
+    pub fn estimate(self, scored: Scored) -> Vec<Estimate> {
         let Scored { logps_old, logps_ref, values_old, reward } = scored;
         let count = logps_old.len();
         let outcome = |t: usize| if t + 1 == count { reward } else { 0.0 };
         let rewards = |t: usize| outcome(t) - self.beta * (logps_old[t] - logps_ref[t]);
-        let mut estimates = vec![(0.0, 0.0); count];
+        let mut estimates = vec![Estimate::default(); count];
         for_each_return(0..count, rewards, values_old, 0.0, (self.lambda, false), |t, g, _, _| {
-            estimates[t] = (g - values_old[t], g);
+            estimates[t] = Estimate { advantage: g - values_old[t], target: g };
         });
         estimates
     }
@@ -62,18 +112,84 @@ pub fn whiten(advantages: &mut [f64]) {
     }
 }
 
-impl Objective for Ppo {
-    fn uses_value(&self) -> bool {
-        true
+impl Online for Ppo {
+    /// As many responses as the user says, else as [`Objective::settle`] has set them.
+    fn rounds(&self) -> RoundSizes {
+        let rollouts = self.rollouts_per_round.unwrap_or(self.num_samples);
+        RoundSizes { rollouts, num_samples: self.num_samples, epochs: self.ppo_epochs }
     }
 
-    /// The reference has its part in the rewards, before a round begins.
-    fn uses_reference(&self) -> bool {
-        false
+    /// log pi_old, the advantage, white over the round's tokens, the return and V_old of every token.
+    fn estimate(&self, responses: &[Scored]) -> Estimates {
+        let estimation = Estimation { beta: self.beta, lambda: self.lambda };
+        let (mut advantages, mut actions) = (Vec::new(), Vec::new());
+        let (mut kl, mut rewards) = (0.0, 0.0);
+        for scored in responses {
+            let Scored { logps_old, logps_ref, values_old, reward } = *scored;
+            for (t, Estimate { advantage, target }) in estimation.estimate(*scored).into_iter().enumerate() {
+                advantages.push(advantage);
+                actions.push([logps_old[t], 0.0, target, values_old[t]]);
+            }
+            kl += logps_old.iter().zip(logps_ref).map(|(old, reference)| old - reference).sum::<f64>();
+            rewards += reward;
+        }
+        whiten(&mut advantages);
+        actions.iter_mut().zip(advantages).for_each(|(action, advantage)| action[1] = advantage);
+        let count = responses.len() as f64;
+        Estimates { actions, metrics: vec![("kl", kl / count), ("rewards/mean", rewards / count)] }
+    }
+}
+
+impl Objective for Ppo {
+    fn name(&self) -> &str {
+        "ppo"
+    }
+
+    fn options(&self) -> Result<toml::Table> {
+        Ok(toml::Table::try_from(self)?)
+    }
+
+    fn settle(&mut self, batch_size: usize) -> Result<()> {
+        for (option, count) in [("--num-samples", self.num_samples), ("--ppo-epochs", self.ppo_epochs)] {
+            ensure!(count > 0, "{option} is 0; it must be at least 1");
+        }
+        not_negative("--beta", self.beta)?;
+        unit("--lambda", self.lambda)?;
+        positive("--clip-range", self.clip_range)?;
+        positive("--value-clip-range", self.value_clip_range)?;
+        // Four batches, filled up to whole problems.
+        let default = || (4 * batch_size).next_multiple_of(self.num_samples);
+        let rollouts = self.rollouts_per_round.unwrap_or_else(default);
+        ensure!(rollouts > 0, "--rollouts-per-round is 0; it must be at least 1");
+        ensure!(
+            rollouts >= batch_size,
+            "--rollouts-per-round is {rollouts}, and --batch-size {batch_size}; a step's rows are of one round, so give at \
+             least as many"
+        );
+        ensure!(
+            rollouts.is_multiple_of(self.num_samples),
+            "--rollouts-per-round is {rollouts}, which is not a multiple of --num-samples, {}",
+            self.num_samples
+        );
+        self.rollouts_per_round = Some(rollouts);
+        Ok(())
     }
 
     fn trains_on(&self) -> TrainsOn {
-        TrainsOn::Sampled
+        TrainsOn::Responses
+    }
+
+    fn value_network(&self) -> Option<&ValueOptions> {
+        Some(&self.value_network)
+    }
+
+    /// It has its part in the rewards, before a round begins.
+    fn reference(&self) -> Option<&ReferenceOptions> {
+        Some(&self.reference)
+    }
+
+    fn online(&self) -> Option<&dyn Online> {
+        Some(self)
     }
 
     fn statistics(&self) -> usize {
@@ -146,7 +262,7 @@ mod tests {
         for t in (0..3).rev() {
             let delta = rewards[t] + values_old.get(t + 1).unwrap_or(&0.0) - values_old[t];
             next = delta + 0.75 * next;
-            assert!((found[t].0 - next).abs() < 1e-15 && (found[t].1 - next - values_old[t]).abs() < 1e-15);
+            assert!((found[t].advantage - next).abs() < 1e-15 && (found[t].target - next - values_old[t]).abs() < 1e-15);
         }
     }
 

@@ -1,25 +1,47 @@
-//! Supervised fine-tuning, and rejection sampling, which is the same over the right responses: `L = -1/N sum log pi(y_t)`, N the response tokens of the step.
+//! Supervised fine-tuning: `L = -1/N sum log pi(y_t)`, N the response tokens of the step.
 
-use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
+use anyhow::Result;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::method::{About, MethodOptions, defaults};
+use super::options::{Truncated, TruncatedOptions};
+use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, SequenceSum};
 
-/// The mean negative log-prob of the responses' tokens.
+/// Supervised fine-tuning on every row's response
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sft {
-    /// Over the right responses alone: rejection sampling.
-    pub right_only: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub rows: TruncatedOptions,
+}
+
+impl Default for Sft {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl MethodOptions for Sft {
+    const METRICS: &'static [About] = &[About { metric: "loss", is: "what is minimised" }];
 }
 
 impl Objective for Sft {
-    fn uses_value(&self) -> bool {
-        false
+    fn name(&self) -> &str {
+        "sft"
     }
 
-    fn uses_reference(&self) -> bool {
-        false
+    fn options(&self) -> Result<toml::Table> {
+        Ok(toml::Table::try_from(self)?)
     }
 
     fn trains_on(&self) -> TrainsOn {
-        if self.right_only { TrainsOn::RightResponses } else { TrainsOn::Responses }
+        TrainsOn::Responses
+    }
+
+    fn truncated(&self) -> Truncated {
+        self.rows.truncated
     }
 
     fn statistics(&self) -> usize {

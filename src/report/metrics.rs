@@ -1,5 +1,7 @@
 //! The metrics that a run may have: their order on the page, and what each is.
 
+use crate::objective::METHODS;
+
 /// What a metric is about; the page has them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
@@ -54,34 +56,21 @@ impl Group {
     }
 }
 
-/// What a metric is, in a few words; nothing where the name is not one of this project's.
+/// What a metric is, in a few words, by the method that reports it or the trainer; nothing where neither knows it.
 pub fn about(metric: &str) -> &'static str {
+    let of_methods = METHODS.iter().flat_map(|method| method.metrics).find(|about| about.metric == metric);
+    of_methods.map_or_else(|| of_trainer(metric), |about| about.is)
+}
+
+fn of_trainer(metric: &str) -> &'static str {
     match metric {
-        "loss" => "what is minimised",
-        "policy_loss" => "of the policy",
-        "value_loss" => "of the value network",
         "eval/accuracy" => "share of problems solved",
-        "rewards/mean" => "mean reward of the step's responses",
-        "rewards/chosen" => "implicit reward of chosen responses",
-        "rewards/rejected" => "implicit reward of rejected responses",
-        "rewards/margins" => "chosen over rejected",
-        "rewards/accuracies" => "share of pairs ordered rightly",
-        "values/mean" => "mean V over the response tokens",
-        "values/explained_variance" => "share of the returns' variance explained by V",
-        "kl" => "log-ratio to the reference, of a response",
-        "approx_kl" => "half the mean square of log pi - log pi_old",
-        "ratio/mean" => "mean of pi / pi_old, a token",
-        "clip_frac" => "share of ratios clipped",
-        "value_clip_frac" => "share of values clipped",
         "entropy" => "of the policy, a token",
-        "is_weight/mean" => "mean importance of a response",
-        "is_weight/clip_frac" => "share of importances clipped",
         "grad_norm" => "policy, before clipping",
         "value_grad_norm" => "value network, before clipping",
         "learning_rate" => "policy",
         "value_learning_rate" => "value network",
         "epoch" => "passes over the data",
-        "round" => "of sampling and training",
         "num_tokens" => "tokens since the start",
         "tokens_per_second" => "speed of a step",
         "seconds" => "time of a step",

@@ -14,7 +14,7 @@ use crate::kernels::for_each_return;
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::progress::Progress;
 use crate::sample::{Segment, split};
-use crate::train::{Source, ValueScorer};
+use crate::train::{Scoring, Source, ValueScorer};
 
 /// Which responses are looked at, and by what.
 #[derive(Args, Clone, Debug)]
@@ -72,8 +72,9 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     let device = config.device.open(config.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let size = (&examples[..], config.tokens_per_micro_batch);
-    let mut scorer = ValueScorer::new(&device, source, config.dtype.storage(), size)?;
+    let (dtype, tokens_per_micro_batch) = (config.dtype.storage(), config.tokens_per_micro_batch);
+    let scoring = Scoring { dtype, tokens_per_micro_batch };
+    let mut scorer = ValueScorer::new(&device, source, scoring, &examples)?;
     let mut progress = Progress::new("values", examples.len(), 0);
     let values = scorer.score(&examples, |rows| progress.advance(rows, ""))?;
 

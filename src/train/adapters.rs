@@ -4,11 +4,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-use super::config::{TrainConfig, ValueNetwork};
-use crate::model::{Adapter, LINEAR_LAYERS, LoraConfig};
-
-/// Alpha of new adapters, where none is named.
-const ALPHA: f64 = 16.0;
+use super::config::TrainConfig;
+use crate::model::Adapter;
+use crate::objective::{Objective, ValueNetwork, ValueOptions};
 
 /// The adapters of policy and value network; without any, networks are trained whole.
 pub struct Adapters {
@@ -22,50 +20,34 @@ pub struct Adapters {
 }
 
 impl Adapters {
-    /// As the configuration has them at the beginning.
+    /// As the settings have them at the beginning.
     ///
     /// # Errors
     /// Names the option, or the file and field, that is wrong.
-    pub fn open(config: &TrainConfig, uses_value: bool) -> Result<Self> {
-        let policy = match &config.adapter {
+    pub fn open(config: &TrainConfig, objective: &dyn Objective) -> Result<Self> {
+        let policy = match &config.model.adapter {
             Some(dir) => Some(Adapter::open(dir)?),
-            None => config.lora().map(|lora| Adapter::new(lora, config.seed)),
+            None => config.lora.lora().map(|lora| Adapter::new(lora, config.seed)),
         };
-        let value_dir = config.value_model.as_deref().map(Path::new);
+        let other_reference = objective.reference().is_some_and(|reference| reference.ref_model.is_some());
+        let Some(options) = objective.value_network() else {
+            return Ok(Self { policy, value: None, shares_base: false, other_reference });
+        };
+        let default = if policy.is_some() { ValueNetwork::SharedBase } else { ValueNetwork::Copy };
+        let shares_base = options.value.unwrap_or(default) == ValueNetwork::SharedBase;
+        let value_dir = options.value_model.as_deref().map(Path::new);
         let value_dir = value_dir.filter(|dir| dir.join("adapter_config.json").exists());
-        let shares_base = match config.value.unwrap_or(ValueNetwork::of(policy.is_some())) {
-            ValueNetwork::SharedBase => {
-                ensure!(
-                    policy.is_some(),
-                    "--value shared-base: the value network is adapters on the policy's frozen base; give --lora-r or \
-                     --adapter too"
-                );
-                true
-            }
-            ValueNetwork::Copy => false,
-        };
-        match (&config.value_model, value_dir) {
-            (Some(name), None) if shares_base && uses_value => bail!(
-                "--value-model {name}: is a whole network, and with --value shared-base the value network is an adapter; \
-                 give its directory, or --value copy"
-            ),
-            (Some(name), Some(_)) if !shares_base => {
-                bail!(
-                    "--value-model {name}: is an adapter, which goes with --value shared-base and --lora-r or --adapter"
-                )
-            }
-            (None, _) if config.adapter.is_some() && !shares_base && uses_value => bail!(
-                "--value copy begins with the policy's weights, of which --adapter is a part; merge them first (`merge`), \
-                 or name a --value-model"
-            ),
-            _ => {}
-        }
+        check_value_network(options, shares_base, policy.is_some(), value_dir.is_some())?;
+        ensure!(
+            shares_base || options.value_model.is_some() || config.model.adapter.is_none(),
+            "--value copy begins with the policy's weights, of which --adapter is a part; merge them first (`merge`), or name \
+             a --value-model"
+        );
         let value = value_dir.map(|dir| {
             let adapter = Adapter::open(dir)?;
             adapter.need_value_network(&format!("--value-model {}", dir.display())).map(|()| adapter)
         });
-        let value = value.transpose()?;
-        Ok(Self { policy, value, shares_base: shares_base && uses_value, other_reference: config.ref_model.is_some() })
+        Ok(Self { policy, value: value.transpose()?, shares_base, other_reference })
     }
 
     /// As a checkpoint has them.
@@ -94,33 +76,25 @@ impl Adapters {
     }
 }
 
-impl TrainConfig {
-    /// New adapters, where the configuration wants any.
-    fn lora(&self) -> Option<LoraConfig> {
-        let targets = self.lora_target_modules.iter().map(|module| module.name().to_owned());
-        (self.lora_r > 0).then(|| LoraConfig {
-            r: self.lora_r,
-            alpha: self.lora_alpha.unwrap_or(ALPHA),
-            use_rslora: false,
-            target_modules: targets.collect(),
-        })
-    }
-
-    /// Checks the options of adapters against each other.
-    pub(super) fn check_lora(&self) -> Result<()> {
-        let alpha = self.lora_alpha.unwrap_or(ALPHA);
-        ensure!(alpha > 0.0 && alpha.is_finite(), "--lora-alpha is {alpha}, which is out of its range");
-        let new = [
-            ("--lora-alpha", self.lora_alpha.is_some()),
-            ("--lora-target-modules", self.lora_target_modules.len() < LINEAR_LAYERS.len()),
-        ];
-        for (option, given) in new {
-            ensure!(!given || self.lora_r > 0, "{option} goes with --lora-r, and describes new adapters");
+/// Checks that what the value network starts from is what it is made of.
+fn check_value_network(
+    options: &ValueOptions,
+    shares_base: bool,
+    policy_has_adapters: bool,
+    is_adapter: bool,
+) -> Result<()> {
+    ensure!(
+        !shares_base || policy_has_adapters,
+        "--value shared-base: the value network is adapters on the policy's frozen base; give --lora-r or --adapter too"
+    );
+    match &options.value_model {
+        Some(name) if shares_base && !is_adapter => bail!(
+            "--value-model {name}: is a whole network, and with --value shared-base the value network is an adapter; give its \
+             directory, or --value copy"
+        ),
+        Some(name) if !shares_base && is_adapter => {
+            bail!("--value-model {name}: is an adapter, which goes with --value shared-base and --lora-r or --adapter")
         }
-        ensure!(
-            self.adapter.is_none() || self.lora_r == 0,
-            "--adapter and --lora-r: the adapters to go on from have their rank; leave --lora-r out"
-        );
-        Ok(())
+        _ => Ok(()),
     }
 }

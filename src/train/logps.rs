@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::session::Source;
+use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example, Sequence, pack};
 use crate::device::{DType, Device};
-use crate::model::{Build, Keep, Policy, PolicyActivations, Scratch, Storage};
+use crate::model::{Keep, Policy, PolicyActivations, Scratch, Storage};
 
 /// What a policy says of a response, token by token.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,52 +29,49 @@ pub struct Scorer {
     budget: usize,
 }
 
+/// How responses are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scoring {
+    /// How the weights are stored.
+    pub dtype: DType,
+    pub tokens_per_micro_batch: usize,
+}
+
 impl Scorer {
-    /// Allocates a forward pass over `examples` in micro-batches of `budget` tokens. `model` names it in memory plans.
+    /// Allocates a forward pass over `examples`. `name` is the network's in memory plans.
     ///
     /// # Errors
     /// Where a tensor is missing, of another shape, or has no room.
-    pub fn new(
-        device: &Device,
-        source: Source,
-        model: &str,
-        dtype: DType,
-        (examples, budget): (&[Example], usize),
-    ) -> Result<Self> {
+    pub fn new(device: &Device, source: Source, name: &str, scoring: Scoring, examples: &[Example]) -> Result<Self> {
         let mut capacity = Capacity::default();
         for window in examples.chunks(WINDOW) {
-            for members in micro_batches(window, budget) {
+            for members in micro_batches(window, scoring.tokens_per_micro_batch) {
                 capacity = capacity.max(Capacity::of(&sequences(window, &members)));
             }
         }
-        Self::with_capacity(device, source, model, dtype, (capacity, budget))
+        Self::with_capacity(device, source, name, scoring, capacity)
     }
 
-    /// As [`Scorer::new`], for any examples whose micro-batches of `budget` tokens fit `capacity`.
+    /// As [`Scorer::new`], for any examples whose micro-batches fit `capacity`.
     ///
     /// # Errors
     /// As [`Scorer::new`].
     pub fn with_capacity(
         device: &Device,
         source: Source,
-        model: &str,
-        dtype: DType,
-        (capacity, budget): (Capacity, usize),
+        name: &str,
+        scoring: Scoring,
+        capacity: Capacity,
     ) -> Result<Self> {
-        let storage = Storage { dtype, trainable: false };
-        let build = match source.base {
-            Some(base) => Build::new(device, source.config, None, model, storage).over(base),
-            None => Build::new(device, source.config, source.checkpoint, model, storage),
-        };
-        let build = build.with_adapter(source.adapter);
-        let policy = Policy::load(&build, capacity.longest)?;
+        let storage = Storage { dtype: scoring.dtype, trainable: false };
+        let build = source.build(device, name, storage);
         Ok(Self {
             device: device.clone(),
-            policy,
+            policy: Policy::load(&build, capacity.longest)?,
             activations: PolicyActivations::new(&build, capacity.tokens, capacity.positions, Keep::Nothing)?,
             scratch: Scratch::new(&build, capacity.tokens, Keep::Nothing)?,
             batch: DeviceBatch::new(device, capacity)?,
-            budget,
+            budget: scoring.tokens_per_micro_batch,
         })
     }
 

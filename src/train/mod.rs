@@ -3,26 +3,42 @@
 mod adapters;
 mod config;
 mod course;
+mod inputs;
 mod log;
 mod logps;
+mod models;
+mod offline;
 mod online;
 mod optimizer;
 mod plan;
 mod reference;
 mod rounds;
+mod rows;
 mod run;
 mod run_dir;
 mod schedule;
+mod scores;
 mod selection;
 mod session;
-mod steps;
+mod settings;
+mod source;
 mod tensorboard;
+mod trainer;
 mod values;
+mod watch;
 
-pub use config::{LinearLayer, LossReduction, Method, OptimizerType, TrainConfig, Truncated, ValueNetwork};
-pub use logps::{Scorer, TokenLogps};
+pub use config::{
+    EvaluationOptions, LinearLayer, LoraOptions, OptimizerOptions, OptimizerType, SavingOptions, StepOptions,
+    TrainConfig,
+};
+pub use inputs::Inputs;
+pub use logps::{Scorer, Scoring, TokenLogps};
 pub use plan::Plan;
 pub use run::{Outcome, Run};
 pub use schedule::{Schedule, SchedulerType};
-pub use session::{EvalRoom, Session, Source, Sources};
+pub use session::{EvalRoom, Session, Sources};
+pub use settings::{MethodArgs, TrainSettings};
+pub use source::Source;
+pub use trainer::{Saved, Trainer};
 pub use values::ValueScorer;
+pub use watch::Watch;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::config::{OptimizerType, TrainConfig};
+use super::config::{OptimizerOptions, OptimizerType};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::{AdamW, RoundBf16, SUM_SQUARES_BLOCK, Sgd, SumSquares};
 use crate::model::{Parameter, Shard};
@@ -12,7 +12,7 @@ pub struct ParameterGroup {
     shards: Vec<ShardState>,
     /// Sums of squares of the gradients, block by block.
     partials: Tensor,
-    settings: Settings,
+    options: OptimizerOptions,
 }
 
 /// What the optimizer keeps of a shard.
@@ -29,14 +29,14 @@ struct Moments {
     v: Tensor,
 }
 
-#[derive(Clone, Copy)]
-struct Settings {
-    optimizer: OptimizerType,
-    weight_decay: f64,
-    beta1: f64,
-    beta2: f64,
-    epsilon: f64,
-    max_grad_norm: f64,
+/// One step of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Its number, from 1.
+    pub step: usize,
+    pub learning_rate: f64,
+    /// Of the whole group's gradient, before clipping.
+    pub gradient_norm: f64,
 }
 
 impl ParameterGroup {
@@ -48,16 +48,8 @@ impl ParameterGroup {
         device: &Device,
         network: &str,
         parameters: impl Iterator<Item = &'a mut Parameter>,
-        config: &TrainConfig,
+        options: &OptimizerOptions,
     ) -> Result<Self> {
-        let settings = Settings {
-            optimizer: config.optimizer,
-            weight_decay: config.weight_decay,
-            beta1: config.adam_beta1,
-            beta2: config.adam_beta2,
-            epsilon: config.adam_epsilon,
-            max_grad_norm: config.max_grad_norm,
-        };
         let mut shards = Vec::new();
         let mut blocks = 0;
         for parameter in parameters {
@@ -68,7 +60,7 @@ impl ParameterGroup {
                 };
                 let tensor =
                     |kind: &str| device.tensor(format!("{network}/{kind}/{name}"), shard.weight.shape(), DType::Real);
-                let moments = match settings.optimizer {
+                let moments = match options.optimizer {
                     OptimizerType::Adamw => Some(Moments { m: tensor("moments/m")?, v: tensor("moments/v")? }),
                     OptimizerType::Sgd => None,
                 };
@@ -84,7 +76,7 @@ impl ParameterGroup {
             }
         }
         let partials = device.tensor(format!("{network}/gradient_norm"), &[blocks], DType::Real)?;
-        Ok(Self { shards, partials, settings })
+        Ok(Self { shards, partials, options: options.clone() })
     }
 
     /// The norm of the whole group's gradient.
@@ -105,14 +97,11 @@ impl ParameterGroup {
         Ok(self.partials.read(first_partial as usize)?.iter().sum::<f64>().sqrt())
     }
 
-    /// Step number `step` (from 1) with this learning rate, on gradients of the norm `gradient_norm`.
-    pub fn step<'a>(
-        &mut self,
-        device: &Device,
-        parameters: impl Iterator<Item = &'a mut Parameter>,
-        (step, learning_rate, gradient_norm): (usize, f64, f64),
-    ) {
-        let Settings { optimizer, weight_decay, beta1, beta2, epsilon, max_grad_norm } = self.settings;
+    /// Steps the weights against their gradients.
+    pub fn step<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>, update: Update) {
+        let Update { step, learning_rate, gradient_norm } = update;
+        let OptimizerOptions { optimizer, weight_decay, max_grad_norm, .. } = self.options;
+        let OptimizerOptions { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, .. } = self.options;
         // As torch.nn.utils.clip_grad_norm_ has it.
         let clip = if max_grad_norm > 0.0 { (max_grad_norm / (gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
         let correction1 = 1.0 - beta1.powf(step as f64);
@@ -167,6 +156,7 @@ mod tests {
     use super::*;
     use crate::device::Precision;
     use crate::model::Storage;
+    use crate::train::TrainConfig;
 
     #[test]
     fn only_what_is_trained_has_a_state_and_is_stepped() {
@@ -178,8 +168,8 @@ mod tests {
             parameter
         };
         let mut parameters = [parameter("frozen", false), parameter("trained", true), parameter("frozen too", false)];
-        let config = TrainConfig::default();
-        let mut group = ParameterGroup::new(&device, "policy", parameters.iter_mut(), &config).unwrap();
+        let options = TrainConfig::default().optimizer;
+        let mut group = ParameterGroup::new(&device, "policy", parameters.iter_mut(), &options).unwrap();
         let names: Vec<_> = group.tensors_mut().map(|(name, _)| name).collect();
         assert_eq!(names, ["m/trained", "v/trained", "master/trained"]);
 
@@ -187,7 +177,7 @@ mod tests {
             gradient.write(0, [1.0; 16].into_iter()).unwrap();
         }
         assert_eq!(group.gradient_norm(&device, parameters.iter_mut()).unwrap(), 4.0);
-        group.step(&device, parameters.iter_mut(), (1, 0.5, 4.0));
+        group.step(&device, parameters.iter_mut(), Update { step: 1, learning_rate: 0.5, gradient_norm: 4.0 });
         // The first step of AdamW is the learning rate against the gradient's sign.
         let first = |parameter: &Parameter| parameter.vector().read(1).unwrap()[0];
         assert_eq!(parameters.each_ref().map(first), [1.0, 0.5, 1.0]);

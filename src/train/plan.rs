@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use anyhow::Result;
 use serde::Serialize;
 
-use crate::device::Allocation;
+use super::inputs::Inputs;
+use super::rows::Rows;
+use super::session::{EvalRoom, Session, Sources};
+use crate::device::{Allocation, Device};
 use crate::format::{format_bytes, grouped};
 
 /// The memory and the length of a run.
@@ -45,6 +49,49 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What a run takes: the same code that allocates it, on a device that only counts.
+    ///
+    /// # Errors
+    /// Where a single tensor is larger than the device can hold.
+    pub fn of(inputs: &Inputs, rows: &dyn Rows, device: &Device) -> Result<Self> {
+        let Inputs { config, objective, models, tokenizer, .. } = inputs;
+        let planned = Device::plan(device);
+        let mut phases = Vec::new();
+        if let Some(_scorer) = rows.scorer_before(&planned, models.reference_source(None, None))? {
+            phases.push(planned.allocations());
+        }
+        let capacity = rows.capacity();
+        let sources = Sources {
+            policy: models.policy.source(None, models.adapters.policy(), None),
+            value: models.value.source(None, models.adapters.value(), None),
+        };
+        let room = inputs.generation(rows).map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
+        let mut session = Session::new(&planned, sources, &**objective, config, capacity, room)?;
+        let base = models.shares_base(objective.reference()).then(|| session.policy.network.base());
+        let _scorer = rows.scorer_beside(&planned, models.reference_source(None, base.as_ref()))?;
+        phases.push(planned.allocations());
+
+        let limits = device.limits();
+        let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
+        let outlook = rows.outlook();
+        Ok(Self {
+            device: device.description(),
+            trainable_parameters: session.trainable_parameters(),
+            assumed: outlook.assumed,
+            rows: outlook.rows,
+            cut_responses: outlook.cut_responses,
+            dropped_rows: outlook.dropped_rows,
+            rounds: outlook.rounds,
+            steps: config.steps.max_steps.or_else(|| config.data.is_some().then(|| rows.total_steps())),
+            micro_batch_tokens: capacity.tokens,
+            peak_bytes: planned.peak_bytes(),
+            device_bytes: limits.memory_bytes,
+            largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),
+            binding_limit: (limits.tensor_bytes < u64::MAX).then_some(limits.tensor_bytes),
+            buffers: phases.into_iter().max_by_key(bytes).unwrap_or_default(),
+        })
+    }
+
     /// Whether the device is known to be too small.
     pub fn exceeds_device(&self) -> bool {
         self.device_bytes.is_some_and(|bytes| self.peak_bytes > bytes)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::logps::Scorer;
-use super::session::Source;
+use super::source::Source;
 use crate::data::Example;
 use crate::device::Device;
 use crate::files;
@@ -84,14 +84,18 @@ impl ReferenceLogps {
     }
 }
 
+/// What computes log-probs, beside the model.
+#[derive(Clone, Copy)]
+pub struct Scorers<'a> {
+    pub device: &'a Device,
+    pub dtype: WeightType,
+    pub tokens_per_micro_batch: usize,
+}
+
 impl Origin {
-    /// Of log-probs that this device computes with this model. Reads all of its weights.
-    pub fn new(
-        (source, checkpoint): (Source, &Checkpoint),
-        examples: &[Example],
-        device: &Device,
-        (dtype, tokens_per_micro_batch): (WeightType, usize),
-    ) -> Self {
+    /// Of log-probs that are computed with this model. Reads all of its weights.
+    pub fn new(source: Source, checkpoint: &Checkpoint, examples: &[Example], scorers: Scorers) -> Self {
+        let Scorers { device, dtype, tokens_per_micro_batch } = scorers;
         let mut model = Sha256::new();
         model.update(serde_json::Value::from(source.config.json.clone()).to_string());
         model.update(checkpoint.digest());

@@ -3,54 +3,16 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
-
-use super::config::{TrainConfig, Truncated};
 use super::course::Length;
 use crate::data::epoch_order;
-use crate::grade::Task;
-
-/// Checks what an online method needs of the settings.
-///
-/// # Errors
-/// Names the option.
-pub fn check(config: &TrainConfig) -> Result<()> {
-    ensure!(
-        config.data.is_none() || config.task.is_some_and(|task| task != Task::None),
-        "ppo without a task: it grades what it samples; give --task gsm8k or math"
-    );
-    ensure!(
-        config.truncated == Truncated::Zero,
-        "--truncated: ppo knows only zero; the value behind a response that was cut off is 0"
-    );
-    let (rollouts, samples) = (rollouts_per_round(config), config.num_samples);
-    ensure!(
-        rollouts >= config.batch_size,
-        "--rollouts-per-round is {rollouts}, and --batch-size {}; a step's rows are of one round, so give at least as many",
-        config.batch_size
-    );
-    ensure!(
-        rollouts.is_multiple_of(samples),
-        "--rollouts-per-round is {rollouts}, which is not a multiple of --num-samples, {samples}"
-    );
-    Ok(())
-}
-
-/// Responses a round: as many as the user says, else four batches, filled up to whole problems.
-pub fn rollouts_per_round(config: &TrainConfig) -> usize {
-    let default = || (4 * config.batch_size).next_multiple_of(config.num_samples);
-    config.rollouts_per_round.unwrap_or_else(default)
-}
+use crate::objective::RoundSizes;
 
 /// A run's rounds. Problems are asked in an order that is shuffled again for every pass over them; a round takes the next
 /// ones, and may reach into the next pass.
 pub struct Rounds {
     problems: usize,
-    /// Problems a round; the last one may have fewer.
-    problems_per_round: usize,
-    num_samples: usize,
+    sizes: RoundSizes,
     batch_size: usize,
-    ppo_epochs: usize,
     length: Length,
     seed: u64,
 }
@@ -66,22 +28,19 @@ pub struct Wanted {
 
 impl Rounds {
     /// The rounds over this many problems.
-    pub fn new(problems: usize, config: &TrainConfig) -> Self {
-        Self {
-            problems,
-            problems_per_round: rollouts_per_round(config) / config.num_samples,
-            num_samples: config.num_samples,
-            batch_size: config.batch_size,
-            ppo_epochs: config.ppo_epochs,
-            length: config.max_steps.map_or(Length::Epochs(config.num_train_epochs), Length::Steps),
-            seed: config.seed,
-        }
+    pub fn new(problems: usize, sizes: RoundSizes, batch_size: usize, length: Length, seed: u64) -> Self {
+        Self { problems, sizes, batch_size, length, seed }
+    }
+
+    /// Problems a round; the last one may have fewer.
+    fn problems_per_round(&self) -> usize {
+        self.sizes.rollouts / self.sizes.num_samples
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
         match self.length {
-            Length::Epochs(epochs) => (epochs * self.problems).div_ceil(self.problems_per_round),
+            Length::Epochs(epochs) => (epochs * self.problems).div_ceil(self.problems_per_round()),
             Length::Steps(steps) => steps.div_ceil(self.steps_of_whole_round()),
         }
     }
@@ -104,7 +63,7 @@ impl Rounds {
         self.rollouts_of(0)
     }
 
-    /// The round, from 0, of the step behind `done` finished ones.
+    /// The round, from 0, of the step after `done` finished ones.
     pub fn round_of(&self, done: usize) -> usize {
         done / self.steps_of_whole_round()
     }
@@ -115,24 +74,27 @@ impl Rounds {
         first..(first + self.steps_of(round)).min(self.total_steps())
     }
 
-    /// Passes over the problems before a round, and how many of its optimizer steps would make one more.
-    pub fn epochs(&self, round: usize) -> (f64, f64) {
-        let problems = self.problems as f64;
-        let places = self.places(round);
-        (places.start as f64 / problems, self.steps_of(round) as f64 * problems / places.len() as f64)
+    /// Passes over the problems before a round.
+    pub fn epochs_before(&self, round: usize) -> f64 {
+        self.places(round).start as f64 / self.problems as f64
+    }
+
+    /// How many of a round's optimizer steps would make one pass over the problems.
+    pub fn steps_per_epoch(&self, round: usize) -> f64 {
+        self.steps_of(round) as f64 * self.problems as f64 / self.places(round).len() as f64
     }
 
     /// The responses of a round, problem by problem.
     pub fn wanted(&self, round: usize) -> Vec<Wanted> {
-        let mut order = (usize::MAX, Vec::new());
+        let (mut pass_of_order, mut order) = (usize::MAX, Vec::new());
         let mut wanted = Vec::with_capacity(self.rollouts_of(round));
         for place in self.places(round) {
             let pass = place / self.problems;
-            if order.0 != pass {
-                order = (pass, epoch_order(self.problems, self.seed, pass as u64));
+            if pass_of_order != pass {
+                (pass_of_order, order) = (pass, epoch_order(self.problems, self.seed, pass as u64));
             }
-            let problem = order.1[place % self.problems];
-            let samples = pass * self.num_samples..(pass + 1) * self.num_samples;
+            let problem = order[place % self.problems];
+            let samples = pass * self.sizes.num_samples..(pass + 1) * self.sizes.num_samples;
             wanted.extend(samples.map(|sample| Wanted { problem, sample }));
         }
         wanted
@@ -145,25 +107,25 @@ impl Rounds {
 
     /// The problems of a round, as places in the sequence of all passes.
     fn places(&self, round: usize) -> Range<usize> {
-        let first = round * self.problems_per_round;
+        let first = round * self.problems_per_round();
         let end = match self.length {
             Length::Epochs(epochs) => epochs * self.problems,
             Length::Steps(_) => usize::MAX,
         };
-        first..(first + self.problems_per_round).min(end)
+        first..(first + self.problems_per_round()).min(end)
     }
 
     /// How many responses a round has.
     pub fn rollouts_of(&self, round: usize) -> usize {
-        self.places(round).len() * self.num_samples
+        self.places(round).len() * self.sizes.num_samples
     }
 
     fn steps_of(&self, round: usize) -> usize {
-        self.ppo_epochs * self.rollouts_of(round).div_ceil(self.batch_size)
+        self.sizes.epochs * self.rollouts_of(round).div_ceil(self.batch_size)
     }
 
     fn steps_of_whole_round(&self) -> usize {
-        self.ppo_epochs * (self.problems_per_round * self.num_samples).div_ceil(self.batch_size)
+        self.sizes.epochs * (self.problems_per_round() * self.sizes.num_samples).div_ceil(self.batch_size)
     }
 }
 
@@ -171,20 +133,13 @@ impl Rounds {
 mod tests {
     use super::*;
 
-    fn config() -> TrainConfig {
-        TrainConfig {
-            batch_size: 4,
-            num_samples: 2,
-            rollouts_per_round: Some(8),
-            ppo_epochs: 3,
-            num_train_epochs: 2,
-            ..TrainConfig::default()
-        }
+    fn rounds(length: Length) -> Rounds {
+        Rounds::new(7, RoundSizes { rollouts: 8, num_samples: 2, epochs: 3 }, 4, length, 42)
     }
 
     #[test]
     fn every_pass_asks_every_problem() {
-        let rounds = Rounds::new(7, &config());
+        let rounds = rounds(Length::Epochs(2));
         // 14 problems, 4 a round: the last round has 2, whose 4 responses are one step an epoch.
         assert_eq!((rounds.count(), rounds.total_steps(), rounds.total_rollouts()), (4, 3 * 6 + 3, 28));
         let mut asked: Vec<_> = (0..4).flat_map(|round| rounds.wanted(round)).map(|w| (w.problem, w.sample)).collect();
@@ -193,12 +148,12 @@ mod tests {
         assert!(asked.into_iter().eq(every));
         assert_eq!((rounds.steps(1), rounds.steps(3)), (6..12, 18..21));
         assert!((6..12).all(|done| rounds.round_of(done) == 1));
-        assert_eq!(rounds.epochs(3), (12.0 / 7.0, 10.5));
+        assert_eq!((rounds.epochs_before(3), rounds.steps_per_epoch(3)), (12.0 / 7.0, 10.5));
     }
 
     #[test]
     fn steps_bound_the_last_round() {
-        let rounds = Rounds::new(7, &TrainConfig { max_steps: Some(8), ..config() });
+        let rounds = rounds(Length::Steps(8));
         assert_eq!((rounds.count(), rounds.total_steps(), rounds.steps(1)), (2, 8, 6..8));
         assert_eq!(rounds.wanted(1).len(), 8);
         assert_ne!(rounds.seed(0), rounds.seed(1));

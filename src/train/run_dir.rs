@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::config::{Method, TrainConfig};
 use super::session::{Session, ValueSide};
 use crate::device::Tensor;
 use crate::files;
@@ -38,6 +37,13 @@ pub struct Best {
     pub accuracy: f64,
 }
 
+/// A checkpoint's directory.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct NumberedDir {
+    step: usize,
+    path: PathBuf,
+}
+
 /// What is saved with the networks, to load again in `transformers`.
 pub struct ModelFiles<'a> {
     pub policy_config: &'a ModelConfig,
@@ -61,7 +67,7 @@ impl RunDir {
     ///
     /// # Errors
     /// Where there is a run already, or the directory cannot be written.
-    pub fn create(path: &Path, config: &TrainConfig) -> Result<Self> {
+    pub fn create(path: &Path, settings: &toml::Table) -> Result<Self> {
         let run = Self { path: path.to_owned() };
         ensure!(
             !path.join(CONFIG).exists(),
@@ -69,28 +75,21 @@ impl RunDir {
             path.display()
         );
         fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))?;
-        files::write_file(&path.join(CONFIG), toml::to_string(config)?.as_bytes())?;
+        files::write_file(&path.join(CONFIG), toml::to_string(settings)?.as_bytes())?;
         Ok(run)
     }
 
-    /// The directory of a run that goes on.
+    /// The directory of a run that goes on. Of what a run may change, this one may not change what its rows `depend_on`.
     ///
     /// # Errors
     /// Where there is no run, or its settings are others.
-    pub fn reopen(path: &Path, config: &TrainConfig) -> Result<Self> {
+    pub fn reopen(path: &Path, current: &toml::Table, depend_on: &[&str]) -> Result<Self> {
         let file = path.join(CONFIG);
         ensure!(file.exists(), "{}: has no run to resume", path.display());
         let text = fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
         let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
-        let current = toml::Table::try_from(config)?;
         let names = recorded.keys().chain(current.keys());
-        let may_change = |name: &str| match name {
-            // The steps decide kto's mismatched pairs, which the reference scores before the first one.
-            "max_steps" => config.method != Some(Method::Kto),
-            // What a response is sampled beside may change its log-probs' last bits, and with them, rarely, a token.
-            "eval_batch_size" => config.method != Some(Method::Ppo),
-            name => MAY_CHANGE.contains(&name),
-        };
+        let may_change = |name: &str| MAY_CHANGE.contains(&name) && !depend_on.contains(&name);
         for name in names.filter(|name| !may_change(name)) {
             let (before, now) = (recorded.get(name), current.get(name));
             let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
@@ -103,7 +102,7 @@ impl RunDir {
                 text(now)
             );
         }
-        files::write_file(&file, toml::to_string(config)?.as_bytes())?;
+        files::write_file(&file, toml::to_string(current)?.as_bytes())?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -112,30 +111,29 @@ impl RunDir {
         &self.path
     }
 
-    /// The newest checkpoint whose manifest holds, and why newer ones were passed over.
+    /// The newest checkpoint whose manifest holds; stderr says why newer ones were passed over.
     ///
     /// # Errors
     /// Where the directory cannot be read.
-    pub fn newest_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<String>)> {
-        let mut passed_over = Vec::new();
-        for (_, path) in self.checkpoints()?.into_iter().rev() {
+    pub fn newest_checkpoint(&self) -> Result<Option<PathBuf>> {
+        for NumberedDir { path, .. } in self.checkpoints()?.into_iter().rev() {
             match files::verify_dir(&path) {
-                Ok(()) => return Ok((Some(path), passed_over)),
-                Err(error) => passed_over.push(format!("{error:#}")),
+                Ok(()) => return Ok(Some(path)),
+                Err(error) => eprintln!("a checkpoint is passed over: {error:#}"),
             }
         }
-        Ok((None, passed_over))
+        Ok(None)
     }
 
     /// Checkpoints by step.
-    fn checkpoints(&self) -> Result<Vec<(usize, PathBuf)>> {
+    fn checkpoints(&self) -> Result<Vec<NumberedDir>> {
         let entries = fs::read_dir(&self.path).with_context(|| format!("{}: cannot be listed", self.path.display()))?;
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Some(step) = name.strip_prefix(CHECKPOINT).and_then(|step| step.parse().ok()) {
-                found.push((step, path));
+                found.push(NumberedDir { step, path });
             }
         }
         found.sort();
@@ -146,7 +144,13 @@ impl RunDir {
     ///
     /// # Errors
     /// Where a file cannot be written or the device fails; the checkpoints before it are kept then.
-    pub fn save_checkpoint(&self, session: &mut Session, state: State, files: &ModelFiles, keep: usize) -> Result<()> {
+    pub fn save_checkpoint(
+        &self,
+        session: &mut Session,
+        state: State,
+        files: &ModelFiles,
+        keep: usize,
+    ) -> Result<PathBuf> {
         let dir = self.path.join(format!("{CHECKPOINT}{:06}", state.step));
         files::write_dir(&dir, |dir| {
             save_networks(session, files, dir)?;
@@ -157,24 +161,26 @@ impl RunDir {
         })?;
         if keep > 0 {
             let checkpoints = self.checkpoints()?;
-            for (_, old) in &checkpoints[..checkpoints.len().saturating_sub(keep)] {
+            for NumberedDir { path: old, .. } in &checkpoints[..checkpoints.len().saturating_sub(keep)] {
                 fs::remove_dir_all(old).with_context(|| format!("{}: cannot be removed", old.display()))?;
             }
         }
-        Ok(())
+        Ok(dir)
     }
 
     /// Writes `best`.
     ///
     /// # Errors
     /// Where a file cannot be written or the device fails; what was the best before is kept then.
-    pub fn save_best(&self, session: &mut Session, best: Best, files: &ModelFiles) -> Result<()> {
-        files::write_dir(&self.path.join("best"), |dir| {
+    pub fn save_best(&self, session: &mut Session, best: Best, files: &ModelFiles) -> Result<PathBuf> {
+        let dir = self.path.join("best");
+        files::write_dir(&dir, |dir| {
             save_networks(session, files, dir)?;
             let path = dir.join(STATE);
             fs::write(&path, serde_json::to_string(&best)?)
                 .with_context(|| format!("{}: cannot be written", path.display()))
-        })
+        })?;
+        Ok(dir)
     }
 
     /// Writes `final`.

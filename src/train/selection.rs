@@ -2,9 +2,8 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::config::{Method, TrainConfig, Truncated};
 use crate::data::{Example, RowFile, pairs};
-use crate::objective::TrainsOn;
+use crate::objective::{Objective, TrainsOn, Truncated};
 
 /// The rows of a run's batches.
 pub struct Selection {
@@ -18,34 +17,30 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Selects of a file's examples.
+    /// Selects of a file's examples; `seed` draws pairs.
     ///
     /// # Errors
     /// Names the file, and the line and field where one lacks what the method needs, or says what nothing is left of.
-    pub fn new(
-        file: &RowFile,
-        examples: Vec<Example>,
-        trains_on: TrainsOn,
-        (method, config): (Method, &TrainConfig),
-    ) -> Result<Self> {
+    pub fn new(file: &RowFile, examples: Vec<Example>, objective: &dyn Objective, seed: u64) -> Result<Self> {
+        let (trains_on, name) = (objective.trains_on(), objective.name());
         let mut selection = Self { examples, rows: Vec::new(), left_out: 0, warnings: Vec::new() };
-        let lines = selection.read_rows(file, method, trains_on)?;
-        if config.truncated == Truncated::Drop {
+        let lines = selection.read_rows(file, name, trains_on)?;
+        if objective.truncated() == Truncated::Drop {
             let Self { examples, rows, .. } = &mut selection;
             rows.retain(|row| !row.iter().any(|&number| examples[number].truncated));
             ensure!(!rows.is_empty(), "{}: --truncated drop leaves no row", file.path.display());
         }
         if trains_on != TrainsOn::Responses && !file.paired {
-            selection.need_rewards(file, method)?;
+            selection.need_rewards(file, name, trains_on)?;
         }
         match trains_on {
-            TrainsOn::Responses | TrainsOn::Rewarded | TrainsOn::Sampled => {}
-            TrainsOn::RightResponses => selection.keep_right(file, method)?,
-            TrainsOn::Labelled => selection.label(file, method),
-            TrainsOn::Pairs if file.paired => {}
-            TrainsOn::Pairs => selection.pair(file, config)?,
+            TrainsOn::Responses | TrainsOn::Rewarded { .. } => {}
+            TrainsOn::RightResponses => selection.keep_right(file, name)?,
+            TrainsOn::Labelled => selection.label(file, name),
+            TrainsOn::Pairs { .. } if file.paired => {}
+            TrainsOn::Pairs { max_per_prompt } => selection.pair(file, max_per_prompt, seed)?,
         }
-        if trains_on != TrainsOn::Rewarded {
+        if !matches!(trains_on, TrainsOn::Rewarded { .. }) {
             selection.examples.iter_mut().for_each(|example| example.step_rewards.clear());
         }
         selection.keep_used();
@@ -55,9 +50,9 @@ impl Selection {
     }
 
     /// The rows as the file has them; returns how many there were before some were left out for their length.
-    fn read_rows(&mut self, file: &RowFile, method: Method, trains_on: TrainsOn) -> Result<usize> {
-        if trains_on != TrainsOn::Pairs {
-            file.need_responses(method.name())?;
+    fn read_rows(&mut self, file: &RowFile, name: &str, trains_on: TrainsOn) -> Result<usize> {
+        if trains_on.sequences_per_row() == 1 {
+            file.need_responses(name)?;
         }
         let width = if file.paired { 2 } else { 1 };
         let numbers: Vec<usize> = (0..self.examples.len()).collect();
@@ -65,34 +60,34 @@ impl Selection {
         Ok(file.rows.len() / width)
     }
 
-    fn need_rewards(&self, file: &RowFile, method: Method) -> Result<()> {
+    fn need_rewards(&self, file: &RowFile, name: &str, trains_on: TrainsOn) -> Result<()> {
         let numbers = self.rows.iter().flatten();
         let Some(example) = numbers.map(|&number| &self.examples[number]).find(|example| example.reward.is_none())
         else {
             return Ok(());
         };
-        let or = if method == Method::Dpo { ", or pairs of `chosen` and `rejected`" } else { "" };
+        let or = if trains_on.sequences_per_row() == 2 { ", or pairs of `chosen` and `rejected`" } else { "" };
         bail!(
             "{}:{}: field `reward`: is missing; {} needs one in every row (or `label`){or}",
             file.path.display(),
             example.line,
-            method.name()
+            name
         )
     }
 
-    fn keep_right(&mut self, file: &RowFile, method: Method) -> Result<()> {
+    fn keep_right(&mut self, file: &RowFile, name: &str) -> Result<()> {
         let Self { examples, rows, .. } = self;
         rows.retain(|row| row.iter().all(|&number| examples[number].is_right()));
         ensure!(
             !rows.is_empty(),
             "{}: no row has a reward above 0.5, and {} trains on those alone; sample more responses",
             file.path.display(),
-            method.name()
+            name
         );
         Ok(())
     }
 
-    fn label(&mut self, file: &RowFile, method: Method) {
+    fn label(&mut self, file: &RowFile, name: &str) {
         let mut right = 0;
         for &number in self.rows.iter().flatten() {
             let example = &mut self.examples[number];
@@ -108,13 +103,13 @@ impl Selection {
             "{}: every response is {kind} (right is a reward above 0.5): {} makes all of them {change} likely, and no \
              response of the other kind holds against it",
             file.path.display(),
-            method.name()
+            name
         ));
     }
 
-    fn pair(&mut self, file: &RowFile, config: &TrainConfig) -> Result<()> {
+    fn pair(&mut self, file: &RowFile, max_per_prompt: usize, seed: u64) -> Result<()> {
         let responses: Vec<usize> = self.rows.iter().flatten().copied().collect();
-        let made = pairs(&self.examples, &responses, config.max_pairs_per_prompt, config.seed);
+        let made = pairs(&self.examples, &responses, max_per_prompt, seed);
         ensure!(
             !made.is_empty(),
             "{}: no prompt has both a right response (reward above 0.5) and a wrong one, so there is no pair to train on; \

@@ -4,14 +4,12 @@
 use anyhow::{Context, Result, ensure};
 
 use super::config::TrainConfig;
-use super::optimizer::ParameterGroup;
+use super::optimizer::{ParameterGroup, Update};
+use super::source::Source;
 use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
-use crate::model::{
-    Adapter, Base, Build, Checkpoint, Keep, ModelConfig, Policy, PolicyActivations, Scratch, Storage, Value,
-    ValueActivations,
-};
+use crate::model::{Base, Build, Keep, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations};
 use crate::objective::Objective;
 use crate::sample::{Generator, Sizes};
 
@@ -20,17 +18,6 @@ pub struct Sources<'a> {
     pub policy: Source<'a>,
     /// With adapters, they are on the policy's base.
     pub value: Source<'a>,
-}
-
-/// A model's description and weights; a plan needs no weights.
-#[derive(Clone, Copy)]
-pub struct Source<'a> {
-    pub config: &'a ModelConfig,
-    pub checkpoint: Option<&'a Checkpoint>,
-    /// Over the model, which is frozen then.
-    pub adapter: Option<&'a Adapter>,
-    /// Another network's frozen weights, in place of a checkpoint's.
-    pub base: Option<&'a Base>,
 }
 
 /// The policy in training.
@@ -64,8 +51,10 @@ pub struct Session {
     pub statistics: Tensor,
     /// `[sequences of a step]`: the sum of each sequence's entropies.
     pub entropies: Tensor,
-    /// The number of the last step that ran to its end.
+    /// What the last dispatch that ran has written: see [`Session::confirm`].
     pub marker: Tensor,
+    /// How often work was confirmed.
+    confirmed: u32,
     /// What evaluations and online rounds write with.
     pub generator: Option<Generator>,
 }
@@ -90,38 +79,28 @@ impl Session {
         capacity: Capacity,
         eval: Option<EvalRoom>,
     ) -> Result<Self> {
-        let Capacity { tokens, positions, sequences, longest } = capacity;
-        let batch_sequences = config.batch_size * objective.trains_on().sequences_per_row();
-        let storage = Storage { dtype: config.dtype.storage(), trainable: true };
-        let keep = if config.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
+        let Capacity { tokens, positions, longest, .. } = capacity;
+        let batch_sequences = config.steps.batch_size * objective.trains_on().sequences_per_row();
+        let storage = Storage { dtype: config.model.dtype.storage(), trainable: true };
+        let keep = if config.steps.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
-        let Sources { policy: source, value: value_source } = sources;
-        let build =
-            Build::new(device, source.config, source.checkpoint, "policy", storage).with_adapter(source.adapter);
+        let build = sources.policy.build(device, "policy", storage);
         let written = eval.map_or(0, |room| room.sizes.tokens);
         let mut network = Policy::load(&build, longest.max(written))?;
-        let base = if value_source.adapter.is_some() { network.base() } else { Base::default() };
-        let value_build = match value_source.adapter {
-            Some(_) => Build::new(device, source.config, None, "value", storage).over(&base),
-            None => Build::new(device, value_source.config, value_source.checkpoint, "value", storage),
-        };
-        let value_build = value_build.with_adapter(value_source.adapter);
+        let base = if sources.value.adapter.is_some() { network.base() } else { Base::default() };
+        let on_base = sources.value.adapter.is_some().then_some(&base);
+        let value_build = sources.value.on(on_base, &sources.policy).build(device, "value", storage);
         // Both networks' passes share it: room for the higher rank.
         let scratch_build = if value_build.low_rank() > build.low_rank() { &value_build } else { &build };
         let generator = eval.map(|room| Generator::new(&build, room.stop_ids.to_vec(), room.sizes)).transpose()?;
-        let group = ParameterGroup::new(device, "policy", network.parameters_mut(), config)?;
+        let group = ParameterGroup::new(device, "policy", network.parameters_mut(), &config.optimizer)?;
         let activations = PolicyActivations::new(&build, tokens, positions, keep)?;
         let scratch = Scratch::new(scratch_build, tokens, keep)?;
         let policy = PolicySide { network, activations, group };
-
-        let value = if objective.uses_value() {
-            let mut network = Value::load(&value_build, longest)?;
-            let group = ParameterGroup::new(device, "value", network.parameters_mut(), config)?;
-            let activations = ValueActivations::new(&value_build, tokens, positions, sequences, keep)?;
-            Some(ValueSide { network, activations, group, dvalue: real("batch/dvalue", &[positions])? })
-        } else {
-            None
+        let value = match objective.value_network() {
+            Some(_) => Some(ValueSide::new(&value_build, config, capacity, keep)?),
+            None => None,
         };
         Ok(Self {
             device: device.clone(),
@@ -134,6 +113,7 @@ impl Session {
             statistics: real("batch/statistics", &[batch_sequences, objective.statistics()])?,
             entropies: real("batch/entropies", &[batch_sequences])?,
             marker: device.tensor("batch/marker", &[1], DType::U32)?,
+            confirmed: 0,
             generator,
         })
     }
@@ -153,29 +133,32 @@ impl Session {
     }
 
     /// The norms of the policy's and the value network's gradients.
-    pub(super) fn gradient_norms(&mut self) -> Result<(f64, Option<f64>)> {
+    pub(super) fn gradient_norms(&mut self) -> Result<GradientNorms> {
         let Self { device, policy, value, .. } = self;
         let norm = policy.group.gradient_norm(device, policy.network.parameters_mut())?;
         let value_norm = match value {
             Some(value) => Some(value.group.gradient_norm(device, value.network.parameters_mut())?),
             None => None,
         };
-        Ok((norm, value_norm))
+        Ok(GradientNorms { policy: norm, value: value_norm })
     }
 
-    /// Steps the two groups, each with its (learning rate, gradient norm).
-    pub(super) fn update(&mut self, step: usize, policy_rate: (f64, f64), value_rate: Option<(f64, f64)>) {
+    /// Steps the policy, and the value network where it has a step too.
+    pub(super) fn update(&mut self, policy_update: Update, value_update: Option<Update>) {
         let Self { device, policy, value, .. } = self;
-        let (learning_rate, norm) = policy_rate;
-        policy.group.step(device, policy.network.parameters_mut(), (step, learning_rate, norm));
-        if let (Some(value), Some((learning_rate, norm))) = (value, value_rate) {
-            value.group.step(device, value.network.parameters_mut(), (step, learning_rate, norm));
+        policy.group.step(device, policy.network.parameters_mut(), policy_update);
+        if let (Some(value), Some(update)) = (value, value_update) {
+            value.group.step(device, value.network.parameters_mut(), update);
         }
     }
 
     /// Proves that all that was run before did run: a device may fail in silence.
-    pub(super) fn confirm(&mut self, number: usize) -> Result<()> {
-        let number = number as u32;
+    ///
+    /// # Errors
+    /// Where it did not.
+    pub(super) fn confirm(&mut self) -> Result<()> {
+        self.confirmed += 1;
+        let number = self.confirmed;
         self.device.run(MarkStep { marker: &mut self.marker, step: number });
         let read = self.marker.read(1)?[0];
         ensure!(
@@ -183,5 +166,22 @@ impl Session {
             "the device lost work in silence (mark {read} in place of {number}); restart with --resume"
         );
         self.device.synchronize().context("the device failed")
+    }
+}
+
+/// The norms of the networks' gradients, before clipping.
+pub(super) struct GradientNorms {
+    pub policy: f64,
+    pub value: Option<f64>,
+}
+
+impl ValueSide {
+    fn new(build: &Build, config: &TrainConfig, capacity: Capacity, keep: Keep) -> Result<Self> {
+        let Capacity { tokens, positions, sequences, longest } = capacity;
+        let mut network = Value::load(build, longest)?;
+        let group = ParameterGroup::new(build.device, "value", network.parameters_mut(), &config.optimizer)?;
+        let activations = ValueActivations::new(build, tokens, positions, sequences, keep)?;
+        let dvalue = build.device.tensor("batch/dvalue", &[positions], DType::Real)?;
+        Ok(Self { network, activations, group, dvalue })
     }
 }

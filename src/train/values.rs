@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::logps::{micro_batches, sequences};
-use super::session::Source;
+use super::logps::{Scoring, micro_batches, sequences};
+use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example};
-use crate::device::{DType, Device};
-use crate::model::{Build, Keep, Scratch, Storage, Value, ValueActivations};
+use crate::device::Device;
+use crate::model::{Keep, Scratch, Storage, Value, ValueActivations};
 
 /// A value network that only looks.
 pub struct ValueScorer {
@@ -19,16 +19,16 @@ pub struct ValueScorer {
 }
 
 impl ValueScorer {
-    /// Allocates a forward pass over `examples` in micro-batches of `budget` tokens.
+    /// Allocates a forward pass over `examples`.
     ///
     /// # Errors
     /// Where a tensor is missing, of another shape, or has no room.
-    pub fn new(device: &Device, source: Source, dtype: DType, (examples, budget): (&[Example], usize)) -> Result<Self> {
+    pub fn new(device: &Device, source: Source, scoring: Scoring, examples: &[Example]) -> Result<Self> {
+        let budget = scoring.tokens_per_micro_batch;
         let capacities =
             micro_batches(examples, budget).into_iter().map(|members| Capacity::of(&sequences(examples, &members)));
         let capacity = capacities.fold(Capacity::default(), Capacity::max);
-        let storage = Storage { dtype, trainable: false };
-        let build = Build::new(device, source.config, source.checkpoint, "value", storage).with_adapter(source.adapter);
+        let build = source.build(device, "value", Storage { dtype: scoring.dtype, trainable: false });
         let Capacity { tokens, positions, sequences, longest } = capacity;
         Ok(Self {
             device: device.clone(),

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::examples::Example;
+use crate::data::Example;
 
 /// The mismatched pairs of all steps of a run, each known once.
 pub struct Mismatched {
@@ -18,7 +18,7 @@ pub struct Mismatched {
 }
 
 impl Mismatched {
-    /// The pairs of steps of these examples, and the examples that they make: they go behind `examples`. A step is given
+    /// The pairs of steps of these examples, and the examples that they make: their numbers follow those of `examples`. A step is given
     /// by its examples' numbers, ascending. What is longer than `longest` tokens loses its end.
     pub fn new(examples: &[Example], steps: impl Iterator<Item = Vec<usize>>, longest: usize) -> (Self, Vec<Example>) {
         let mut mismatched = Self {
@@ -28,7 +28,7 @@ impl Mismatched {
         };
         let mut made = Vec::new();
         for step in steps {
-            for (prompt, completion) in mismatched.pairs(&step) {
+            for Pair { prompt, completion } in mismatched.pairs(&step) {
                 let key = [mismatched.prompts[prompt], mismatched.completions[completion]];
                 mismatched.numbers.entry(key).or_insert_with(|| {
                     let (prompt, completion) = (&examples[prompt], &examples[completion]);
@@ -43,27 +43,30 @@ impl Mismatched {
         (mismatched, made)
     }
 
-    /// Whether there is only one prompt, so that no step has a mismatched pair.
-    pub fn has_one_prompt(&self) -> bool {
-        self.prompts.iter().all(|prompt| *prompt == 0)
-    }
-
     /// The examples of a step's mismatched pairs, one for each of the step's examples; none where they all have the same
     /// prompt.
     pub fn of(&self, step: &[usize]) -> Vec<usize> {
-        let number =
-            |(prompt, completion): (usize, usize)| self.numbers[&[self.prompts[prompt], self.completions[completion]]];
+        let number = |pair: Pair| self.numbers[&[self.prompts[pair.prompt], self.completions[pair.completion]]];
         self.pairs(step).into_iter().map(number).collect()
     }
 
-    /// (whose prompt, whose completion)
-    fn pairs(&self, step: &[usize]) -> Vec<(usize, usize)> {
+    fn pairs(&self, step: &[usize]) -> Vec<Pair> {
         let next = |place: usize| {
-            let behind = step[place + 1..].iter().chain(&step[..place]);
-            behind.copied().find(|&other| self.prompts[other] != self.prompts[step[place]])
+            let others = step[place + 1..].iter().chain(&step[..place]);
+            others.copied().find(|&other| self.prompts[other] != self.prompts[step[place]])
         };
-        step.iter().enumerate().filter_map(|(place, &row)| Some((row, next(place)?))).collect()
+        step.iter()
+            .enumerate()
+            .filter_map(|(place, &row)| Some(Pair { prompt: row, completion: next(place)? }))
+            .collect()
     }
+}
+
+/// Whose prompt meets whose completion.
+#[derive(Clone, Copy)]
+struct Pair {
+    prompt: usize,
+    completion: usize,
 }
 
 /// A number for each value: equal ones where they are equal.
@@ -98,7 +101,6 @@ mod tests {
         // The last row goes on with the first one; the first two make the same pair, which is known once.
         assert_eq!(pairs, [(1, 12), (1, 12), (2, 13), (1, 14), (3, 10)]);
         assert_eq!(made.len(), 4);
-        assert!(!mismatched.has_one_prompt());
     }
 
     #[test]
@@ -106,8 +108,6 @@ mod tests {
         let examples = examples(&[(1, 10), (1, 11), (2, 12)]);
         let (mismatched, made) = Mismatched::new(&examples, [vec![0, 1], vec![2]].into_iter(), 100);
         assert!(made.is_empty() && mismatched.of(&[0, 1]).is_empty() && mismatched.of(&[2]).is_empty());
-        let (mismatched, _) = Mismatched::new(&examples[..2], [vec![0, 1]].into_iter(), 100);
-        assert!(mismatched.has_one_prompt());
     }
 
     #[test]

@@ -1,0 +1,307 @@
+//! What trains: the networks and their optimizer, step by step, and what is written of them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::config::{OptimizerOptions, TrainConfig};
+use super::course::{MicroBatch, StepProbes};
+use super::inputs::Inputs;
+use super::log::MetricsRow;
+use super::models::{Model, Models, base_name};
+use super::optimizer::Update;
+use super::rows::{Round, Rows};
+use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
+use super::schedule::Schedule;
+use super::session::{EvalRoom, GradientNorms, Session, Sources};
+use crate::data::Tokenizer;
+use crate::device::Device;
+use crate::grade::Grading;
+use crate::kernels::SequenceSum;
+use crate::model::Checkpoint;
+use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
+use crate::sample::{AskedProblems, EvalSummary, SamplingSettings, evaluate};
+
+/// A run in training.
+pub struct Trainer {
+    pub(super) config: TrainConfig,
+    pub(super) objective: Box<dyn Objective>,
+    pub(super) session: Session,
+    pub(super) models: Models,
+    pub(super) tokenizer: Tokenizer,
+    /// What evaluations ask.
+    eval: Option<AskedProblems>,
+    pub(super) dir: RunDir,
+    schedule: Schedule,
+    state: State,
+}
+
+/// What of a run is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// Everything to go on from.
+    Checkpoint,
+    /// The networks, as the best ones so far.
+    Best,
+    /// The networks, as the run's result.
+    Final,
+}
+
+impl Trainer {
+    /// The networks as the run begins, or as the newest checkpoint in `dir` has them.
+    ///
+    /// # Errors
+    /// Where a file is missing or wrong, or the device is too small.
+    pub(super) fn new(inputs: Inputs, rows: &dyn Rows, device: &Device, dir: RunDir) -> Result<Self> {
+        let room = inputs.generation(rows);
+        let Inputs { config, objective, models, tokenizer, eval } = inputs;
+        let checkpoint = dir.newest_checkpoint()?;
+        let kept = checkpoint.as_ref().map(|checkpoint| models.adapters.kept_in(checkpoint)).transpose()?;
+        let adapters = kept.as_ref().unwrap_or(&models.adapters);
+        // A base is never saved: it is the model's own.
+        let weights = |part: &str, model: &Model, has_adapters: bool| match &checkpoint {
+            Some(checkpoint) if !has_adapters => Checkpoint::open(&checkpoint.join(part)),
+            _ => Checkpoint::open(&model.dir),
+        };
+        let policy = weights("policy", &models.policy, adapters.policy().is_some())?;
+        let has_own_weights = objective.value_network().is_some() && adapters.value().is_none();
+        let value = if has_own_weights { Some(weights("value", &models.value, false)?) } else { None };
+        let sources = Sources {
+            policy: models.policy.source(Some(&policy), adapters.policy(), None),
+            value: models.value.source(value.as_ref(), adapters.value(), None),
+        };
+        let room = room.map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
+        let mut session = Session::new(device, sources, &*objective, &config, rows.capacity(), room)?;
+        let state = match &checkpoint {
+            Some(checkpoint) => load_state(&mut session, checkpoint)?,
+            None => State::default(),
+        };
+        let OptimizerOptions { lr_scheduler_type, warmup_ratio, .. } = config.optimizer;
+        let schedule = Schedule::new(lr_scheduler_type, warmup_ratio, rows.total_steps());
+        Ok(Self { config, objective, session, models, tokenizer, eval, dir, schedule, state })
+    }
+
+    /// Finished steps.
+    pub fn done(&self) -> usize {
+        self.state.step
+    }
+
+    /// One optimizer step; its metrics.
+    ///
+    /// # Errors
+    /// Where the device fails, or a loss or gradient is not finite: the weights are as they were before the step then.
+    pub(super) fn step(&mut self, round: &Round) -> Result<MetricsRow> {
+        let start = Instant::now();
+        let done = self.done() - round.steps.start;
+        self.probe(round, done)?;
+        let micro_batches = round.course.step(done);
+        let totals = self.totals(&micro_batches);
+        self.session.clear_gradients();
+        let mut first_sequence = 0;
+        for micro_batch in &micro_batches {
+            self.accumulate(micro_batch, round, first_sequence, totals)?;
+            first_sequence += micro_batch.sequences.len();
+        }
+        let norms = self.session.gradient_norms()?;
+        self.session.confirm()?;
+
+        let statistics = self.session.statistics.read(totals.sequences * self.objective.statistics())?;
+        let entropies = self.session.entropies.read(totals.sequences)?;
+        let metrics = self.objective.metrics(&statistics, totals);
+        let loss_is_finite = metrics.iter().map(|(_, value)| value).chain(&entropies).all(|value| value.is_finite());
+        if !loss_is_finite {
+            return Err(self.not_finite("the loss", round, &micro_batches, &statistics));
+        }
+        if !norms.policy.is_finite() || !norms.value.unwrap_or(0.0).is_finite() {
+            return Err(self.not_finite("the gradient", round, &micro_batches, &statistics));
+        }
+        let mut row = vec![("epoch", round.epochs_before + (done + 1) as f64 / round.steps_per_epoch)];
+        row.extend(metrics);
+        row.extend(round.metrics.iter().copied());
+        row.push(("entropy", entropies.iter().sum::<f64>() / totals.tokens as f64));
+        self.update(norms, &mut row);
+
+        let sequences = micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
+        let tokens: usize = sequences.map(|sequence| sequence.example.len()).sum();
+        self.state.num_tokens += tokens as u64;
+        let seconds = start.elapsed().as_secs_f64();
+        row.push(("num_tokens", self.state.num_tokens as f64));
+        row.push(("tokens_per_second", tokens as f64 / seconds));
+        row.push(("seconds", seconds));
+        row.push(("peak_memory_bytes", self.session.device.peak_bytes() as f64));
+        Ok(row)
+    }
+
+    fn totals(&self, micro_batches: &[MicroBatch]) -> StepTotals {
+        let sequences = || micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
+        let count = sequences().count();
+        StepTotals {
+            rows: count / self.objective.trains_on().sequences_per_row(),
+            sequences: count,
+            tokens: sequences().map(|sequence| sequence.example.completion_ids.len()).sum(),
+        }
+    }
+
+    /// Scores the step's probes and shows them to the method: forward passes alone, over what the reference scored before.
+    fn probe(&mut self, round: &Round, done: usize) -> Result<()> {
+        let Some(reference) = round.reference else { return Ok(()) };
+        let StepProbes { wanted, micro_batches } = round.course.probes(done);
+        let Session { device, policy, scratch, batch, .. } = &mut self.session;
+        let mut log_ratios = HashMap::new();
+        for micro_batch in &micro_batches {
+            batch.load(&micro_batch.sequences)?;
+            policy.network.forward(device, batch, &mut policy.activations, scratch);
+            let mut logps = policy.activations.head.logp.read(batch.positions)?.into_iter();
+            for &number in &micro_batch.examples {
+                // The reference first: zip takes of its first side once more than of its second.
+                let of_both = reference.of(number).iter().zip(logps.by_ref());
+                let log_ratio: f64 = of_both.map(|(logp_ref, logp)| logp - logp_ref).sum();
+                log_ratios.insert(number, log_ratio);
+            }
+        }
+        let log_ratios: Vec<f64> = wanted.iter().map(|number| log_ratios[number]).collect();
+        if !log_ratios.iter().all(|log_ratio| log_ratio.is_finite()) {
+            return Err(self.not_finite("the loss", round, &round.course.step(done), &[]));
+        }
+        self.objective.begin_step(&log_ratios);
+        Ok(())
+    }
+
+    /// Adds one micro-batch's part to the gradients: forward, the method, backward.
+    fn accumulate(
+        &mut self,
+        micro_batch: &MicroBatch,
+        round: &Round,
+        first_sequence: usize,
+        totals: StepTotals,
+    ) -> Result<()> {
+        let Session { device, policy, value, scratch, batch, rollout, dlogp, statistics, entropies, .. } =
+            &mut self.session;
+        batch.load(&micro_batch.sequences)?;
+        rollout.write(0, round.known.rollout(micro_batch).into_iter())?;
+
+        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        if let Some(value) = value {
+            value.network.forward(device, batch, &mut value.activations, scratch);
+        }
+        self.objective.gradients(Seam {
+            device,
+            batch,
+            rollout,
+            logp: &policy.activations.head.logp,
+            value: value.as_mut().map(|value| ValueSeam {
+                value: &value.activations.value,
+                bootstrap: &value.activations.bootstrap,
+                dvalue: &mut value.dvalue,
+            }),
+            dlogp,
+            statistics,
+            first_sequence,
+            totals,
+        });
+        device.run(SequenceSum {
+            starts: &batch.response_starts,
+            x: &policy.activations.head.entropy,
+            sums: entropies,
+            sequences: batch.sequences as u32,
+            first_sequence: first_sequence as u32,
+        });
+        policy.network.backward(device, batch, &mut policy.activations, scratch, dlogp);
+        if let Some(value) = value {
+            value.network.backward(device, batch, &mut value.activations, scratch, &value.dvalue);
+        }
+        Ok(())
+    }
+
+    /// Steps the weights, each group at its learning rate; what that was goes into the step's row.
+    fn update(&mut self, norms: GradientNorms, row: &mut MetricsRow) {
+        let factor = self.schedule.factor(self.state.step);
+        let step = self.state.step + 1;
+        let learning_rate = self.config.optimizer.learning_rate;
+        let value_rate = self.objective.value_network().and_then(|options| options.value_learning_rate);
+        let update = |rate: f64, gradient_norm| Update { step, learning_rate: rate * factor, gradient_norm };
+        let policy = update(learning_rate, norms.policy);
+        let value = norms.value.map(|norm| update(value_rate.unwrap_or(learning_rate), norm));
+        self.session.update(policy, value);
+        self.state.step = step;
+        row.push(("grad_norm", policy.gradient_norm));
+        row.extend(value.map(|value| ("value_grad_norm", value.gradient_norm)));
+        row.push(("learning_rate", policy.learning_rate));
+        row.extend(value.map(|value| ("value_learning_rate", value.learning_rate)));
+    }
+
+    /// Whether the policy is asked problems after this step; it is after the last one.
+    pub(super) fn is_evaluated(&self, is_last: bool) -> bool {
+        self.eval.is_some() && (is_last || self.done().is_multiple_of(self.config.evaluation.eval_steps))
+    }
+
+    /// The share of the evaluation's problems that the policy solves greedily; the best policy so far is saved.
+    ///
+    /// # Errors
+    /// Where the device fails or a file cannot be written.
+    pub(super) fn evaluate(&mut self) -> Result<f64> {
+        let (Some(asked), Some(generator)) = (&self.eval, &mut self.session.generator) else { return Ok(0.0) };
+        let writer = (&self.session.policy.network, generator, &self.tokenizer);
+        let settings = SamplingSettings::greedy(self.config.evaluation.max_new_tokens);
+        let grading = (self.config.task(), Grading::default());
+        let predictions = evaluate(writer, asked, grading, &settings, &[self.config.seed], || true, |_| ())?;
+        let accuracy = EvalSummary::of(&predictions.unwrap_or_default(), asked).accuracy;
+        if self.state.best.is_none_or(|best| accuracy > best.accuracy) {
+            self.state.best = Some(Best { step: self.done(), accuracy });
+            self.save(Saved::Best)?;
+        }
+        Ok(accuracy)
+    }
+
+    /// Whether a checkpoint is due after this step.
+    pub(super) fn is_saved(&self) -> bool {
+        let every = self.config.saving.save_steps;
+        every > 0 && self.done().is_multiple_of(every)
+    }
+
+    /// Confirms that all work was done, then saves; returns where.
+    ///
+    /// # Errors
+    /// Where the device fails or a file cannot be written; what was saved before is kept then.
+    pub(super) fn save(&mut self, what: Saved) -> Result<PathBuf> {
+        self.session.confirm()?;
+        let Self { config, session, models, dir, state, .. } = self;
+        let files = ModelFiles {
+            policy_config: &models.policy.config,
+            value_config: &models.value.config,
+            tokenizer: &models.policy.dir,
+            policy_adapter: models.adapters.policy().map(|adapter| &adapter.config),
+            value_adapter: models.adapters.value().map(|adapter| &adapter.config),
+            base: base_name(config.model.model.as_deref().unwrap_or_default())?,
+        };
+        match (what, state.best) {
+            (Saved::Checkpoint, _) => dir.save_checkpoint(session, *state, &files, config.saving.save_total_limit),
+            (Saved::Best, Some(best)) => dir.save_best(session, best, &files),
+            (Saved::Best | Saved::Final, _) => dir.save_final(session, &files),
+        }
+    }
+
+    /// The error of a step in which `what` is not finite: the rows whose statistics show it, else all rows in it.
+    fn not_finite(&self, what: &str, round: &Round, micro_batches: &[MicroBatch], statistics: &[f64]) -> anyhow::Error {
+        let sequences = || micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
+        let statistics = statistics.chunks(self.objective.statistics());
+        let shown = sequences().zip(statistics).filter(|(_, row)| !row.iter().all(|value| value.is_finite()));
+        let mut lines: Vec<_> = shown.map(|(sequence, _)| sequence.example.line).collect();
+        if lines.is_empty() {
+            lines = sequences().map(|sequence| sequence.example.line).collect();
+        }
+        lines.sort_unstable();
+        lines.dedup(); // a pair's two are of one line
+        let plural = if lines.len() == 1 { "line" } else { "lines" };
+        let lines: Vec<_> = lines.iter().map(usize::to_string).collect();
+        anyhow::anyhow!(
+            "step {}: {what} is not finite, with the rows on {plural} {} of {} in it; the weights are as they were before the \
+             step, and the last checkpoint is kept. Try a smaller --learning-rate",
+            self.done() + 1,
+            lines.join(", "),
+            round.path.display()
+        )
+    }
+}
