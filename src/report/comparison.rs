@@ -80,7 +80,7 @@ fn overview(runs: &[RunRecord]) -> String {
         let last = |metric| run.curve(metric).map(|curve| curve.last().value);
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| short(value, 4));
         let setting = |key| run.setting(key).unwrap_or_default();
-        // A path may be broken behind its slashes.
+        // A path may be broken after its slashes.
         let path = |text: &str| escape(text).replace('/', "/<wbr>");
         let seconds = run.curve("seconds").map(|curve| curve.points.iter().map(|point| point.value).sum());
         format!(

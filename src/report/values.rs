@@ -23,7 +23,7 @@ pub struct ValuedToken {
     pub text: String,
     /// V of the state before the token.
     pub value: f64,
-    /// V of the state behind it less `value`; for the last token, the reward less `value`.
+    /// V of the state after it less `value`; for the last token, the reward less `value`.
     pub change: f64,
     pub advantage: Option<f64>,
     /// The process reward at this token.
@@ -35,7 +35,7 @@ pub struct ValuedSegment {
     pub text: String,
     /// Its first token.
     pub first: usize,
-    /// The token behind its last.
+    /// The token after its last.
     pub end: usize,
     /// V at its end.
     pub value: f64,

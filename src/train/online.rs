@@ -19,7 +19,7 @@ use crate::data::{Capacity, Example, Examples, RowFile, Tokenizer};
 use crate::files;
 use crate::model::{Checkpoint, ModelConfig};
 use crate::objective::{Estimation, Scored, whiten};
-use crate::sample::{AskedProblems, Generated, Request, SamplingSettings, check_prompt, rollout_row};
+use crate::sample::{AskedProblems, Generated, Request, Rollout, SamplingSettings};
 
 /// What makes rounds: the problems, and the reference policy, which stays in memory.
 pub struct Online<'a> {
@@ -71,10 +71,10 @@ pub fn problems(config: &TrainConfig, tokenizer: &Tokenizer, models: [&ModelConf
         let most = config.max_length.min(context(models));
         return Ok(AskedProblems::assumed(most.saturating_sub(config.max_new_tokens).max(1)));
     };
-    let asked = AskedProblems::read(path, config.task(), None, (tokenizer, policy))?;
+    let asked = AskedProblems::read(path, config.task(), None, tokenizer, policy.limits())?;
     asked.file.need_answers()?;
     for (problem, ids) in asked.file.problems.iter().zip(&asked.prompts) {
-        others.iter().try_for_each(|model| check_prompt(ids, model, || asked.file.place(problem)))?;
+        others.iter().try_for_each(|model| model.limits().check_prompt(ids, || asked.file.place(problem)))?;
     }
     let longest = longest(&asked, config, context(models));
     ensure!(
@@ -146,7 +146,7 @@ impl<'a> Online<'a> {
         }
         let Run { tokenizer, model, config, .. } = self.run;
         let Examples { examples, .. } =
-            Examples::build(&RowFile::read(&path)?, tokenizer, &model.config, config.max_length)?;
+            Examples::build(&RowFile::read(&path)?, tokenizer, model.config.limits(), config.max_length)?;
         let expected = self.rounds.rollouts_of(number);
         ensure!(
             examples.len() == expected,
@@ -196,7 +196,8 @@ impl<'a> Online<'a> {
         let finished = |response: Generated| {
             let (place, request) = (wanted[response.request], response.request);
             let (problem, prompt_ids) = (self.asked.problem(place.problem), &self.asked.prompts[place.problem]);
-            let row = rollout_row(config.task(), problem, (prompt_ids, place.sample), response, tokenizer)?;
+            let rollout = Rollout { problem, prompt_ids, sample: place.sample, response };
+            let row = rollout.row(config.task(), tokenizer)?;
             rows[request] = row.to_string() + "\n";
             written += 1;
             tick(written, wanted.len());

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::rounds::Rounds;
 use super::selection::Selection;
 use super::session::{EvalRoom, Session, Source, Sources};
-use crate::data::{Capacity, Example, Examples, Mismatched, RowFile, Tokenizer};
+use crate::data::{AssumedRows, Capacity, Example, Examples, Mismatched, RowFile, Tokenizer};
 use crate::device::{Allocation, Device, Precision};
 use crate::gpu::DeviceChoice;
 use crate::grade::Task;
@@ -145,7 +145,7 @@ impl Run {
             value.dir.display()
         );
 
-        let tokenizer = Tokenizer::read(&model.dir, &model.config)?;
+        let tokenizer = Tokenizer::read(&model.dir, &model.config.eos_token_ids)?;
         let problems = if objective.trains_on() == TrainsOn::Sampled {
             let models = [&model.config, &value.config, &reference.config];
             Some(online::problems(&config, &tokenizer, models)?)
@@ -158,14 +158,14 @@ impl Run {
             }
             Some(path) => {
                 let data = RowFile::read(path)?;
-                let built = Examples::build(&data, &tokenizer, &model.config, config.max_length)?;
+                let built = Examples::build(&data, &tokenizer, model.config.limits(), config.max_length)?;
                 (data, built)
             }
             None => {
                 let max_length = config.max_length.min(model.config.context_length).min(value.config.context_length);
                 let sequences_per_row = objective.trains_on().sequences_per_row();
-                let rows = (config.batch_size, sequences_per_row);
-                let built = Examples::assumed(rows, config.tokens_per_micro_batch, max_length);
+                let (rows, tokens) = (config.batch_size, config.tokens_per_micro_batch);
+                let built = Examples::assumed(AssumedRows { rows, sequences_per_row, tokens, max_length });
                 let paired = sequences_per_row == 2;
                 (RowFile { path: "assumed rows".into(), rows: Vec::new(), paired }, built)
             }
@@ -202,7 +202,7 @@ impl Run {
         let eval = match &config.eval_data {
             Some(path) => {
                 ensure!(config.task() != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
-                let asked = AskedProblems::read(path, config.task(), None, (&tokenizer, &model.config))?;
+                let asked = AskedProblems::read(path, config.task(), None, &tokenizer, model.config.limits())?;
                 asked.file.need_answers()?;
                 Some(asked)
             }

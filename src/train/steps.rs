@@ -23,7 +23,7 @@ use crate::kernels::SequenceSum;
 use crate::model::Checkpoint;
 use crate::objective::{Seam, StepTotals, ValueSeam};
 use crate::progress::Progress;
-use crate::sample::{EvalSummary, SamplingSettings, evaluate};
+use crate::sample::{EvalSummary, Evaluation, SamplingSettings};
 
 /// The steps over some rows: over all of an offline run, or over an online round.
 struct Round<'a> {
@@ -199,10 +199,10 @@ impl Run {
     /// The share of the evaluation's problems that the policy solves greedily.
     fn evaluate(&self, session: &mut Session) -> Result<f64> {
         let (Some(asked), Some(generator)) = (&self.eval, &mut session.generator) else { return Ok(0.0) };
-        let writer = (&session.policy.network, generator, &self.tokenizer);
         let settings = SamplingSettings::greedy(self.config.max_new_tokens);
-        let grading = (self.config.task(), Grading::default());
-        let predictions = evaluate(writer, asked, grading, &settings, &[self.config.seed], || true, |_| ())?;
+        let (task, grading, seeds) = (self.config.task(), Grading::default(), &[self.config.seed]);
+        let evaluation = Evaluation { asked, task, grading, settings: &settings, seeds };
+        let predictions = evaluation.run(&session.policy.network, generator, &self.tokenizer, || true, |_| ())?;
         Ok(EvalSummary::of(&predictions.unwrap_or_default(), asked).accuracy)
     }
 
