@@ -43,7 +43,7 @@ impl ModelLimits {
             );
             self.check_ids(
                 prompt_ids,
-                |index| format!("the prompt's token {index}"),
+                |index| format!("the prompt's token ids[{index}]"),
                 "is tokenizer.json another model's?",
             )
         };

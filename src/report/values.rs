@@ -3,7 +3,7 @@
 use super::number::{short, signed};
 use super::page::{Page, Part, escape, shortened, table};
 use super::scale::Scale;
-use super::scatter::scatter;
+use super::scatter::{Judgement, scatter};
 
 /// A response with the value network's V of the state before each token.
 pub struct ValuedResponse {
@@ -106,11 +106,10 @@ fn summary(responses: &[ValuedResponse], correlation: Option<&Correlation>) -> S
 
 fn correlation_plot(responses: &[ValuedResponse], count: usize) -> String {
     let segments = responses.iter().flat_map(|response| &response.segments);
-    let pairs: Vec<(f64, f64)> = segments
-        .filter_map(|segment| Some((segment.process_reward?, segment.value)))
-        .filter(|(reward, value)| reward.is_finite() && value.is_finite())
-        .collect();
-    let plot = scatter(&pairs);
+    let judged = segments
+        .filter_map(|segment| Some(Judgement { process_reward: segment.process_reward?, value: segment.value }))
+        .filter(|at| at.process_reward.is_finite() && at.value.is_finite());
+    let plot = scatter(&judged.collect::<Vec<_>>());
     format!(
         "<figure class=\"card\"><figcaption><b>V at the end of a segment against its process reward</b> \
          <span>correlations over {} segments</span></figcaption>\n{plot}</figure>\n",

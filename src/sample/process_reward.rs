@@ -213,7 +213,10 @@ impl Judged {
     /// The row with `right` right steps out of n, each worth 1/n.
     fn scored(&self, right: usize) -> Value {
         let worth = 1.0 / self.segments.len() as f64;
-        let reward = |(index, segment): (usize, &Segment)| json!({ "end": segment.end, "reward": if index < right { worth } else { 0.0 } });
+        let reward = |(index, segment): (usize, &Segment)| {
+            let reward = if index < right { worth } else { 0.0 };
+            json!({ "end": segment.end, "reward": reward })
+        };
         let mut row = self.row.clone();
         // The ends count tokens: they go with the ids.
         row["prompt_ids"] = self.prompt_ids.clone().into();
