@@ -1,4 +1,5 @@
 use super::case::{Case, Work};
+use crate::data::TokenGroups;
 use crate::device::Call;
 use crate::kernels::EmbeddingBackward;
 
@@ -7,7 +8,7 @@ pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(4.0 * (tokens * cols) as f64);
     let mut case = Case::new(EmbeddingBackward::SIGNATURE, format!("{tokens} of {rows} x {cols}"), work);
     let ids = case.indices(tokens, rows);
-    let (order, group_starts, group_ids) = crate::data::group_by_id(&ids);
+    let TokenGroups { order, starts: group_starts, ids: group_ids } = TokenGroups::of(&ids);
     let (groups, first, shard) = (group_ids.len() as u32, rows / 2, rows - rows / 2);
     case.u32s("order", order)
         .u32s("group_starts", group_starts)

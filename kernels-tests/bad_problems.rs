@@ -1,7 +1,7 @@
 //! Bad input to the verbs around training: one clear error, exit code 1, and what was finished is kept.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::{dqo, error_of, train};
@@ -70,15 +70,84 @@ fn rollouts_without_what_is_judged_are_refused() {
     }
 }
 
-#[test]
-fn a_template_that_fails_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let model = dir.path().join("model");
+/// A copy of the demo's model that a test may damage.
+fn model_in(dir: &Path) -> PathBuf {
+    let model = dir.join("model");
     fs::create_dir(&model).unwrap();
     for entry in fs::read_dir(asset("model")).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
     }
+    model
+}
+
+/// Such an id would index a table of embeddings that ends before it.
+#[test]
+fn a_token_without_an_embedding_is_refused_by_every_verb() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let model = model_in(dir.path());
+    // The tokenizer knows a token more than the model, whose vocabulary is 19.
+    let tokenizer = fs::read_to_string(model.join("tokenizer.json")).unwrap();
+    fs::write(model.join("tokenizer.json"), tokenizer.replace("\":\": 18", "\":\": 18, \"?\": 19")).unwrap();
+    let write = |name: &str, line: &str| {
+        let good = r#"{"prompt": "1+1", "completion": "2", "answer": "2", "reward": 0}"#;
+        fs::write(path(name), format!("{good}\n{line}\n")).unwrap();
+        path(name)
+    };
+    let problems = write("problems.jsonl", r#"{"prompt": "1?", "answer": "2"}"#);
+    let rows = write("rows.jsonl", r#"{"prompt": "1+1", "completion": "2?", "answer": "2", "reward": 0}"#);
+    let prompts = write("prompts.jsonl", r#"{"prompt": "1?", "completion": "2", "answer": "2", "reward": 0}"#);
+    let good = path("good.jsonl");
+    fs::write(&good, r#"{"prompt": "1+1", "completion": "2", "reward": 0}"#).unwrap();
+
+    let beyond = "19 is beyond the model's vocabulary of 19";
+    let of_prompt = format!("the prompt's token ids[1]: {beyond}; is tokenizer.json another model's?");
+    let of_row = |field: &str| format!("field `{field}`[1]: {beyond}; were the rows made with another model?");
+    let refused = |mut command: Command, expected: String| {
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        assert_eq!(error_in(dir.path(), &mut command), expected, "{words:?}");
+        assert!(!path("output.jsonl").exists() && !path("run").exists(), "{words:?}");
+    };
+    let command = |words: &[&str], network: &str, data: &Path| {
+        let mut command = dqo();
+        command.args(words).args(["--device", "cpu", network]).arg(&model).arg("--data").arg(data);
+        command
+    };
+    let writes = |words: &[&str], network: &str, data: &Path| {
+        let mut command = command(words, network, data);
+        command.arg("--output").arg(path("output.jsonl"));
+        command
+    };
+    for verb in ["sample", "eval"] {
+        refused(writes(&[verb, "--task", "gsm8k"], "--model", &problems), format!("problems.jsonl:2: {of_prompt}"));
+    }
+    let mut generate = dqo();
+    generate.args(["generate", "--device", "cpu", "--raw", "--prompt", "1?", "--model"]).arg(&model);
+    refused(generate, format!("--prompt: {of_prompt}"));
+    for verb in ["process-reward", "logp"] {
+        refused(writes(&[verb], "--model", &rows), format!("rows.jsonl:2: {}", of_row("completion_ids")));
+        refused(writes(&[verb], "--model", &prompts), format!("prompts.jsonl:2: {}", of_row("prompt_ids")));
+    }
+    let trains = |method: &str, data: &Path, more: &[&str]| {
+        let mut command = command(&["train", "--method", method], "--model", data);
+        command.args(more).arg("--output-dir").arg(path("run"));
+        command
+    };
+    refused(trains("dqo", &rows, &[]), format!("rows.jsonl:2: {}", of_row("completion_ids")));
+    refused(trains("ppo", &problems, &["--task", "gsm8k"]), format!("problems.jsonl:2: {of_prompt}"));
+    let mut evaluates = trains("dqo", &good, &[]);
+    evaluates.arg("--eval-data").arg(&problems);
+    refused(evaluates, format!("problems.jsonl:2: {of_prompt}"));
+    let config = fs::read_to_string(model.join("config.json")).unwrap();
+    fs::write(model.join("config.json"), config.replace("ForCausalLM", "ForTokenClassification")).unwrap();
+    refused(writes(&["values"], "--value", &rows), format!("rows.jsonl:2: {}", of_row("completion_ids")));
+}
+
+#[test]
+fn a_template_that_fails_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model_in(dir.path());
     let data = problems(dir.path(), 2);
     for (template, expected) in [
         (

@@ -26,9 +26,9 @@ fn setup(set: &Path, mut objective: Box<dyn Objective>) -> Setup {
     let (policy, value) = (ModelConfig::read(&policy_dir).unwrap(), ModelConfig::read(&value_dir).unwrap());
     let (policy_weights, value_weights) =
         (Checkpoint::open(&policy_dir).unwrap(), Checkpoint::open(&value_dir).unwrap());
-    let tokenizer = Tokenizer::read(&policy_dir, &policy).unwrap();
+    let tokenizer = Tokenizer::read(&policy_dir, &policy.eos_token_ids).unwrap();
     let file = RowFile::read(&set.join("rows.jsonl")).unwrap();
-    let examples = Examples::build(&file, &tokenizer, &policy, 1000).unwrap().examples;
+    let examples = Examples::build(&file, &tokenizer, policy.limits(), 1000).unwrap().examples;
     let sequence = |example| Sequence { example, bootstrapped: false };
     let sequences: Vec<Sequence> = examples.iter().map(sequence).collect();
 

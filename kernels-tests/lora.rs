@@ -30,9 +30,9 @@ pub fn set(name: &str) -> std::path::PathBuf {
 
 fn examples(model: &Path, rows: &Path) -> (ModelConfig, Vec<Example>) {
     let config = ModelConfig::read(model).unwrap();
-    let tokenizer = Tokenizer::read(model, &config).unwrap();
+    let tokenizer = Tokenizer::read(model, &config.eos_token_ids).unwrap();
     let file = RowFile::read(rows).unwrap();
-    let examples = Examples::build(&file, &tokenizer, &config, usize::MAX).unwrap().examples;
+    let examples = Examples::build(&file, &tokenizer, config.limits(), usize::MAX).unwrap().examples;
     (config, examples)
 }
 

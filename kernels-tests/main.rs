@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_problems;
 mod browser;
 mod command;
+mod floors;
 mod generation;
 mod grade;
 mod gradients;

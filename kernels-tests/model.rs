@@ -28,8 +28,9 @@ pub fn floats(value: &Value) -> Vec<f64> {
 /// The log-probs of a file's rows under a model.
 pub fn score(model: &Path, rows: &Path, device: &Device, dtype: DType, budget: usize) -> Vec<TokenLogps> {
     let config = ModelConfig::read(model).unwrap();
-    let tokenizer = Tokenizer::read(model, &config).unwrap();
-    let examples = Examples::build(&RowFile::read(rows).unwrap(), &tokenizer, &config, usize::MAX).unwrap().examples;
+    let tokenizer = Tokenizer::read(model, &config.eos_token_ids).unwrap();
+    let examples =
+        Examples::build(&RowFile::read(rows).unwrap(), &tokenizer, config.limits(), usize::MAX).unwrap().examples;
     let checkpoint = Checkpoint::open(model).unwrap();
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
     let scoring = Scoring { dtype, tokens_per_micro_batch: budget };

@@ -48,7 +48,7 @@ fn errors_name_the_file_and_the_line() {
         ("{\"step\":-1}\n", "RUN/metrics.jsonl:1: field `step`: -1 is not a count of steps"),
         (
             &format!("{{\"step\":2,\"loss\":1}}\n{good}"),
-            "RUN/metrics.jsonl:2: field `step`: 1 stands behind step 2; are these the rows of two runs?",
+            "RUN/metrics.jsonl:2: field `step`: 1 stands after step 2; are these the rows of two runs?",
         ),
     ];
     for (metrics, expected) in cases {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::config_file::merge;
 use super::{Ended, interrupt, print, print_text};
 use crate::data::Text;
-use crate::sample::{Generated, PolicyOptions, Request, SamplingSettings, Writer, check_prompt};
+use crate::sample::{Generated, PolicyOptions, Request, SamplingSettings, Writer};
 
 #[derive(Args)]
 pub struct GenerateArgs {
@@ -52,7 +52,7 @@ pub fn run(args: GenerateArgs, matches: &ArgMatches) -> Result<Ended> {
         if raw { Text::Plain(prompt) } else { Text::Messages(vec![json!({ "role": "user", "content": prompt })]) };
     let files = options.open()?;
     let prompt_ids = files.tokenizer.prompt(&prompt)?;
-    check_prompt(&prompt_ids, &files.config, || "--prompt".to_owned())?;
+    files.config.limits().check_prompt(&prompt_ids, || "--prompt".to_owned())?;
     let Writer { tokenizer, policy, mut generator } = options.load(files, &sampling, prompt_ids.len(), 1)?;
 
     let interrupt = interrupt::listen()?;

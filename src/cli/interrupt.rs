@@ -1,4 +1,4 @@
-//! Ctrl-C and the signals like it: the first asks the run to stop behind its step, the second ends the process.
+//! Ctrl-C and the signals like it: the first asks the run to stop after its step, the second ends the process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -35,8 +35,8 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
     let ModelFiles { dir, config, tokenizer, adapter } = args.model.open()?;
     let file = RowFile::read(&args.data)?;
     file.need_responses("logp")?;
-    let built = Examples::build(&file, &tokenizer, &config, usize::MAX)?;
-    built.check_context(&file, &config)?;
+    let built = Examples::build(&file, &tokenizer, config.limits(), usize::MAX)?;
+    built.check_context(&file, config.limits())?;
     let examples = built.examples;
     let device = args.model.open_device()?;
     let checkpoint = Checkpoint::open(&dir)?;

@@ -44,7 +44,7 @@ impl Capacity {
 #[derive(Clone, Copy)]
 pub struct Sequence<'a> {
     pub example: &'a Example,
-    /// The state behind the last action is wanted too: the last token goes in, and V is read there.
+    /// The state after the last action is wanted too: the last token goes in, and V is read there.
     pub bootstrapped: bool,
 }
 
@@ -71,7 +71,7 @@ pub struct DeviceBatch {
     pub position_in_sequence: Tensor,
     /// `[tokens, 2]`: where each token's sequence starts and ends.
     pub bounds: Tensor,
-    /// `[tokens]`, see [`group_by_id`].
+    /// `[tokens]`, see [`TokenGroups`].
     pub order: Tensor,
     /// `[groups + 1]`
     pub group_starts: Tensor,
@@ -145,7 +145,7 @@ impl DeviceBatch {
         for (position, &row) in response_rows.iter().enumerate() {
             position_of_token[row as usize] = position as u32;
         }
-        let (order, group_starts, group_ids) = group_by_id(&ids);
+        let TokenGroups { order, starts: group_starts, ids: group_ids } = TokenGroups::of(&ids);
 
         let Capacity { tokens, positions, sequences, longest } = Capacity::of(sequences);
         (self.tokens, self.positions, self.sequences, self.longest) = (tokens, positions, sequences, longest);
@@ -167,39 +167,55 @@ impl DeviceBatch {
         }
         Ok(())
     }
-}
 
-impl DeviceBatch {
-    /// Fills the batch with one token of each of several sequences, given with its position in its own; the hidden state of
-    /// each is wanted.
+    /// Fills the batch with one token of each of several sequences; the hidden state of each is wanted.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn load_newest(&mut self, tokens: &[(u32, usize)]) -> Result<()> {
+    pub fn load_newest(&mut self, tokens: &[NewestToken]) -> Result<()> {
         let count = tokens.len();
         (self.tokens, self.positions, self.sequences) = (count, count, count);
         self.longest = 1;
-        self.ids.write_u32(0, &tokens.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
-        let positions: Vec<u32> = tokens.iter().map(|(_, position)| *position as u32).collect();
+        self.ids.write_u32(0, &tokens.iter().map(|token| token.id).collect::<Vec<_>>())?;
+        let positions: Vec<u32> = tokens.iter().map(|token| token.position as u32).collect();
         self.position_in_sequence.write_u32(0, &positions)?;
         self.response_rows.write_u32(0, &(0..count as u32).collect::<Vec<_>>())
     }
 }
 
-/// Token numbers grouped by id, for [`EmbeddingBackward`](crate::kernels::EmbeddingBackward): the tokens group by group
-/// and ascending in each, where each group starts (and the last one ends), and the ids, ascending.
-pub fn group_by_id(ids: &[u32]) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
-    let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-    order.sort_by_key(|&token| (ids[token as usize], token));
-    let mut group_starts = Vec::new();
-    let mut group_ids: Vec<u32> = Vec::new();
-    for (place, &token) in order.iter().enumerate() {
-        let id = ids[token as usize];
-        if group_ids.last() != Some(&id) {
-            group_ids.push(id);
-            group_starts.push(place as u32);
+/// The token of a sequence that goes in next, where those before it are in a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewestToken {
+    pub id: u32,
+    /// In its sequence.
+    pub position: usize,
+}
+
+/// Tokens grouped by id, for [`EmbeddingBackward`](crate::kernels::EmbeddingBackward).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenGroups {
+    /// `[tokens]`: the tokens' numbers, group by group and ascending in each.
+    pub order: Vec<u32>,
+    /// `[groups + 1]`: where each group starts in `order`, and where the last one ends.
+    pub starts: Vec<u32>,
+    /// `[groups]`: ascending.
+    pub ids: Vec<u32>,
+}
+
+impl TokenGroups {
+    /// The groups of tokens with these ids.
+    pub fn of(ids: &[u32]) -> Self {
+        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+        order.sort_by_key(|&token| (ids[token as usize], token));
+        let mut groups = Self { order, starts: Vec::new(), ids: Vec::new() };
+        for (place, &token) in groups.order.iter().enumerate() {
+            let id = ids[token as usize];
+            if groups.ids.last() != Some(&id) {
+                groups.ids.push(id);
+                groups.starts.push(place as u32);
+            }
         }
+        groups.starts.push(ids.len() as u32);
+        groups
     }
-    group_starts.push(order.len() as u32);
-    (order, group_starts, group_ids)
 }

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 
+use super::limits::ModelLimits;
 use super::rows::{Row, RowFile};
 use super::tokenizer::Tokenizer;
-use crate::model::ModelConfig;
 
 /// A prompt and a response, as ids.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,12 +65,25 @@ pub struct Examples {
     pub cut: usize,
 }
 
+/// See [`Examples::assumed`].
+#[derive(Clone, Copy, Debug)]
+pub struct AssumedRows {
+    /// Rows at most.
+    pub rows: usize,
+    /// 2 where a row is a pair, else 1.
+    pub sequences_per_row: usize,
+    /// Of the micro-batch.
+    pub tokens: usize,
+    /// Tokens of a sequence at most.
+    pub max_length: usize,
+}
+
 impl Examples {
     /// Tokenizes a file's rows; what is longer than `max_length` tokens loses its end.
     ///
     /// # Errors
     /// Names the file, the line and the field that is wrong.
-    pub fn build(file: &RowFile, tokenizer: &Tokenizer, config: &ModelConfig, max_length: usize) -> Result<Self> {
+    pub fn build(file: &RowFile, tokenizer: &Tokenizer, limits: ModelLimits, max_length: usize) -> Result<Self> {
         let mut built = Self { examples: Vec::with_capacity(file.rows.len()), cut: 0 };
         for (index, row) in file.rows.iter().enumerate() {
             let completion_field = match (file.paired, index % 2) {
@@ -78,7 +91,7 @@ impl Examples {
                 (true, 0) => "chosen_ids",
                 (true, _) => "rejected_ids",
             };
-            let example = example(row, completion_field, tokenizer, config);
+            let example = example(row, completion_field, tokenizer, limits);
             let example = example.map_err(|error| error.context(file.place(row)))?;
             if example.prompt_ids.len() >= max_length {
                 continue;
@@ -103,22 +116,22 @@ impl Examples {
     ///
     /// # Errors
     /// Names the first line that does not.
-    pub fn check_context(&self, file: &RowFile, config: &ModelConfig) -> Result<()> {
-        match self.examples.iter().find(|example| example.len() > config.context_length) {
+    pub fn check_context(&self, file: &RowFile, limits: ModelLimits) -> Result<()> {
+        match self.examples.iter().find(|example| example.len() > limits.context_length) {
             None => Ok(()),
             Some(example) => bail!(
                 "{}:{}: has {} tokens, and the model computes at most {}",
                 file.path.display(),
                 example.line,
                 example.len(),
-                config.context_length
+                limits.context_length
             ),
         }
     }
 
-    /// At most `rows` rows that fill a micro-batch of `tokens`, where there is no file: of sequences of `max_length` tokens,
-    /// and one row that takes up the rest; half of each sequence is response. Each has another prompt and is right.
-    pub fn assumed((rows, sequences_per_row): (usize, usize), tokens: usize, max_length: usize) -> Self {
+    /// Rows that fill a micro-batch, where there is no file: of the longest sequences, and one row that takes up the rest;
+    /// half of each sequence is response. Each row has another prompt and is right.
+    pub fn assumed(AssumedRows { rows, sequences_per_row, tokens, max_length }: AssumedRows) -> Self {
         let mut examples = Vec::new();
         let mut left = tokens;
         for row in 0..rows as u32 {
@@ -142,18 +155,13 @@ impl Examples {
     }
 }
 
-fn example(row: &Row, completion_field: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Example> {
+fn example(row: &Row, completion_field: &str, tokenizer: &Tokenizer, limits: ModelLimits) -> Result<Example> {
     let prompt_ids = tokenizer.prompt(&row.prompt)?;
     ensure!(!prompt_ids.is_empty(), "field `prompt`: has no tokens; a response needs at least one before it");
     let completion_ids = tokenizer.completion(&row.completion, row.truncated)?;
     for (field, ids) in [("prompt_ids", &prompt_ids), (completion_field, &completion_ids)] {
-        if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab_size) {
-            bail!(
-                "field `{field}`[{index}]: {id} is beyond the model's vocabulary of {}; \
-                 were the rows made with another model?",
-                config.vocab_size
-            );
-        }
+        let place = |index| format!("field `{field}`[{index}]");
+        limits.check_ids(ids, place, "were the rows made with another model?")?;
     }
     let tokens = completion_ids.len();
     if let Some(logps) = &row.behavior_logps {

@@ -2,18 +2,22 @@
 
 mod batch;
 mod examples;
+mod limits;
 mod pack;
 mod pairs;
 mod problems;
 mod rows;
 mod template;
+mod token_ids;
 mod tokenizer;
 
-pub use batch::{Capacity, DeviceBatch, Sequence, group_by_id};
-pub use examples::{Example, Examples};
+pub use batch::{Capacity, DeviceBatch, NewestToken, Sequence, TokenGroups};
+pub use examples::{AssumedRows, Example, Examples};
+pub use limits::ModelLimits;
 pub use pack::{epoch_order, pack};
 pub use pairs::pairs;
 pub use problems::{Problem, ProblemFile};
 pub use rows::{Row, RowFile, StepReward, Text};
 pub use template::ChatTemplate;
+pub use token_ids::token_ids;
 pub use tokenizer::{TextStream, Tokenizer};

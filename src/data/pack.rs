@@ -19,18 +19,21 @@ pub fn epoch_order(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
 pub fn pack(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&sequence| std::cmp::Reverse(lengths[sequence]));
-    let mut bins: Vec<(usize, Vec<usize>)> = Vec::new();
+    let mut packed: Vec<Vec<usize>> = Vec::new();
+    let mut tokens: Vec<usize> = Vec::new();
     for sequence in order {
         let length = lengths[sequence];
-        match bins.iter_mut().find(|(tokens, _)| tokens + length <= budget) {
-            Some((tokens, members)) => {
-                *tokens += length;
-                members.push(sequence);
+        match tokens.iter().position(|tokens| tokens + length <= budget) {
+            Some(fitting) => {
+                tokens[fitting] += length;
+                packed[fitting].push(sequence);
             }
-            None => bins.push((length, vec![sequence])),
+            None => {
+                tokens.push(length);
+                packed.push(vec![sequence]);
+            }
         }
     }
-    let mut packed: Vec<_> = bins.into_iter().map(|(_, members)| members).collect();
     packed.iter_mut().for_each(|members| members.sort_unstable());
     packed
 }

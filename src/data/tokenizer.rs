@@ -9,7 +9,7 @@ use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorW
 
 use super::rows::Text;
 use super::template::{ChatTemplate, token_text};
-use crate::model::{ModelConfig, token_ids};
+use super::token_ids::token_ids;
 
 /// Turns text into token ids as the model expects them.
 pub struct Tokenizer {
@@ -25,11 +25,11 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Reads `tokenizer.json`, `tokenizer_config.json` and `generation_config.json` of a model directory; each may be
-    /// missing.
+    /// missing. `eos_token_ids` are the end tokens of its `config.json`, for what the others do not name.
     ///
     /// # Errors
     /// Names the file that is not valid.
-    pub fn read(dir: &Path, config: &ModelConfig) -> Result<Self> {
+    pub fn read(dir: &Path, eos_token_ids: &[u32]) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let inner = if path.exists() {
             let inner = tokenizers::Tokenizer::from_file(&path);
@@ -47,8 +47,8 @@ impl Tokenizer {
         let generation_path = dir.join("generation_config.json");
         let generation = token_ids(&read_object(&generation_path)?, "eos_token_id");
         let generation = generation.with_context(|| generation_path.display().to_string())?;
-        let end_token = by_text.or(generation.first().copied()).or(config.eos_token_ids.first().copied());
-        let named = if generation.is_empty() { &config.eos_token_ids } else { &generation };
+        let end_token = by_text.or(generation.first().copied()).or(eos_token_ids.first().copied());
+        let named = if generation.is_empty() { eos_token_ids } else { &generation };
         let stop_ids: BTreeSet<u32> = named.iter().copied().chain(by_text).collect();
         Ok(Self { dir: dir.to_owned(), inner, template, end_token, stop_ids: stop_ids.into_iter().collect() })
     }

@@ -1,8 +1,8 @@
-//! GSM8K: the number behind `#### `, or the last one.
+//! GSM8K: the number after `#### `, or the last one.
 
 use super::rational::{Rational, number_length};
 
-/// The first run of digits, points and commas behind `#### ` and perhaps a minus, as the data set's evaluator takes it:
+/// The first run of digits, points and commas after `#### ` and perhaps a minus, as the data set's evaluator takes it:
 /// one space exactly, and a full stop at the end belongs to the run.
 pub fn marked(text: &str) -> Option<&str> {
     text.match_indices("#### ").find_map(|(start, mark)| {
@@ -33,7 +33,7 @@ pub fn last_number(text: &str) -> Option<String> {
     Some(format!("{sign}{}", &text[start..start + length]))
 }
 
-/// Whether a number behind this text is negative: `-5`, `-$5`, `$-5`, but not the second number of `10-5`.
+/// Whether a number after this text is negative: `-5`, `-$5`, `$-5`, but not the second number of `10-5`.
 fn is_negative(before: &str) -> bool {
     let before = before.strip_suffix('$').map_or(before, |before| before.strip_suffix('\\').unwrap_or(before));
     // The second is the minus sign proper, U+2212.

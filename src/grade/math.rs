@@ -1,6 +1,6 @@
 //! MATH: what the last box holds, and when two answers are equal.
 
-use super::MathEqual;
+use super::grading::MathEqual;
 use super::normal::is_equivalent;
 use super::rational::Rational;
 
@@ -8,10 +8,10 @@ use super::rational::Rational;
 /// up to the next dollar sign, as evaluators built on the data set's own have it. Only the last box counts: where it is
 /// not closed, there is no answer.
 pub fn boxed(text: &str) -> Option<&str> {
-    let behind = |command: &str| text.rfind(command).map(|start| &text[start + command.len()..]);
-    match behind("\\boxed") {
+    let after = |command: &str| text.rfind(command).map(|start| &text[start + command.len()..]);
+    match after("\\boxed") {
         Some(rest) => rest.strip_prefix(' ').map_or_else(|| braced(rest), |rest| rest.split('$').next()),
-        None => braced(behind("\\fbox")?),
+        None => braced(after("\\fbox")?),
     }
 }
 

@@ -9,9 +9,10 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::{Checkpoint, Values};
+use super::checkpoint::Checkpoint;
 use super::parameter::Parameter;
 use super::stored::{Stored, write_safetensors};
+use super::values::Values;
 
 /// The linear layers of a decoder layer, by PEFT's names.
 pub const LINEAR_LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -32,7 +33,7 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// s = alpha / sqrt(r) in place of alpha / r (rsLoRA).
     pub use_rslora: bool,
-    /// Names of linear layers, whole or what stands behind a dot of them.
+    /// Names of linear layers, whole or what stands after a dot of them.
     pub target_modules: Vec<String>,
 }
 
@@ -349,7 +350,7 @@ impl Adapter {
     }
 }
 
-/// Behind a linear layer's name.
+/// After a linear layer's name.
 pub(super) const A_SUFFIX: &str = ".lora_A.weight";
 pub(super) const B_SUFFIX: &str = ".lora_B.weight";
 
@@ -369,7 +370,9 @@ fn initialize(parameter: &mut Parameter, seed: u64, model: &str) -> Result<()> {
 /// Names the file that cannot be written, or the device's fault.
 pub fn save_adapter<'a>(
     parameters: impl Iterator<Item = &'a mut Parameter>,
-    (config, task_type, base): (&LoraConfig, TaskType, &str),
+    config: &LoraConfig,
+    task_type: TaskType,
+    base: &str,
     dir: &Path,
 ) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
@@ -395,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_name_or_its_end_behind_a_dot() {
+    fn a_target_is_a_name_or_its_end_after_a_dot() {
         let whole = parse(json!(["model.layers.1.mlp.up_proj", "self_attn.q_proj"]), false);
         assert!(whole.targets("model.layers.1.mlp.up_proj") && whole.targets("model.layers.0.self_attn.q_proj"));
         assert!(!whole.targets("model.layers.11.mlp.up_proj") && !whole.targets("model.layers.0.mlp.up_proj"));

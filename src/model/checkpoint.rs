@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
@@ -13,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::parameter::Parameter;
+use super::values::Values;
 
 /// The open weight files of a model directory.
 pub struct Checkpoint {
@@ -156,42 +156,6 @@ impl Checkpoint {
         );
         Ok((&info.shape, Values { data, dtype: info.dtype }))
     }
-}
-
-/// Floating-point values in a file.
-pub struct Values<'a> {
-    data: &'a [u8],
-    dtype: Dtype,
-}
-
-impl<'a> Values<'a> {
-    /// The type in the file.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// The values as stored, little-endian.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.data
-    }
-
-    /// `count` of the values from `first` on, widened.
-    pub fn range(&self, first: usize, count: usize) -> Box<dyn ExactSizeIterator<Item = f64> + 'a> {
-        let size = self.dtype.bitsize() / 8;
-        let words = self.data[first * size..(first + count) * size].chunks_exact(size);
-        match self.dtype {
-            Dtype::F64 => Box::new(words.map(|bytes| f64::from_le_bytes(word(bytes)))),
-            Dtype::BF16 => Box::new(words.map(|bytes| bf16::from_le_bytes(word(bytes)).into())),
-            Dtype::F16 => Box::new(words.map(|bytes| f16::from_le_bytes(word(bytes)).into())),
-            _ => Box::new(words.map(|bytes| f32::from_le_bytes(word(bytes)).into())),
-        }
-    }
-}
-
-fn word<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut word = [0; N];
-    word.copy_from_slice(bytes);
-    word
 }
 
 /// The files that an index lists, each once. They must be bare names: an index does not reach out of its directory.

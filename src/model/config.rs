@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
+use crate::data::{ModelLimits, token_ids};
 use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
 
 /// A decoder of the Llama family, as Hugging Face's configurations describe it.
@@ -157,6 +158,11 @@ impl ModelConfig {
         })
     }
 
+    /// What rows must keep to.
+    pub fn limits(&self) -> ModelLimits {
+        ModelLimits { vocab_size: self.vocab_size, context_length: self.context_length }
+    }
+
     /// The first architecture that the file names.
     pub fn architecture(&self) -> Option<&str> {
         self.json.get("architectures")?.get(0)?.as_str()
@@ -173,22 +179,6 @@ impl ModelConfig {
             "{option}: architectures is {architecture:?}, and a value network is a *ForTokenClassification"
         );
         Ok(())
-    }
-}
-
-/// A field that holds a token id, several, or none.
-///
-/// # Errors
-/// Where it holds something else.
-pub fn token_ids(json: &Map<String, Value>, name: &str) -> Result<Vec<u32>> {
-    let id = |value: &Value| {
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.with_context(|| format!("{name} {value} is not a token id"))
-    };
-    match json.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-        Some(value) => Ok(vec![id(value)?]),
     }
 }
 

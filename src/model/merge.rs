@@ -9,12 +9,13 @@ use safetensors::Dtype;
 
 use super::Build;
 use super::adapter::Adapter;
-use super::checkpoint::{Checkpoint, Values};
+use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::network::{LM_HEAD, Policy, SCORE_BIAS, SCORE_WEIGHT, Value};
 use super::parameter::Storage;
 use super::save::{describe, policy_changes, value_changes};
 use super::stored::{Stored, write_safetensors};
+use super::values::Values;
 use crate::device::{DType, Device, Precision, to_bf16};
 
 /// Writes the network that `adapter` makes of the model in `source`, a policy or a value network, as a whole model

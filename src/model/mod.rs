@@ -18,6 +18,7 @@ mod options;
 mod parameter;
 mod save;
 mod stored;
+mod values;
 mod weight_type;
 
 use std::cell::RefCell;
@@ -27,8 +28,8 @@ use anyhow::{Context, Result, bail};
 
 pub use adapter::{Adapter, LINEAR_LAYERS, LoraConfig, TaskType, save_adapter};
 pub use cache::{Cache, CachePlaces};
-pub use checkpoint::{Checkpoint, Values};
-pub use config::{Llama3Scaling, ModelConfig, Rope, token_ids};
+pub use checkpoint::Checkpoint;
+pub use config::{Llama3Scaling, ModelConfig, Rope};
 pub use decoder::{Activations, Decoder, Keep, Scratch};
 pub use lm_head::LmHeadActivations;
 pub use merge::merge_adapter;
@@ -37,6 +38,7 @@ pub use options::{DeviceOptions, ModelFiles, ModelOptions};
 pub use parameter::{Parameter, Shard, Storage};
 pub use save::{save_policy, save_value};
 pub use stored::write_safetensors;
+pub use values::Values;
 pub use weight_type::WeightType;
 
 use crate::data::DeviceBatch;

@@ -94,7 +94,7 @@ impl ModelFiles {
     pub fn open(model: &str, adapter: Option<&Path>) -> Result<Self> {
         let dir = model_dir(model)?;
         let config = ModelConfig::read(&dir)?;
-        let tokenizer = Tokenizer::read(&dir, &config)?;
+        let tokenizer = Tokenizer::read(&dir, &config.eos_token_ids)?;
         let adapter = adapter.map(Adapter::open).transpose()?;
         Ok(Self { dir, config, tokenizer, adapter })
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::checkpoint::Values;
+use super::values::Values;
 use crate::device::{DType, Device, Tensor};
 
 /// How a model's matrices are stored, and whether they are trained.
@@ -60,7 +60,7 @@ impl Parameter {
         {
             return Self::matrix(device, model, name, [rows, cols], storage);
         }
-        Self::allocate(device, model, name, shape, (1, shape.iter().product()), storage)
+        Self::allocate(device, model, name, shape, [1, shape.iter().product()], storage)
     }
 
     /// As [`Parameter::new`], of a matrix that may have a single row.
@@ -68,7 +68,7 @@ impl Parameter {
     /// # Errors
     /// Where the device has no room.
     pub fn matrix(device: &Device, model: &str, name: &str, shape: [usize; 2], storage: Storage) -> Result<Self> {
-        let filled = (shape[0].next_multiple_of(4), shape[1].next_multiple_of(4));
+        let filled = shape.map(|size| size.next_multiple_of(4));
         Self::allocate(device, model, name, &shape, filled, storage)
     }
 
@@ -77,7 +77,7 @@ impl Parameter {
         model: &str,
         name: &str,
         shape: &[usize],
-        (filled_rows, cols): (usize, usize),
+        [filled_rows, cols]: [usize; 2],
         storage: Storage,
     ) -> Result<Self> {
         let is_vector = filled_rows == 1;

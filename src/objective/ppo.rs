@@ -262,7 +262,9 @@ mod tests {
         for t in (0..3).rev() {
             let delta = rewards[t] + values_old.get(t + 1).unwrap_or(&0.0) - values_old[t];
             next = delta + 0.75 * next;
-            assert!((found[t].advantage - next).abs() < 1e-15 && (found[t].target - next - values_old[t]).abs() < 1e-15);
+            assert!(
+                (found[t].advantage - next).abs() < 1e-15 && (found[t].target - next - values_old[t]).abs() < 1e-15
+            );
         }
     }
 

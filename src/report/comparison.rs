@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::metrics::{Group, about};
 use super::number::{duration, short};
 use super::page::{Page, Part, escape, table};
-use super::plot::{Line, Plot};
+use super::plot::{Line, Plot, Unit};
 use super::run::{Curve, RunRecord};
 use crate::format::format_bytes;
 
@@ -80,12 +80,13 @@ fn overview(runs: &[RunRecord]) -> String {
         let last = |metric| run.curve(metric).map(|curve| curve.last().value);
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| short(value, 4));
         let setting = |key| run.setting(key).unwrap_or_default();
-        // A path may be broken behind its slashes.
+        // A path may be broken after its slashes.
         let path = |text: &str| escape(text).replace('/', "/<wbr>");
         let seconds = run.curve("seconds").map(|curve| curve.points.iter().map(|point| point.value).sum());
         format!(
             "<tr><th scope=\"row\">{} {}</th><td class=\"path\">{}</td><td>{}</td><td class=\"path\">{}</td>\
-             <td class=\"path\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
+             <td class=\"path\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
+             <td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
             swatch(index),
             escape(&run.name),
             path(&run.path.display().to_string()),
@@ -141,9 +142,9 @@ fn curves(runs: &[RunRecord], metrics: &[&str]) -> String {
         };
         let lines: Vec<_> = runs.iter().enumerate().filter_map(line).collect();
         let largest = lines.iter().flat_map(|line| line.points).map(|point| point.value).fold(0.0, f64::max);
-        let unit = if metric.ends_with("_bytes") { byte_unit(largest) } else { (1.0, "") };
-        let plot = Plot { metric, unit, steps: (first, last), lines };
-        let about = [about(metric), unit.1.trim()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+        let unit = if metric.ends_with("_bytes") { byte_unit(largest) } else { Unit::ONE };
+        let plot = Plot { metric, unit, steps: first..=last, lines };
+        let about = [about(metric), unit.name.trim()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
         format!(
             "<figure class=\"card\"><figcaption><b>{}</b> <span>{}</span></figcaption>\n{}</figure>\n",
             escape(metric),
@@ -168,10 +169,10 @@ fn curves(runs: &[RunRecord], metrics: &[&str]) -> String {
 }
 
 /// The binary unit in which the largest value has at least one digit before the point.
-fn byte_unit(largest: f64) -> (f64, &'static str) {
-    let units =
-        [(40, " TiB"), (30, " GiB"), (20, " MiB"), (10, " KiB")].map(|(bits, name)| (f64::from(bits).exp2(), name));
-    units.into_iter().find(|(size, _)| largest >= *size).unwrap_or((1.0, " B"))
+fn byte_unit(largest: f64) -> Unit {
+    let units = [(40, " TiB"), (30, " GiB"), (20, " MiB"), (10, " KiB")];
+    let units = units.map(|(bits, name)| Unit { size: f64::from(bits).exp2(), name });
+    units.into_iter().find(|unit| largest >= unit.size).unwrap_or(Unit { size: 1.0, name: " B" })
 }
 
 fn run_heads(runs: &[RunRecord]) -> String {

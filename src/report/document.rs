@@ -2,7 +2,7 @@
 
 use super::comparison::plots;
 use super::page::{Page, Part, escape, table};
-use super::plot::{Line, Plot};
+use super::plot::{Line, Plot, Unit};
 
 /// A table under a title.
 pub struct Section {
@@ -25,8 +25,8 @@ impl Figure<'_> {
     /// The figure's element.
     pub fn html(self) -> String {
         let steps = || self.lines.iter().flat_map(|line| line.points).map(|point| point.step);
-        let steps = (steps().min().unwrap_or(0), steps().max().unwrap_or(0));
-        let plot = Plot { metric: self.name, unit: (1.0, ""), steps, lines: self.lines };
+        let steps = steps().min().unwrap_or(0)..=steps().max().unwrap_or(0);
+        let plot = Plot { metric: self.name, unit: Unit::ONE, steps, lines: self.lines };
         format!(
             "<figure class=\"card\"><figcaption><b>{}</b> <span>{}</span></figcaption>\n{}</figure>\n",
             escape(self.name),

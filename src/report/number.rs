@@ -1,4 +1,6 @@
-//! Numbers as people read them.
+//! The numbers of a page: values, changes, durations, and the marks of an axis.
+
+use crate::format::grouped;
 
 /// With `digits` significant digits: `0.02634`, `1,112,544`, `1e-5`. Whole numbers are whole.
 pub fn short(value: f64, digits: usize) -> String {
@@ -12,7 +14,8 @@ pub fn short(value: f64, digits: usize) -> String {
         return format!("{}e{exponent}", without_zeros(mantissa));
     }
     if value.fract() == 0.0 || size >= 10f64.powi(digits as i32 - 1) {
-        return grouped(value);
+        let sign = if value < 0.0 { "-" } else { "" };
+        return format!("{sign}{}", grouped(format_args!("{size:.0}")));
     }
     let decimals = (digits as i32 - 1 - size.log10().floor() as i32).max(0) as usize;
     without_zeros(&format!("{value:.decimals$}")).to_owned()
@@ -33,6 +36,11 @@ pub fn duration(seconds: f64) -> String {
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
     }
+}
+
+/// The least and the greatest of some values.
+pub fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }
 
 /// The round values in a range, about `count` of them, and how they are written.
@@ -73,18 +81,6 @@ fn tick_label(value: f64, step: f64, top: f64) -> String {
 
 fn without_zeros(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
-}
-
-fn grouped(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

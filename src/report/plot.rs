@@ -1,17 +1,32 @@
 //! A plot of one metric: a line a run, over the steps, as inline SVG.
 
-use super::number::{nice, short, ticks};
+use std::ops::RangeInclusive;
+
+use super::number::{bounds, nice, short, ticks};
 use super::page::escape;
 use super::run::Point;
 
 /// A metric of several runs.
 pub struct Plot<'a> {
     pub metric: &'a str,
-    /// What a value is divided by before it is drawn, and the unit that this gives.
-    pub unit: (f64, &'static str),
-    /// The first and the last step of the axis.
-    pub steps: (u64, u64),
+    pub unit: Unit,
+    /// Those of the axis.
+    pub steps: RangeInclusive<u64>,
     pub lines: Vec<Line<'a>>,
+}
+
+/// In what values are drawn.
+#[derive(Clone, Copy)]
+pub struct Unit {
+    /// What a value is divided by.
+    pub size: f64,
+    /// What is written after it.
+    pub name: &'static str,
+}
+
+impl Unit {
+    /// Values as they are.
+    pub const ONE: Self = Self { size: 1.0, name: "" };
 }
 
 /// A run's line in a plot.
@@ -45,12 +60,12 @@ impl Plot<'_> {
         let marks = ticks(low, high, 4);
         let longest = marks.iter().map(|(_, label)| label.len()).max().unwrap_or(0);
         let left = (12.0 + CHARACTER * longest as f64).max(40.0);
-        let frame = Frame { left, low, high, steps: self.steps };
+        let frame = Frame { left, low, high, steps: self.steps.clone() };
         let with_mean = self.lines.iter().any(|line| is_noisy(line.points));
         let lines: String = self.lines.iter().map(|line| self.line(line, &frame, with_mean)).collect();
         let spots: String = self.lines.iter().map(|line| spot(line.run)).collect();
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        let (first, last) = self.steps;
+        let (first, last) = (self.steps.start(), self.steps.end());
         format!(
             "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" tabindex=\"0\" role=\"img\" aria-label=\"{}\" \
              aria-describedby=\"plot-help\" data-axis=\"{first} {last} {left} {right}\">\n{}{}\
@@ -66,7 +81,7 @@ impl Plot<'_> {
         let of_line = |line: &Line| {
             let (first, last) = (line.points[0], line.points[line.points.len() - 1]);
             let (low, high) = bounds(line.points.iter().map(|point| point.value));
-            let text = |value| self.text(value) + self.unit.1;
+            let text = |value| self.text(value) + self.unit.name;
             let (from, to) = (text(first.value), text(last.value));
             match line.points.len() {
                 1 => format!("{}: {from} at step {}", line.name, first.step),
@@ -85,11 +100,11 @@ impl Plot<'_> {
 
     /// A value in the plot's unit, short of where the plot's range would overflow.
     fn drawn(&self, value: f64) -> f64 {
-        (value / self.unit.0).clamp(-1e300, 1e300)
+        (value / self.unit.size).clamp(-1e300, 1e300)
     }
 
     fn text(&self, value: f64) -> String {
-        short(value / self.unit.0, 5)
+        short(value / self.unit.size, 5)
     }
 
     /// The values that the plot shows: a little more than there are, but nothing below zero where none is.
@@ -105,7 +120,7 @@ impl Plot<'_> {
     }
 
     fn line(&self, line: &Line, frame: &Frame, with_mean: bool) -> String {
-        let points = thinned(line.points, self.steps);
+        let points = thinned(line.points, &self.steps);
         let place = |point: &Point| (frame.x(point.step), frame.y(self.drawn(point.value)));
         let joined = |text: &dyn Fn(&Point) -> String| points.iter().map(text).collect::<Vec<_>>().join(" ");
         let run = line.run;
@@ -126,7 +141,7 @@ impl Plot<'_> {
             points.iter().map(text).collect::<Vec<_>>().join(" ")
         };
         let (pale, mean) = if with_mean && line.points.len() > MARKED_POINTS {
-            let mean = coordinates(&thinned(&running_mean(line.points), self.steps));
+            let mean = coordinates(&thinned(&running_mean(line.points), &self.steps));
             (" pale", format!("<polyline class=\"line mean r{run}\" points=\"{mean}\"/>\n"))
         } else {
             ("", String::new())
@@ -135,7 +150,7 @@ impl Plot<'_> {
             "<polyline class=\"line curve{pale} r{run}\" data-run=\"{run}\" data-name=\"{}\" data-unit=\"{}\" \
              data-steps=\"{}\" data-values=\"{}\" points=\"{}\"/>\n{markers}{mean}",
             escape(line.name),
-            self.unit.1,
+            self.unit.name,
             joined(&|point| point.step.to_string()),
             joined(&|point| self.text(point.value)),
             coordinates(&points),
@@ -148,12 +163,12 @@ struct Frame {
     left: f64,
     low: f64,
     high: f64,
-    steps: (u64, u64),
+    steps: RangeInclusive<u64>,
 }
 
 impl Frame {
     fn x(&self, step: u64) -> f64 {
-        let (first, last) = self.steps;
+        let (first, last) = (*self.steps.start(), *self.steps.end());
         let share = if last > first { (step - first) as f64 / (last - first) as f64 } else { 0.5 };
         self.left + share * (WIDTH - RIGHT - self.left)
     }
@@ -178,7 +193,7 @@ fn value_axis(marks: &[(f64, String)], frame: &Frame) -> String {
 }
 
 fn step_axis(frame: &Frame) -> String {
-    let (first, last) = frame.steps;
+    let (first, last) = (*frame.steps.start(), *frame.steps.end());
     let bottom = HEIGHT - BOTTOM;
     let every = nice((last - first) as f64 / 4.0).max(1.0) as u64;
     // The last step's label, which also names the axis, ends at the edge; no other may run into it or into the first's.
@@ -210,15 +225,12 @@ fn spot(run: usize) -> String {
     format!("<circle class=\"spot r{run}\" data-run=\"{run}\" r=\"4\"/>\n")
 }
 
-fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-}
-
 /// A curve as it is drawn: whole, or by the least and the greatest value of each column, with its ends.
-fn thinned(points: &[Point], (first, last): (u64, u64)) -> Vec<Point> {
+fn thinned(points: &[Point], steps: &RangeInclusive<u64>) -> Vec<Point> {
     if points.len() <= DRAWN_POINTS {
         return points.to_vec();
     }
+    let (first, last) = (*steps.start(), *steps.end());
     let column = |point: &Point| u128::from(point.step - first) * COLUMNS / (u128::from(last - first) + 1);
     let mut kept = vec![points[0]];
     for points in points.chunk_by(|a, b| column(a) == column(b)) {
@@ -265,12 +277,12 @@ mod tests {
         let mut points: Vec<Point> = (1..=50_000).map(|step| Point { step, value: (step % 7) as f64 }).collect();
         points[31_234].value = 99.0;
         points[31_235].value = -99.0;
-        let kept = thinned(&points, (1, 50_000));
+        let kept = thinned(&points, &(1..=50_000));
         assert!(kept.len() <= DRAWN_POINTS + 2, "{}", kept.len());
         assert_eq!((kept[0], kept[kept.len() - 1]), (points[0], points[49_999]));
         assert!(kept.contains(&points[31_234]) && kept.contains(&points[31_235]));
         assert!(kept.is_sorted_by_key(|point| point.step));
-        assert_eq!(thinned(&points[..1000], (1, 50_000)), points[..1000]);
+        assert_eq!(thinned(&points[..1000], &(1..=50_000)), points[..1000]);
     }
 
     #[test]

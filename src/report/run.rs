@@ -110,7 +110,7 @@ fn step_of(row: &Map<String, Value>, last: Option<u64>) -> Result<u64> {
     let step = row.get("step").context("field `step`: is missing")?;
     let step = step.as_u64().with_context(|| format!("field `step`: {step} is not a count of steps"))?;
     let last = last.unwrap_or(step);
-    ensure!(last <= step, "field `step`: {step} stands behind step {last}; are these the rows of two runs?");
+    ensure!(last <= step, "field `step`: {step} stands after step {last}; are these the rows of two runs?");
     Ok(step)
 }
 

@@ -66,8 +66,8 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     }
     let file = RowFile::read(&config.data)?;
     file.need_responses("values")?;
-    let built = Examples::build(&file, &tokenizer, &model, usize::MAX)?;
-    built.check_context(&file, &model)?;
+    let built = Examples::build(&file, &tokenizer, model.limits(), usize::MAX)?;
+    built.check_context(&file, model.limits())?;
     let examples = built.examples;
     let device = config.device.open(config.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
@@ -107,7 +107,7 @@ fn valued(
         text,
         first,
         end,
-        // Behind the last token there is no state: what is known at the end is V of the last one.
+        // After the last token there is no state: what is known at the end is V of the last one.
         value: values[end.min(last)],
         // A right segment's reward is 1 / n (section 4.4 of the paper): its score is 1.
         process_reward: (!row.step_rewards.is_empty()).then(|| count * example.step_rewards[end - 1]),

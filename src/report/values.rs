@@ -3,7 +3,7 @@
 use super::number::{short, signed};
 use super::page::{Page, Part, escape, shortened, table};
 use super::scale::Scale;
-use super::scatter::scatter;
+use super::scatter::{Judgement, scatter};
 
 /// A response with the value network's V of the state before each token.
 pub struct ValuedResponse {
@@ -23,7 +23,7 @@ pub struct ValuedToken {
     pub text: String,
     /// V of the state before the token.
     pub value: f64,
-    /// V of the state behind it less `value`; for the last token, the reward less `value`.
+    /// V of the state after it less `value`; for the last token, the reward less `value`.
     pub change: f64,
     pub advantage: Option<f64>,
     /// The process reward at this token.
@@ -35,7 +35,7 @@ pub struct ValuedSegment {
     pub text: String,
     /// Its first token.
     pub first: usize,
-    /// The token behind its last.
+    /// The token after its last.
     pub end: usize,
     /// V at its end.
     pub value: f64,
@@ -106,11 +106,10 @@ fn summary(responses: &[ValuedResponse], correlation: Option<&Correlation>) -> S
 
 fn correlation_plot(responses: &[ValuedResponse], count: usize) -> String {
     let segments = responses.iter().flat_map(|response| &response.segments);
-    let pairs: Vec<(f64, f64)> = segments
-        .filter_map(|segment| Some((segment.process_reward?, segment.value)))
-        .filter(|(reward, value)| reward.is_finite() && value.is_finite())
-        .collect();
-    let plot = scatter(&pairs);
+    let judged = segments
+        .filter_map(|segment| Some(Judgement { process_reward: segment.process_reward?, value: segment.value }))
+        .filter(|at| at.process_reward.is_finite() && at.value.is_finite());
+    let plot = scatter(&judged.collect::<Vec<_>>());
     format!(
         "<figure class=\"card\"><figcaption><b>V at the end of a segment against its process reward</b> \
          <span>correlations over {} segments</span></figcaption>\n{plot}</figure>\n",

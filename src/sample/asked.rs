@@ -4,10 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::writer::check_prompt;
-use crate::data::{Problem, ProblemFile, Tokenizer};
+use crate::data::{ModelLimits, Problem, ProblemFile, Tokenizer};
 use crate::grade::Task;
-use crate::model::ModelConfig;
 
 /// Problems and the tokens of their prompts.
 pub struct AskedProblems {
@@ -17,7 +15,7 @@ pub struct AskedProblems {
 }
 
 impl AskedProblems {
-    /// The first `most` problems of a file, each with room for a response in the model's context.
+    /// The first `most` problems of a file, as a model of these limits is asked them.
     ///
     /// # Errors
     /// Names the file, the line and the field that is wrong.
@@ -25,7 +23,8 @@ impl AskedProblems {
         path: &Path,
         task: Task,
         most: Option<usize>,
-        (tokenizer, config): (&Tokenizer, &ModelConfig),
+        tokenizer: &Tokenizer,
+        limits: ModelLimits,
     ) -> Result<Self> {
         let mut file = ProblemFile::read(path, task)?;
         file.problems.truncate(most.unwrap_or(usize::MAX));
@@ -33,7 +32,7 @@ impl AskedProblems {
         for problem in &file.problems {
             let place = || file.place(problem);
             let ids = tokenizer.prompt(&problem.prompt).with_context(place)?;
-            check_prompt(&ids, config, place)?;
+            limits.check_prompt(&ids, place)?;
             prompts.push(ids);
         }
         Ok(Self { file, prompts })

@@ -106,50 +106,66 @@ pub struct EvalSummary {
     pub by_subject: BTreeMap<String, Score>,
 }
 
-/// Writes responses to all problems under each seed and grades them; in the order of the seeds, then of the problems.
-/// `tick` hears of every response. `None` where `go_on` says no, which is asked at every token.
-///
-/// # Errors
-/// Where the device fails.
-pub fn evaluate(
-    (policy, generator, tokenizer): (&Policy, &mut Generator, &Tokenizer),
-    asked: &AskedProblems,
-    (task, grading): (Task, Grading),
-    settings: &SamplingSettings,
-    seeds: &[u64],
-    go_on: impl Fn() -> bool,
-    mut tick: impl FnMut(&Prediction),
-) -> Result<Option<Vec<Prediction>>> {
-    let mut predictions = Vec::with_capacity(asked.len() * seeds.len());
-    for &seed in seeds {
-        let requests = asked
-            .prompts
-            .iter()
-            .zip(&asked.file.problems)
-            .map(|(prompt, problem)| Request { prompt_ids: prompt.clone(), stream: problem.line as u64 });
-        let finished = |response: Generated| {
-            let completion = tokenizer.decode(&response.completion_ids)?;
-            let reference = asked.problem(response.request).answer.as_deref().unwrap_or_default();
-            let prediction = Prediction {
-                problem: response.request,
-                seed,
-                answer: task.answer(&completion, grading),
-                correct: task.is_right(&completion, reference, grading),
-                completion,
-                completion_ids: response.completion_ids,
+/// What a policy is evaluated on, and how its responses are drawn and graded.
+pub struct Evaluation<'a> {
+    pub asked: &'a AskedProblems,
+    pub task: Task,
+    pub grading: Grading,
+    pub settings: &'a SamplingSettings,
+    /// All problems are asked once under each.
+    pub seeds: &'a [u64],
+}
+
+impl Evaluation<'_> {
+    /// Writes responses to all problems under each seed and grades them; in the order of the seeds, then of the problems.
+    /// `tick` hears of every response. `None` where `go_on` says no, which is asked at every token.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn run(
+        &self,
+        policy: &Policy,
+        generator: &mut Generator,
+        tokenizer: &Tokenizer,
+        go_on: impl Fn() -> bool,
+        mut tick: impl FnMut(&Prediction),
+    ) -> Result<Option<Vec<Prediction>>> {
+        let Self { asked, settings, seeds, .. } = *self;
+        let mut predictions = Vec::with_capacity(asked.len() * seeds.len());
+        for &seed in seeds {
+            let requests = asked
+                .prompts
+                .iter()
+                .zip(&asked.file.problems)
+                .map(|(prompt, problem)| Request { prompt_ids: prompt.clone(), stream: problem.line as u64 });
+            let finished = |response: Generated| {
+                let prediction = self.grade(response, seed, tokenizer)?;
+                tick(&prediction);
+                predictions.push(prediction);
+                Ok(true)
             };
-            tick(&prediction);
-            predictions.push(prediction);
-            Ok(true)
-        };
-        generator.run(policy, requests, settings, seed, |_, _| Ok(go_on()), finished)?;
-        if !go_on() {
-            return Ok(None);
+            generator.run(policy, requests, settings, seed, |_, _| Ok(go_on()), finished)?;
+            if !go_on() {
+                return Ok(None);
+            }
         }
+        predictions
+            .sort_by_key(|prediction| (seeds.iter().position(|&seed| seed == prediction.seed), prediction.problem));
+        Ok(Some(predictions))
     }
-    let order = |prediction: &Prediction| (seeds.iter().position(|&seed| seed == prediction.seed), prediction.problem);
-    predictions.sort_by_key(order);
-    Ok(Some(predictions))
+
+    fn grade(&self, response: Generated, seed: u64, tokenizer: &Tokenizer) -> Result<Prediction> {
+        let completion = tokenizer.decode(&response.completion_ids)?;
+        let reference = self.asked.problem(response.request).answer.as_deref().unwrap_or_default();
+        Ok(Prediction {
+            problem: response.request,
+            seed,
+            answer: self.task.answer(&completion, self.grading),
+            correct: self.task.is_right(&completion, reference, self.grading),
+            completion,
+            completion_ids: response.completion_ids,
+        })
+    }
 }
 
 impl EvalSummary {
@@ -213,7 +229,7 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     );
     let data = config.data.as_deref().context("--data is missing")?;
     let files = config.policy.open()?;
-    let asked = AskedProblems::read(data, config.task, config.max_problems, (&files.tokenizer, &files.config))?;
+    let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
     asked.file.need_answers()?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
@@ -229,8 +245,8 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
         progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / count as f64));
     };
     let grading = Grading { flexible: config.flexible, math_equal: config.math_equal };
-    let writer = (&policy, &mut generator, &tokenizer);
-    let Some(predictions) = evaluate(writer, &asked, (config.task, grading), &settings, &seeds, go_on, tick)? else {
+    let evaluation = Evaluation { asked: &asked, task: config.task, grading, settings: &settings, seeds: &seeds };
+    let Some(predictions) = evaluation.run(&policy, &mut generator, &tokenizer, go_on, tick)? else {
         return Ok(None);
     };
     if let Some(output) = &config.output {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::settings::SamplingSettings;
-use crate::data::{Capacity, DeviceBatch, Example, Sequence};
+use crate::data::{Capacity, DeviceBatch, Example, NewestToken, Sequence};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::{FEW_ROWS, SampleToken};
 use crate::model::{Activations, Build, Cache, CachePlaces, Keep, Policy, Scratch};
@@ -103,8 +103,8 @@ struct Active {
     request: usize,
     /// Which part of the cache is its own.
     slot: usize,
-    /// The newest token, which the next step takes in, and its position.
-    newest: (u32, usize),
+    /// What the next step takes in.
+    newest: NewestToken,
     rng: ChaCha8Rng,
     completion_ids: Vec<u32>,
     logps: Vec<f64>,
@@ -181,8 +181,7 @@ impl Generator {
             self.step(policy, &mut active, settings)?;
             let mut index = 0;
             while index < active.len() {
-                let (token, _) = active[index].newest;
-                if !step(active[index].request, token)? {
+                if !step(active[index].request, active[index].newest.id)? {
                     return Ok(());
                 }
                 let Some(finish) = self.finish_of(&active[index], settings) else {
@@ -222,16 +221,16 @@ impl Generator {
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(request.stream);
-        let newest = (request.prompt_ids[position], position);
+        let newest = NewestToken { id: request.prompt_ids[position], position };
         Ok(Active { request: number, slot, newest, rng, completion_ids: Vec::new(), logps: Vec::new() })
     }
 
     /// A token more for every sequence.
     fn step(&mut self, policy: &Policy, active: &mut [Active], settings: &SamplingSettings) -> Result<()> {
         let rows = active.len();
-        let newest: Vec<(u32, usize)> = active.iter().map(|active| active.newest).collect();
+        let newest: Vec<NewestToken> = active.iter().map(|active| active.newest).collect();
         let in_cache: Vec<(usize, usize)> =
-            active.iter().map(|active| (active.slot * self.sizes.tokens, active.newest.1)).collect();
+            active.iter().map(|active| (active.slot * self.sizes.tokens, active.newest.position)).collect();
         self.batch.load_newest(&newest)?;
         self.places.load_newest(&in_cache)?;
         let uniforms: Vec<f64> = active.iter_mut().map(|active| f64::from(active.rng.random::<f32>())).collect();
@@ -258,7 +257,7 @@ impl Generator {
             "a log-prob is not finite: the model's weights are damaged, or the device computes wrongly"
         );
         for ((active, token), logp) in active.iter_mut().zip(tokens).zip(logps) {
-            active.newest = (token as u32, active.newest.1 + 1);
+            active.newest = NewestToken { id: token as u32, position: active.newest.position + 1 };
             active.completion_ids.push(token as u32);
             active.logps.push(logp);
         }
@@ -266,8 +265,8 @@ impl Generator {
     }
 
     fn finish_of(&self, active: &Active, settings: &SamplingSettings) -> Option<Finish> {
-        let (token, position) = active.newest;
-        if self.stop_ids.contains(&token) {
+        let NewestToken { id, position } = active.newest;
+        if self.stop_ids.contains(&id) {
             return Some(Finish::Stop);
         }
         let full = active.completion_ids.len() >= settings.max_new_tokens || position + 1 >= self.sizes.tokens;

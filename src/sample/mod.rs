@@ -12,12 +12,11 @@ mod settings;
 mod writer;
 
 pub use asked::AskedProblems;
-pub use eval::{EvalConfig, EvalSummary, Prediction, Score, eval, evaluate, standard_error, wilson};
+pub use eval::{EvalConfig, EvalSummary, Evaluation, Prediction, Score, eval, standard_error, wilson};
 pub use generator::{Finish, Generated, Generator, MAX_BATCH, Request, Sizes};
 pub use process_reward::{ProcessRewardConfig, ProcessRewardSummary, process_reward};
 pub use regrade::{GradeSummary, grade_file};
-pub(crate) use rollouts::row as rollout_row;
-pub use rollouts::{SampleConfig, SampleSummary, sample};
+pub use rollouts::{Rollout, SampleConfig, SampleSummary, sample};
 pub use segments::{Segment, segments, split};
 pub use settings::SamplingSettings;
-pub use writer::{PolicyOptions, Writer, check_prompt};
+pub use writer::{PolicyOptions, Writer};

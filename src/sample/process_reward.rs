@@ -1,6 +1,6 @@
 //! `process-reward`: which steps of a response still led to a right answer (section 4.4 of the paper).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -12,8 +12,8 @@ use super::generator::{Generated, Request};
 use super::rows::RowsInProgress;
 use super::segments::{Segment, segments};
 use super::settings::SamplingSettings;
-use super::writer::{PolicyOptions, Writer, check_prompt};
-use crate::data::{Examples, RowFile};
+use super::writer::{PolicyOptions, Writer};
+use crate::data::{Example, Examples, RowFile};
 use crate::grade::{Grading, Task};
 use crate::model::ModelFiles;
 use crate::progress::Progress;
@@ -126,13 +126,13 @@ pub fn process_reward(
     Ok(summary)
 }
 
-fn read(task: Task, data: &std::path::Path, files: &ModelFiles) -> Result<Vec<Judged>> {
+fn read(task: Task, data: &Path, files: &ModelFiles) -> Result<Vec<Judged>> {
     let file = RowFile::read(data)?;
     file.need_responses("process-reward")?;
-    let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, &files.config, usize::MAX)?;
+    let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, files.config.limits(), usize::MAX)?;
     let text = std::fs::read_to_string(data).with_context(|| format!("{}: cannot be read", data.display()))?;
     let lines: Vec<&str> = text.lines().collect();
-    let judged = |example: crate::data::Example| -> Result<Judged> {
+    let judged = |example: Example| -> Result<Judged> {
         let mut row: Value = serde_json::from_str(lines[example.line - 1])?;
         ensure!(example.reward.is_some(), "field `reward`: is missing (or `label`); `grade` adds it");
         let answer = row["answer"].as_str().map(str::to_owned);
@@ -158,7 +158,7 @@ fn read(task: Task, data: &std::path::Path, files: &ModelFiles) -> Result<Vec<Ju
     let judged = judged.collect::<Result<Vec<Judged>>>()?;
     for judged in &judged {
         let whole: Vec<u32> = judged.prompt_ids.iter().chain(&judged.completion_ids).copied().collect();
-        check_prompt(&whole, &files.config, || place(judged.line))?;
+        files.config.limits().check_prompt(&whole, || place(judged.line))?;
     }
     Ok(judged)
 }
@@ -213,7 +213,10 @@ impl Judged {
     /// The row with `right` right steps out of n, each worth 1/n.
     fn scored(&self, right: usize) -> Value {
         let worth = 1.0 / self.segments.len() as f64;
-        let reward = |(index, segment): (usize, &Segment)| json!({ "end": segment.end, "reward": if index < right { worth } else { 0.0 } });
+        let reward = |(index, segment): (usize, &Segment)| {
+            let reward = if index < right { worth } else { 0.0 };
+            json!({ "end": segment.end, "reward": reward })
+        };
         let mut row = self.row.clone();
         // The ends count tokens: they go with the ids.
         row["prompt_ids"] = self.prompt_ids.clone().into();

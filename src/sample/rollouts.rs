@@ -74,7 +74,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
     let files = config.policy.open()?;
-    let asked = AskedProblems::read(data, config.task, config.max_problems, (&files.tokenizer, &files.config))?;
+    let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
 
     let mut rows = RowsInProgress::open(output, resume, config, &["problem", "sample"])?;
     let place = |index: usize, sample: usize| vec![asked.problem(index).line as u64, sample as u64];
@@ -101,7 +101,8 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
         let place = place(index, sample);
         summary.tokens += response.completion_ids.len();
         summary.seconds = start.elapsed().as_secs_f64();
-        let row = row(config.task, asked.problem(index), (&asked.prompts[index], sample), response, tokenizer)?;
+        let rollout = Rollout { problem: asked.problem(index), prompt_ids: &asked.prompts[index], sample, response };
+        let row = rollout.row(config.task, tokenizer)?;
         summary.count(&row);
         progress.advance(1, &summary.message());
         rows.add(place, row)?;
@@ -117,29 +118,38 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     Ok(summary)
 }
 
-/// A rollout's row, as training reads it, and where it is from.
-pub(crate) fn row(
-    task: Task,
-    problem: &Problem,
-    (prompt_ids, sample): (&[u32], usize),
-    response: Generated,
-    tokenizer: &Tokenizer,
-) -> Result<Value> {
-    let completion = tokenizer.decode(&response.completion_ids)?;
-    let mut row = json!({ "prompt": problem.prompt.to_json(), "completion": completion });
-    if let (Some(answer), Task::Gsm8k | Task::Math) = (&problem.answer, task) {
-        row["reward"] = f64::from(u8::from(task.is_right(&completion, answer, Grading::default()))).into();
+/// A response to a problem, with the tokens that it was asked by.
+pub struct Rollout<'a> {
+    pub problem: &'a Problem,
+    pub prompt_ids: &'a [u32],
+    /// Its number among the responses to the problem.
+    pub sample: usize,
+    pub response: Generated,
+}
+
+impl Rollout<'_> {
+    /// Its row, graded where there is an answer, as training reads it; and where it is from.
+    ///
+    /// # Errors
+    /// Where there is no tokenizer.
+    pub fn row(self, task: Task, tokenizer: &Tokenizer) -> Result<Value> {
+        let Self { problem, prompt_ids, sample, response } = self;
+        let completion = tokenizer.decode(&response.completion_ids)?;
+        let mut row = json!({ "prompt": problem.prompt.to_json(), "completion": completion });
+        if let (Some(answer), Task::Gsm8k | Task::Math) = (&problem.answer, task) {
+            row["reward"] = f64::from(u8::from(task.is_right(&completion, answer, Grading::default()))).into();
+        }
+        if let Some(answer) = &problem.answer {
+            row["answer"] = answer.as_str().into();
+        }
+        row["prompt_ids"] = prompt_ids.into();
+        row["completion_ids"] = response.completion_ids.into();
+        row["behavior_logps"] = response.logps.into();
+        row["finish_reason"] = response.finish.as_str().into();
+        row["problem"] = problem.line.into();
+        row["sample"] = sample.into();
+        Ok(row)
     }
-    if let Some(answer) = &problem.answer {
-        row["answer"] = answer.as_str().into();
-    }
-    row["prompt_ids"] = prompt_ids.into();
-    row["completion_ids"] = response.completion_ids.into();
-    row["behavior_logps"] = response.logps.into();
-    row["finish_reason"] = response.finish.as_str().into();
-    row["problem"] = problem.line.into();
-    row["sample"] = sample.into();
-    Ok(row)
 }
 
 impl SampleSummary {

@@ -10,7 +10,7 @@ pub struct Segment {
     pub text: String,
     /// Its first token.
     pub first: usize,
-    /// Behind its last token, which has the end of the blank line behind it; the last segment has the end token too.
+    /// The token after its last, which has the end of the blank line after it; the last segment has the end token too.
     pub end: usize,
 }
 
@@ -46,7 +46,7 @@ pub fn split(pieces: &[String]) -> Vec<Segment> {
     segments
 }
 
-/// Where the text goes on behind blank lines: lines of nothing but white space, between lines that have more.
+/// Where the text goes on after blank lines: lines of nothing but white space, between lines that have more.
 fn boundaries(text: &str) -> Vec<usize> {
     let mut boundaries = Vec::new();
     let (mut place, mut after_blank, mut any_text) = (0, false, false);

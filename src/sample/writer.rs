@@ -9,7 +9,7 @@ use super::settings::SamplingSettings;
 use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::format::format_bytes;
-use crate::model::{Build, Checkpoint, ModelConfig, ModelFiles, ModelOptions, Policy, Storage};
+use crate::model::{Build, Checkpoint, ModelFiles, ModelOptions, Policy, Storage};
 
 /// Which policy writes, and how.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,22 +73,6 @@ impl PolicyOptions {
         let (policy, generator) = allocate(&device, Some(&checkpoint))?;
         Ok(Writer { tokenizer, policy, generator })
     }
-}
-
-/// Checks that a model computes a prompt: every token has an embedding, and the context leaves room for a response.
-///
-/// # Errors
-/// Begins with `place` where it does not.
-pub fn check_prompt(prompt_ids: &[u32], config: &ModelConfig, place: impl FnOnce() -> String) -> Result<()> {
-    let context = config.context_length;
-    ensure!(!prompt_ids.is_empty(), "{}: the prompt has no tokens", place());
-    ensure!(
-        prompt_ids.len() < context,
-        "{}: the prompt has {} tokens, and the model's context of {context} leaves no room for a response",
-        place(),
-        prompt_ids.len()
-    );
-    Ok(())
 }
 
 /// A policy with the memory to write.

@@ -39,7 +39,7 @@ impl Inputs {
             config.evaluation.task.get_or_insert(Task::Gsm8k);
         }
         let models = Models::open(&config, &*objective, need)?;
-        let tokenizer = Tokenizer::read(&models.policy.dir, &models.policy.config)?;
+        let tokenizer = Tokenizer::read(&models.policy.dir, &models.policy.config.eos_token_ids)?;
         let eval = match &config.evaluation.eval_data {
             Some(path) => Some(problems(path, &config, &models, &tokenizer)?),
             None => None,
@@ -95,7 +95,7 @@ fn check_objective(objective: &dyn Objective) -> Result<()> {
 /// The problems that evaluations ask.
 fn problems(path: &Path, config: &TrainConfig, models: &Models, tokenizer: &Tokenizer) -> Result<AskedProblems> {
     ensure!(config.task() != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
-    let asked = AskedProblems::read(path, config.task(), None, (tokenizer, &models.policy.config))?;
+    let asked = AskedProblems::read(path, config.task(), None, tokenizer, models.policy.config.limits())?;
     asked.file.need_answers()?;
     Ok(asked)
 }

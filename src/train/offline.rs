@@ -13,7 +13,7 @@ use super::rows::{Known, Maker, Outlook, Place, Round, Rows};
 use super::selection::Selection;
 use super::source::Source;
 use super::watch::Watch;
-use crate::data::{Capacity, Example, Examples, RowFile, Tokenizer};
+use crate::data::{AssumedRows, Capacity, Example, Examples, RowFile, Tokenizer};
 use crate::device::Device;
 use crate::format::format_bytes;
 use crate::model::{Checkpoint, WeightType};
@@ -58,7 +58,7 @@ impl Offline {
         let (file, built) = match &config.data {
             Some(path) => {
                 let file = RowFile::read(path)?;
-                let built = Examples::build(&file, tokenizer, &models.policy.config, max_length)?;
+                let built = Examples::build(&file, tokenizer, models.policy.config.limits(), max_length)?;
                 (file, built)
             }
             None => assumed(config, objective, max_length.min(context)),
@@ -117,8 +117,8 @@ impl Offline {
 /// At most a batch of rows, of a micro-batch that is full.
 fn assumed(config: &TrainConfig, objective: &dyn Objective, max_length: usize) -> (RowFile, Examples) {
     let sequences_per_row = objective.trains_on().sequences_per_row();
-    let rows = (config.steps.batch_size, sequences_per_row);
-    let built = Examples::assumed(rows, config.steps.tokens_per_micro_batch, max_length);
+    let (rows, tokens) = (config.steps.batch_size, config.steps.tokens_per_micro_batch);
+    let built = Examples::assumed(AssumedRows { rows, sequences_per_row, tokens, max_length });
     (RowFile { path: "assumed rows".into(), rows: Vec::new(), paired: sequences_per_row == 2 }, built)
 }
 

@@ -22,7 +22,7 @@ use crate::device::Device;
 use crate::files;
 use crate::grade::Task;
 use crate::objective::{Estimates, Metrics, Objective, Online as Method, RoundSizes, Scored};
-use crate::sample::{AskedProblems, Generated, Request, SamplingSettings, Sizes, check_prompt, rollout_row};
+use crate::sample::{AskedProblems, Generated, Request, Rollout, SamplingSettings, Sizes};
 
 /// The rounds of an online run.
 pub struct Online {
@@ -148,9 +148,9 @@ impl Online {
             fs::create_dir_all(&dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
             files::write_file(&path, rows.as_bytes())?;
         }
-        let model = &models.policy.config;
+        let limits = models.policy.config.limits();
         let examples =
-            Examples::build(&RowFile::read(&path)?, tokenizer, model, self.config.steps.max_length)?.examples;
+            Examples::build(&RowFile::read(&path)?, tokenizer, limits, self.config.steps.max_length)?.examples;
         let expected = self.rounds.rollouts_of(number);
         ensure!(
             examples.len() == expected,
@@ -193,7 +193,8 @@ impl Online {
         let finished = |response: Generated| {
             let (place, request) = (wanted[response.request], response.request);
             let (problem, prompt_ids) = (self.asked.problem(place.problem), &self.asked.prompts[place.problem]);
-            let row = rollout_row(self.config.task(), problem, (prompt_ids, place.sample), response, tokenizer)?;
+            let rollout = Rollout { problem, prompt_ids, sample: place.sample, response };
+            let row = rollout.row(self.config.task(), tokenizer)?;
             rows[request] = row.to_string() + "\n";
             written += 1;
             tick(written, wanted.len());
@@ -254,11 +255,11 @@ impl Online {
 
 /// The problems of a file, each with room for a response in every model's context.
 fn problems(path: &Path, config: &TrainConfig, models: &Models, tokenizer: &Tokenizer) -> Result<AskedProblems> {
-    let asked = AskedProblems::read(path, config.task(), None, (tokenizer, &models.policy.config))?;
+    let asked = AskedProblems::read(path, config.task(), None, tokenizer, models.policy.config.limits())?;
     asked.file.need_answers()?;
     for (problem, ids) in asked.file.problems.iter().zip(&asked.prompts) {
         for model in [&models.value, &models.reference] {
-            check_prompt(ids, &model.config, || asked.file.place(problem))?;
+            model.config.limits().check_prompt(ids, || asked.file.place(problem))?;
         }
     }
     Ok(asked)

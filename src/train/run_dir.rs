@@ -202,14 +202,14 @@ fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Resul
     let (network, path) = (&mut session.policy.network, dir.join("policy"));
     match files.policy_adapter {
         Some(adapter) => {
-            save_adapter(network.parameters_mut(), (adapter, TaskType::CausalLm, &files.base), &path)?;
+            save_adapter(network.parameters_mut(), adapter, TaskType::CausalLm, &files.base, &path)?;
         }
         None => save_policy(network, files.policy_config, files.tokenizer, &path)?,
     }
     let Some(ValueSide { network, .. }) = &mut session.value else { return Ok(()) };
     let path = dir.join("value");
     match files.value_adapter {
-        Some(adapter) => save_adapter(network.parameters_mut(), (adapter, TaskType::TokenCls, &files.base), &path),
+        Some(adapter) => save_adapter(network.parameters_mut(), adapter, TaskType::TokenCls, &files.base, &path),
         None => save_value(network, files.value_config, files.tokenizer, &path),
     }
 }

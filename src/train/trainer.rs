@@ -22,7 +22,7 @@ use crate::grade::Grading;
 use crate::kernels::SequenceSum;
 use crate::model::Checkpoint;
 use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
-use crate::sample::{AskedProblems, EvalSummary, SamplingSettings, evaluate};
+use crate::sample::{AskedProblems, EvalSummary, Evaluation, SamplingSettings};
 
 /// A run in training.
 pub struct Trainer {
@@ -243,10 +243,11 @@ impl Trainer {
     /// Where the device fails or a file cannot be written.
     pub(super) fn evaluate(&mut self) -> Result<f64> {
         let (Some(asked), Some(generator)) = (&self.eval, &mut self.session.generator) else { return Ok(0.0) };
-        let writer = (&self.session.policy.network, generator, &self.tokenizer);
         let settings = SamplingSettings::greedy(self.config.evaluation.max_new_tokens);
-        let grading = (self.config.task(), Grading::default());
-        let predictions = evaluate(writer, asked, grading, &settings, &[self.config.seed], || true, |_| ())?;
+        let (task, grading, seeds) = (self.config.task(), Grading::default(), &[self.config.seed]);
+        let evaluation = Evaluation { asked, task, grading, settings: &settings, seeds };
+        let policy = &self.session.policy.network;
+        let predictions = evaluation.run(policy, generator, &self.tokenizer, || true, |_| ())?;
         let accuracy = EvalSummary::of(&predictions.unwrap_or_default(), asked).accuracy;
         if self.state.best.is_none_or(|best| accuracy > best.accuracy) {
             self.state.best = Some(Best { step: self.done(), accuracy });
