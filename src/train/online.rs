@@ -230,12 +230,12 @@ impl<'a> Online<'a> {
         let (mut logps_old, mut values_old) = (vec![0.0; tokens], vec![0.0; tokens]);
         let rows = each_by_itself(examples.len());
         let course = self.course_over(number, examples, &rows);
-        let Session { device, policy, value, scratch, batch, .. } = session;
+        let Session { policy, value, scratch, batch, .. } = session;
         let value = value.as_mut().context("an online run has a value network")?;
         for micro_batch in (0..course.steps_per_epoch).flat_map(|done| course.step(done)) {
             batch.load(&micro_batch.sequences)?;
-            policy.network.forward(device, batch, &mut policy.activations, scratch);
-            value.network.forward(device, batch, &mut value.activations, scratch);
+            policy.network.forward(batch, &mut policy.activations, scratch);
+            value.network.forward(batch, &mut value.activations, scratch);
             let logps = policy.activations.head.logp.read(batch.positions)?;
             let values = value.activations.value.read(batch.positions)?;
             let mut first = 0;

@@ -363,9 +363,9 @@ impl Run {
         };
         rollout.write(0, known.into_iter())?;
 
-        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        policy.network.forward(batch, &mut policy.activations, scratch);
         if let Some(value) = value {
-            value.network.forward(device, batch, &mut value.activations, scratch);
+            value.network.forward(batch, &mut value.activations, scratch);
         }
         self.objective.gradients(Seam {
             device,
@@ -389,9 +389,9 @@ impl Run {
             sequences: batch.sequences as u32,
             first_sequence: first_sequence as u32,
         });
-        policy.network.backward(device, batch, &mut policy.activations, scratch, dlogp);
+        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
         if let Some(value) = value {
-            value.network.backward(device, batch, &mut value.activations, scratch, &value.dvalue);
+            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
         }
         Ok(())
     }
@@ -453,11 +453,11 @@ fn mismatched_log_ratio(
 ) -> Result<f64> {
     let (pairs, micro_batches) = course.mismatched(done);
     let Some(reference) = reference.filter(|_| !pairs.is_empty()) else { return Ok(0.0) };
-    let Session { device, policy, scratch, batch, .. } = session;
+    let Session { policy, scratch, batch, .. } = session;
     let mut log_ratios = HashMap::new();
     for micro_batch in &micro_batches {
         batch.load(&micro_batch.sequences)?;
-        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        policy.network.forward(batch, &mut policy.activations, scratch);
         let mut logps = policy.activations.head.logp.read(batch.positions)?.into_iter();
         for &number in &micro_batch.examples {
             // The reference first: zip takes of its first side once more than of its second.
