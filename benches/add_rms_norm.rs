@@ -2,10 +2,11 @@ use super::case::{Case, Work};
 use crate::device::Call;
 use crate::kernels::AddRmsNorm;
 
-/// Residual add and RMSNorm of `rows` x `cols`.
-pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
-    let work = Work::Bytes(16.0 * (rows * cols) as f64);
-    Case::new(AddRmsNorm::SIGNATURE, format!("{rows} x {cols}, offset {offset}"), work)
+/// Residual add and RMSNorm of `rows` x `cols`, or the norm alone.
+pub fn case(rows: usize, cols: usize, offset: f32, add: bool) -> Case {
+    let bytes = if add { 16.0 } else { 12.0 };
+    let shape = format!("{rows} x {cols}, offset {offset}{}", if add { "" } else { ", nothing added" });
+    Case::new(AddRmsNorm::SIGNATURE, shape, Work::Bytes(bytes * (rows * cols) as f64))
         .input("x", &[rows, cols])
         .input("delta", &[rows, cols])
         .input("weight", &[cols])
@@ -14,12 +15,12 @@ pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
         .output("rstd", &[rows])
         .run(move |device, tensors| {
             let [x, delta, weight, h, y, rstd] = tensors else { unreachable!() };
-            let (rows, cols) = (rows as u32, cols as u32);
-            device.run(AddRmsNorm { x, delta, weight, h, y, rstd, rows, cols, epsilon: 1e-6, offset });
+            let (rows, cols, add) = (rows as u32, cols as u32, add.into());
+            device.run(AddRmsNorm { x, delta, weight, h, y, rstd, rows, cols, epsilon: 1e-6, offset, add });
         })
 }
 
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
-    vec![case(1024, 576, 0.0)]
+    vec![case(1024, 576, 0.0, true)]
 }

@@ -64,11 +64,11 @@ fn rollout(examples: &[Example]) -> Vec<f64> {
 
 impl Setup {
     fn forward(&mut self) -> (Vec<f64>, Vec<f64>) {
-        let Session { device, policy, value, scratch, batch, .. } = &mut self.session;
-        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        let Session { policy, value, scratch, batch, .. } = &mut self.session;
+        policy.network.forward(batch, &mut policy.activations, scratch);
         let logp = policy.activations.head.logp.read(self.positions).unwrap();
         let values = value.as_mut().map_or_else(Vec::new, |value| {
-            value.network.forward(device, batch, &mut value.activations, scratch);
+            value.network.forward(batch, &mut value.activations, scratch);
             value.activations.value.read(self.positions).unwrap()
         });
         (logp, values)
@@ -92,9 +92,9 @@ impl Setup {
             first_sequence: 0,
             totals: self.totals,
         });
-        policy.network.backward(device, batch, &mut policy.activations, scratch, dlogp);
+        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
         let dvalue = value.as_mut().map_or_else(Vec::new, |value| {
-            value.network.backward(device, batch, &mut value.activations, scratch, &value.dvalue);
+            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
             value.dvalue.read(self.positions).unwrap()
         });
         (dlogp.read(self.positions).unwrap(), dvalue)

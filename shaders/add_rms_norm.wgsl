@@ -1,4 +1,4 @@
-// add_rms_norm: h[r, c] = x[r, c] + delta[r, c]
+// add_rms_norm: h[r, c] = x[r, c] + delta[r, c], or x[r, c] where add is 0
 //               rstd[r] = 1 / sqrt(mean over c of h[r, c]^2 + epsilon)
 //               y[r, c] = h[r, c] * rstd[r] * (offset + weight[c])
 // One workgroup a row.
@@ -8,6 +8,7 @@ struct Params {
     cols: u32,
     epsilon: f32,
     offset: f32,
+    add: u32,
 }
 var<immediate> params: Params;
 
@@ -29,7 +30,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     var squares = 0.0;
     for (var c = lane; c < width; c += LANES) {
-        let sum = x[start + c] + delta[start + c];
+        var sum = x[start + c];
+        if (params.add != 0u) {
+            sum += delta[start + c];
+        }
         h[start + c] = sum;
         squares += total(sum * sum);
     }

@@ -1,25 +1,35 @@
 //! The attention block: `y = W_o attention(rope(W_q x), rope(W_k x), W_v x)`, with RMSNorm on each query and key head
 //! where the model has it (Qwen3).
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
-use super::cache::LayerCache;
+use super::build::Build;
+use super::cache::{CachePlaces, InCache, LayerCache};
 use super::linear::Linear;
-use super::lora::LowRank;
 use super::norm::Norm;
 use super::parameter::Parameter;
-use super::{Build, Pass};
-use crate::device::Tensor;
+use super::pass::Pass;
+use crate::device::{Device, Tensor};
 use crate::kernels::{self, Attention as AttentionKernel, AttentionCached, Heads, Rope};
+
+/// The signs of the angles of a rotation and of its inverse, which is its gradient's.
+const FORWARD: f32 = 1.0;
+const BACK: f32 = -1.0;
 
 /// The block's weights.
 pub struct Attention {
+    /// Of which layer it is: where its keys and values stand in a cache.
+    layer: usize,
     q_proj: Linear,
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
     head_norms: Option<HeadNorms>,
     heads: Heads,
+    /// `[positions, head_dim]`: rotary angles, which all layers share.
+    rope: Arc<Tensor>,
 }
 
 struct HeadNorms {
@@ -53,8 +63,8 @@ struct HeadNormActivations {
     k_rstd: Tensor,
 }
 
-/// What the backward pass works in; shared by all layers.
-pub struct AttentionScratch {
+/// Gradients inside the block; shared by all layers.
+pub struct AttentionGradients {
     /// `[tokens, heads, head_dim]`: gradient of attention's output.
     dout: Tensor,
     /// `[tokens, heads, 2]`: lse and delta.
@@ -65,12 +75,23 @@ pub struct AttentionScratch {
     dk: Tensor,
     /// `[tokens, kv_heads, head_dim]`
     dv: Tensor,
-    /// As `dq` and `dk`, before the head norms, where there are any.
-    before_norm: Option<(Tensor, Tensor)>,
+    before_norm: Option<HeadNormGradients>,
+}
+
+/// The gradients of what goes into the head norms.
+struct HeadNormGradients {
+    /// `[tokens, heads, head_dim]`
+    dq: Tensor,
+    /// `[tokens, kv_heads, head_dim]`
+    dk: Tensor,
 }
 
 impl AttentionActivations {
-    pub(super) fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
+    /// Room for `tokens`.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
         let Heads { heads, kv_heads, head_dim } = build.config.heads;
         let tensor = |part: &str, shape: &[usize]| build.tensor(&format!("{name}/{part}"), shape);
         let before_norm = if build.config.qk_norm {
@@ -94,13 +115,17 @@ impl AttentionActivations {
     }
 }
 
-impl AttentionScratch {
-    pub(super) fn new(build: &Build, tokens: usize) -> Result<Self> {
+impl AttentionGradients {
+    /// Room for `tokens`.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, tokens: usize) -> Result<Self> {
         let Heads { heads, kv_heads, head_dim } = build.config.heads;
         let tensor = |name: &str, shape: &[usize]| build.scratch(name, shape);
         let (q_shape, k_shape) = ([tokens, heads, head_dim], [tokens, kv_heads, head_dim]);
         let before_norm = if build.config.qk_norm {
-            Some((tensor("dq_before_norm", &q_shape)?, tensor("dk_before_norm", &k_shape)?))
+            Some(HeadNormGradients { dq: tensor("dq_before_norm", &q_shape)?, dk: tensor("dk_before_norm", &k_shape)? })
         } else {
             None
         };
@@ -116,96 +141,125 @@ impl AttentionScratch {
 }
 
 impl Attention {
-    pub(super) fn load(build: &Build, name: &str) -> Result<Self> {
+    /// The block of layer `layer`, whose layers' names begin with `name`; `rope` is `[positions, head_dim]`.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, has another shape, or has no room.
+    pub fn load(build: &Build, layer: usize, name: &str, rope: &Arc<Tensor>) -> Result<Self> {
         let config = build.config;
         let Heads { heads, kv_heads, head_dim } = config.heads;
         let (hidden, q_size, kv_size) = (config.hidden_size, heads * head_dim, kv_heads * head_dim);
         let linear = |part: &str, shape, bias| Linear::load(build, &format!("{name}.{part}"), shape, bias);
-        let norm = |part: &str| Norm::load(build, &format!("{name}.{part}"), head_dim);
+        let norm = |part: &str, heads| Norm::load_for_heads(build, &format!("{name}.{part}"), heads);
         Ok(Self {
+            layer,
             q_proj: linear("q_proj", [q_size, hidden], config.qkv_bias)?,
             k_proj: linear("k_proj", [kv_size, hidden], config.qkv_bias)?,
             v_proj: linear("v_proj", [kv_size, hidden], config.qkv_bias)?,
             o_proj: linear("o_proj", [hidden, q_size], config.output_bias)?,
             head_norms: if config.qk_norm {
-                Some(HeadNorms { q_norm: norm("q_norm")?, k_norm: norm("k_norm")? })
+                Some(HeadNorms { q_norm: norm("q_norm", heads)?, k_norm: norm("k_norm", kv_heads)? })
             } else {
                 None
             },
             heads: config.heads,
+            rope: rope.clone(),
         })
     }
 
-    /// `y = attention(x)`, both `[tokens, hidden]`. With a cache the keys and values are kept there.
-    pub fn forward(
-        &self,
-        pass: &Pass,
-        x: &Tensor,
-        saved: &mut AttentionActivations,
-        cache: Option<&mut LayerCache>,
-        low_rank: &mut LowRank,
-        y: &mut Tensor,
-    ) {
-        let (device, tokens) = (pass.device, pass.batch.tokens);
-        let Heads { heads, kv_heads, head_dim } = self.heads;
+    /// `y = attention(x)`, both `[tokens, hidden]`. Where the pass has a cache, the keys and values are kept there.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut AttentionActivations, y: &mut Tensor) {
         match (&self.head_norms, &mut saved.before_norm) {
-            (Some(norms), Some(raw)) => {
-                self.q_proj.forward(device, x, &mut raw.q, low_rank, tokens);
-                self.k_proj.forward(device, x, &mut raw.k, low_rank, tokens);
-                norms.q_norm.forward(device, &raw.q, &mut saved.q, &mut raw.q_rstd, tokens * heads);
-                norms.k_norm.forward(device, &raw.k, &mut saved.k, &mut raw.k_rstd, tokens * kv_heads);
+            (Some(norms), Some(before)) => {
+                self.q_proj.forward(pass, x, &mut before.q);
+                self.k_proj.forward(pass, x, &mut before.k);
+                norms.q_norm.forward(pass, &before.q, &mut saved.q, &mut before.q_rstd);
+                norms.k_norm.forward(pass, &before.k, &mut saved.k, &mut before.k_rstd);
             }
             _ => {
-                self.q_proj.forward(device, x, &mut saved.q, low_rank, tokens);
-                self.k_proj.forward(device, x, &mut saved.k, low_rank, tokens);
+                self.q_proj.forward(pass, x, &mut saved.q);
+                self.k_proj.forward(pass, x, &mut saved.k);
             }
         }
-        self.v_proj.forward(device, x, &mut saved.v, low_rank, tokens);
-        self.rotate(pass, &mut saved.q, heads, 1.0);
-        self.rotate(pass, &mut saved.k, kv_heads, 1.0);
-        let places = pass.places.zip(cache).map(|(places, cache)| {
-            cache.store(device, (&saved.k, &saved.v), &places.places, tokens, kv_heads * head_dim);
-            (places, cache)
-        });
-        match places {
-            Some((places, cache)) if places.attend_to_cache => device.run(AttentionCached {
-                spans: &places.spans,
-                q: &saved.q,
-                k: &cache.k,
-                v: &cache.v,
-                o: &mut saved.o,
-                rows: tokens as u32,
-                heads: heads as u32,
-                kv_heads: kv_heads as u32,
-                scale: self.heads.scale(),
-                head_dim: head_dim as u32,
-                longest: places.longest as u32,
-            }),
-            _ => {
-                let qkv = (&saved.q, &saved.k, &saved.v);
-                let size = (tokens, pass.batch.longest);
-                AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
-            }
-        }
-        self.o_proj.forward(device, &saved.o, y, low_rank, tokens);
+        self.v_proj.forward(pass, x, &mut saved.v);
+        self.rotate(pass, &mut saved.q, self.heads.heads, FORWARD);
+        self.rotate(pass, &mut saved.k, self.heads.kv_heads, FORWARD);
+        self.attend(pass, saved);
+        self.o_proj.forward(pass, &saved.o, y);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
     pub fn backward(
         &mut self,
-        pass: &Pass,
+        pass: &mut Pass,
         x: &Tensor,
         saved: &AttentionActivations,
+        gradients: &mut AttentionGradients,
         dy: &Tensor,
-        (scratch, low_rank, partial): (&mut AttentionScratch, &mut LowRank, &mut Tensor),
         dx: &mut Tensor,
     ) {
-        let (device, tokens) = (pass.device, pass.batch.tokens);
-        let Heads { heads, kv_heads, head_dim } = self.heads;
-        let AttentionScratch { dout, row_statistics, dq, dk, dv, before_norm } = scratch;
-        self.o_proj.backward_input(device, dy, dout, low_rank, tokens, false);
-        self.o_proj.backward_weight(device, &saved.o, dy, (low_rank, partial), tokens);
+        self.o_proj.backward(pass, &saved.o, dy, &mut gradients.dout);
+        self.attend_backward(pass, saved, gradients);
+        let AttentionGradients { dq, dk, dv, before_norm, .. } = gradients;
+        self.rotate(pass, dk, self.heads.kv_heads, BACK);
+        self.rotate(pass, dq, self.heads.heads, BACK);
+        self.v_proj.backward(pass, x, dv, dx);
+        match (&mut self.head_norms, &saved.before_norm, before_norm) {
+            (Some(norms), Some(before), Some(dbefore)) => {
+                norms.k_norm.backward(pass, &before.k, &before.k_rstd, dk, &mut dbefore.dk);
+                norms.q_norm.backward(pass, &before.q, &before.q_rstd, dq, &mut dbefore.dq);
+                self.k_proj.backward_add(pass, x, &dbefore.dk, dx);
+                self.q_proj.backward_add(pass, x, &dbefore.dq, dx);
+            }
+            _ => {
+                self.k_proj.backward_add(pass, x, dk, dx);
+                self.q_proj.backward_add(pass, x, dq, dx);
+            }
+        }
+    }
 
+    /// `o = softmax(q k^T) v` of the tokens of the batch, or of each to its whole sequence in the cache.
+    fn attend(&self, pass: &mut Pass, saved: &mut AttentionActivations) {
+        let (device, tokens) = (pass.device, pass.batch.tokens);
+        if let Some(InCache { cache, places }) = &mut pass.cache {
+            let cache = &mut cache.layers[self.layer];
+            cache.store(device, &saved.k, &saved.v, &places.places, tokens);
+            if places.attend_to_cache {
+                return self.attend_to_cache(device, cache, places, saved, tokens);
+            }
+        }
+        let qkv = (&saved.q, &saved.k, &saved.v);
+        let size = (tokens, pass.batch.longest);
+        AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
+    }
+
+    fn attend_to_cache(
+        &self,
+        device: &Device,
+        cache: &LayerCache,
+        places: &CachePlaces,
+        saved: &mut AttentionActivations,
+        tokens: usize,
+    ) {
+        device.run(AttentionCached {
+            spans: &places.spans,
+            q: &saved.q,
+            k: &cache.k,
+            v: &cache.v,
+            o: &mut saved.o,
+            rows: tokens as u32,
+            heads: self.heads.heads as u32,
+            kv_heads: self.heads.kv_heads as u32,
+            scale: self.heads.scale(),
+            head_dim: self.heads.head_dim as u32,
+            longest: places.longest as u32,
+        });
+    }
+
+    /// `dq`, `dk` and `dv` of `dout`, of the tokens of the batch.
+    fn attend_backward(&self, pass: &Pass, saved: &AttentionActivations, gradients: &mut AttentionGradients) {
+        let (device, tokens) = (pass.device, pass.batch.tokens);
+        let AttentionGradients { dout, row_statistics, dq, dk, dv, .. } = gradients;
         let qkv = (&saved.q, &saved.k, &saved.v);
         let size = (tokens, pass.batch.longest);
         device.run(kernels::AttentionBackwardDelta {
@@ -213,35 +267,19 @@ impl Attention {
             dout,
             lse: &saved.lse,
             row_statistics,
-            rows: (tokens * heads) as u32,
-            head_dim: head_dim as u32,
+            rows: (tokens * self.heads.heads) as u32,
+            head_dim: self.heads.head_dim as u32,
         });
         let (bounds, outer) = (&pass.batch.bounds, (&*dout, &*row_statistics));
         kernels::AttentionBackwardQuery::run(device, self.heads, size, bounds, qkv, outer, dq);
         kernels::AttentionBackwardKeyValue::run(device, self.heads, size, bounds, qkv, outer, (dk, dv));
-        self.rotate(pass, dk, kv_heads, -1.0);
-        self.rotate(pass, dq, heads, -1.0);
-
-        self.v_proj.backward_input(device, dv, dx, low_rank, tokens, false);
-        self.v_proj.backward_weight(device, x, dv, (low_rank, partial), tokens);
-        let (dq, dk) = match (&mut self.head_norms, &saved.before_norm, before_norm) {
-            (Some(norms), Some(raw), Some((raw_dq, raw_dk))) => {
-                norms.k_norm.backward(device, dk, (&raw.k, &raw.k_rstd), (raw_dk, false), partial, tokens * kv_heads);
-                norms.q_norm.backward(device, dq, (&raw.q, &raw.q_rstd), (raw_dq, false), partial, tokens * heads);
-                (raw_dq, raw_dk)
-            }
-            _ => (dq, dk),
-        };
-        self.k_proj.backward_input(device, dk, dx, low_rank, tokens, true);
-        self.k_proj.backward_weight(device, x, dk, (low_rank, partial), tokens);
-        self.q_proj.backward_input(device, dq, dx, low_rank, tokens, true);
-        self.q_proj.backward_weight(device, x, dq, (low_rank, partial), tokens);
     }
 
+    /// Turns each of the `heads` that a token has in `x` by its position's angles, or back.
     fn rotate(&self, pass: &Pass, x: &mut Tensor, heads: usize, sign: f32) {
         pass.device.run(Rope {
             positions: &pass.batch.position_in_sequence,
-            table: pass.rope,
+            table: &self.rope,
             x,
             tokens: pass.batch.tokens as u32,
             heads: heads as u32,

@@ -2,14 +2,19 @@
 
 use anyhow::Result;
 
-use super::Build;
+use super::build::Build;
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::{NONE, ScatterRows};
 
 /// The keys and values of all layers. A place holds those of one token; a sequence's places follow each other.
 pub struct Cache {
     pub(super) layers: Vec<LayerCache>,
-    width: usize,
+}
+
+/// A cache that a pass fills or reads, and where the tokens of the pass stand in it.
+pub struct InCache<'a> {
+    pub cache: &'a mut Cache,
+    pub places: &'a CachePlaces,
 }
 
 /// A layer's keys and values.
@@ -32,29 +37,21 @@ impl Cache {
             build.device.tensor(format!("{}/{name}/{layer}/{part}", build.model), &shape, DType::Real)
         };
         let layer = |layer| Ok(LayerCache { k: tensor(layer, "k")?, v: tensor(layer, "v")? });
-        let layers = (0..build.config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
-        Ok(Self { layers, width: heads.kv_heads * heads.head_dim })
+        Ok(Self { layers: (0..build.config.num_hidden_layers).map(layer).collect::<Result<_>>()? })
     }
 
     /// Copies the first `count` places of another cache to `places` (see [`CachePlaces::places`]) of this one.
     pub fn copy_from(&mut self, device: &Device, other: &Cache, places: &Tensor, count: usize) {
         for (layer, other) in self.layers.iter_mut().zip(&other.layers) {
-            layer.store(device, (&other.k, &other.v), places, count, self.width);
+            layer.store(device, &other.k, &other.v, places, count);
         }
     }
 }
 
 impl LayerCache {
-    /// Puts `count` new keys and values into their places.
-    pub(super) fn store(
-        &mut self,
-        device: &Device,
-        (k, v): (&Tensor, &Tensor),
-        places: &Tensor,
-        count: usize,
-        width: usize,
-    ) {
-        let (rows, cols) = (count as u32, width as u32);
+    /// Puts the first `count` keys and values, `[count, kv_heads, head_dim]` each, into their places.
+    pub(super) fn store(&mut self, device: &Device, k: &Tensor, v: &Tensor, places: &Tensor, count: usize) {
+        let (rows, cols) = (count as u32, self.k.shape()[1..].iter().product::<usize>() as u32);
         device.run(ScatterRows { index: places, x: k, y: &mut self.k, rows, cols });
         device.run(ScatterRows { index: places, x: v, y: &mut self.v, rows, cols });
     }
@@ -70,6 +67,26 @@ pub struct CachePlaces {
     pub attend_to_cache: bool,
     /// The most places that a token sees.
     pub longest: usize,
+}
+
+/// The newest token of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedToken {
+    /// The first place of its sequence.
+    pub first_place: usize,
+    /// Its position in the sequence.
+    pub position: usize,
+}
+
+impl CachedToken {
+    fn place(self) -> u32 {
+        (self.first_place + self.position) as u32
+    }
+
+    /// The tokens that it sees: those before it, and itself.
+    fn seen(self) -> usize {
+        self.position + 1
+    }
 }
 
 impl CachePlaces {
@@ -92,16 +109,15 @@ impl CachePlaces {
         self.places.write_u32(0, &(0..tokens as u32).collect::<Vec<_>>())
     }
 
-    /// The newest token of several sequences: each with its sequence's first place and its position in it.
+    /// The newest token of several sequences.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn load_newest(&mut self, tokens: &[(usize, usize)]) -> Result<()> {
+    pub fn load_newest(&mut self, tokens: &[CachedToken]) -> Result<()> {
         self.attend_to_cache = true;
-        self.longest = tokens.iter().map(|(_, position)| position + 1).max().unwrap_or(0);
-        let places: Vec<u32> = tokens.iter().map(|(first, position)| (first + position) as u32).collect();
-        let spans: Vec<u32> =
-            tokens.iter().flat_map(|(first, position)| [*first as u32, *position as u32 + 1]).collect();
+        self.longest = tokens.iter().map(|token| token.seen()).max().unwrap_or(0);
+        let places: Vec<u32> = tokens.iter().map(|token| token.place()).collect();
+        let spans: Vec<u32> = tokens.iter().flat_map(|token| [token.first_place as u32, token.seen() as u32]).collect();
         self.places.write_u32(0, &places)?;
         self.spans.write_u32(0, &spans)
     }

@@ -1,40 +1,33 @@
 //! The decoder: embedding, layers, last norm; from packed tokens to the hidden states that predict responses.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 
-use super::cache::{Cache, CachePlaces};
-use super::layer::{BackwardScratch, ForwardScratch, Layer, LayerActivations, Stream};
+use super::build::Build;
+use super::cache::InCache;
+use super::keep::Keep;
+use super::layer::{Layer, LayerActivations, LayerGradients, LayerScratch};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
-use super::{Build, Pass};
+use super::pass::{Pass, SharedScratch};
+use super::stream::Stream;
 use crate::data::DeviceBatch;
-use crate::device::{DType, Device, Tensor};
+use crate::device::{Device, Tensor};
 use crate::kernels::{Embedding, EmbeddingBackward, GatherRows};
 
 /// The decoder's weights.
 pub struct Decoder {
+    pub device: Device,
     /// `[vocabulary, hidden]`; the LM head too where it is tied.
     pub embed_tokens: Parameter,
     layers: Vec<Layer>,
     norm: Norm,
-    /// `[positions, head_dim]`: rotary angles.
-    rope: Tensor,
     hidden_size: usize,
     embedding_scale: f32,
 }
 
-/// What a forward pass keeps for a backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: there is no backward pass.
-    Nothing,
-    /// Each layer's input; the backward pass computes the rest of a layer again (gradient checkpointing).
-    LayerInputs,
-    /// All that the backward pass reads.
-    Everything,
-}
-
-/// What a forward pass leaves behind.
+/// What a forward pass leaves.
 pub struct Activations {
     stream: Stream,
     /// Of every layer, where everything is kept.
@@ -46,12 +39,18 @@ pub struct Activations {
 
 /// Working memory of a pass; two networks of one shape share it.
 pub struct Scratch {
-    forward: ForwardScratch,
+    shared: SharedScratch,
+    layer: LayerScratch,
     /// Of the layer at hand, where not every layer's are kept.
-    layer: Option<LayerActivations>,
+    at_hand: Option<LayerActivations>,
     backward: Option<BackwardScratch>,
+}
+
+/// What only a backward pass works in.
+struct BackwardScratch {
     /// `[tokens, hidden]`: gradient of the residual stream.
-    dstream: Option<Tensor>,
+    dstream: Tensor,
+    layer: LayerGradients,
 }
 
 impl Activations {
@@ -78,15 +77,17 @@ impl Scratch {
     /// # Errors
     /// Where the device has no room.
     pub fn new(build: &Build, tokens: usize, keep: Keep) -> Result<Self> {
-        let (backward, dstream) = if keep == Keep::Nothing {
-            (None, None)
-        } else {
+        let backward = || -> Result<BackwardScratch> {
             let dstream = build.scratch("dstream", &[tokens, build.config.hidden_size])?;
-            (Some(BackwardScratch::new(build, tokens)?), Some(dstream))
+            Ok(BackwardScratch { dstream, layer: LayerGradients::new(build, tokens)? })
         };
-        let layer =
-            if keep == Keep::Everything { None } else { Some(LayerActivations::new(build, "scratch/layer", tokens)?) };
-        Ok(Self { forward: ForwardScratch::new(build, tokens)?, layer, backward, dstream })
+        let at_hand = || LayerActivations::new(build, "scratch/layer", tokens);
+        Ok(Self {
+            shared: SharedScratch::new(build, tokens, keep)?,
+            layer: LayerScratch::new(build, tokens)?,
+            at_hand: if keep == Keep::Everything { None } else { Some(at_hand()?) },
+            backward: if keep == Keep::Nothing { None } else { Some(backward()?) },
+        })
     }
 
     /// Partial sums over blocks of rows, for the heads' backward passes.
@@ -94,7 +95,7 @@ impl Scratch {
     /// # Panics
     /// Where the scratch was made for a forward pass alone.
     pub(super) fn partial(&mut self) -> &mut Tensor {
-        &mut self.backward.as_mut().expect("scratch for a backward pass").partial
+        self.shared.partial()
     }
 }
 
@@ -114,97 +115,95 @@ impl Decoder {
         );
         let mut rope = build.activation("rope", &[positions, head_dim])?;
         rope.write(0, config.rope.table(positions, head_dim).into_iter())?;
+        let rope = Arc::new(rope);
+        let layer = |index| Layer::load(build, index, &rope);
         Ok(Self {
+            device: build.device.clone(),
             embed_tokens: build.parameter("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?,
-            layers: (0..config.num_hidden_layers).map(|layer| Layer::load(build, layer)).collect::<Result<_>>()?,
-            norm: Norm::load(build, "model.norm", config.hidden_size)?,
-            rope,
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            norm: Norm::load(build, "model.norm")?,
             hidden_size: config.hidden_size,
             embedding_scale: config.embedding_scale,
         })
     }
 
-    /// `activations.hidden` = the hidden states at the batch's response positions. With a cache, and places in it, the keys
-    /// and values are kept there.
+    /// `activations.hidden` = the hidden states at the batch's response positions. With a cache the keys and values are kept
+    /// there.
     pub fn forward(
         &self,
-        device: &Device,
         batch: &DeviceBatch,
-        mut cache: Option<(&mut Cache, &CachePlaces)>,
+        cache: Option<InCache>,
         activations: &mut Activations,
         scratch: &mut Scratch,
     ) {
-        let pass = Pass { device, batch, rope: &self.rope, places: cache.as_ref().map(|(_, places)| *places) };
         let Activations { stream, layers: saved, last, hidden } = activations;
-        let Scratch { forward, layer: shared, .. } = scratch;
-        self.embed(&pass, stream.first());
+        let Scratch { shared, layer: scratch, at_hand, .. } = scratch;
+        let pass = &mut Pass { device: &self.device, batch, cache, scratch: shared };
+        self.embed(batch, stream.first());
         for (index, layer) in self.layers.iter().enumerate() {
-            let saved = shared.as_mut().unwrap_or_else(|| &mut saved[index]);
-            let cache = cache.as_mut().map(|(cache, _)| &mut cache.layers[index]);
-            layer.forward(&pass, index, stream, (saved, cache), forward);
+            let saved = at_hand.as_mut().unwrap_or_else(|| &mut saved[index]);
+            layer.forward(pass, stream, saved, scratch);
         }
-        stream.norm(device, 2 * self.layers.len(), &self.norm, &forward.delta, last, batch.tokens);
-        self.gather(device, &batch.response_rows, &last.y, hidden, batch.positions);
+        stream.norm(pass, self.last_site(), &self.norm, &scratch.delta, last);
+        self.gather(&batch.response_rows, &last.y, hidden, batch.positions);
     }
 
-    /// Adds to every weight's gradient what `dhidden`, the gradient of `activations.hidden`, gives it.
+    /// Adds to every weight's gradient what `dhidden`, the gradient of `activations.hidden`, gives it: the forward pass,
+    /// last line first.
     ///
     /// # Panics
     /// Where activations or scratch were made for a forward pass alone.
     pub fn backward(
         &mut self,
-        device: &Device,
         batch: &DeviceBatch,
         activations: &mut Activations,
         scratch: &mut Scratch,
         dhidden: &Tensor,
     ) {
-        let pass = Pass { device, batch, rope: &self.rope, places: None };
         let Activations { stream, layers: saved, last, .. } = activations;
-        let Scratch { forward, layer: recomputed, backward: Some(backward), dstream: Some(dstream) } = scratch else {
+        let Scratch { shared, layer: scratch, at_hand, backward: Some(backward) } = scratch else {
             panic!("scratch for a forward pass alone");
         };
+        let BackwardScratch { dstream, layer: gradients } = backward;
         // The rows that are no response position get no gradient: the gather back fills them with zeros.
-        self.gather(device, &batch.position_of_token, dhidden, &mut backward.dnormed, batch.tokens);
-        let norm_input = (stream.at(2 * self.layers.len()), &last.rstd);
-        let BackwardScratch { dnormed, partial, .. } = &mut *backward;
-        self.norm.backward(device, dnormed, norm_input, (dstream, false), partial, batch.tokens);
+        self.gather(&batch.position_of_token, dhidden, &mut gradients.dnormed, batch.tokens);
+        let h = stream.at(self.last_site());
+        let pass = &mut Pass { device: &self.device, batch, cache: None, scratch: shared };
+        self.norm.backward(pass, h, &last.rstd, &gradients.dnormed, dstream);
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
-            let saved = match recomputed {
-                Some(recomputed) => {
-                    layer.recompute(&pass, index, stream, recomputed, forward);
-                    &*recomputed
+            let saved = match at_hand {
+                Some(at_hand) => {
+                    layer.recompute(pass, stream, at_hand, scratch);
+                    &*at_hand
                 }
                 None => &saved[index],
             };
-            layer.backward(&pass, index, stream, saved, (&mut *backward, &mut *forward), dstream);
+            layer.backward(pass, stream, saved, scratch, gradients, dstream);
         }
-        self.embed_backward(device, batch, dstream);
+        self.embed_backward(batch, dstream);
     }
 
-    /// `hidden` = the last norm's output at any tokens of the batch of the last forward pass.
-    pub fn hidden_at(
-        &self,
-        device: &Device,
-        activations: &Activations,
-        index: &Tensor,
-        rows: usize,
-        hidden: &mut Tensor,
-    ) {
-        self.gather(device, index, &activations.last.y, hidden, rows);
+    /// Where the last norm reads the stream.
+    fn last_site(&self) -> usize {
+        2 * self.layers.len()
     }
 
-    fn gather(&self, device: &Device, index: &Tensor, x: &Tensor, y: &mut Tensor, rows: usize) {
-        device.run(GatherRows { index, x, y, rows: rows as u32, cols: self.hidden_size as u32 });
+    /// `hidden` `[rows, hidden]` = the last norm's output at any `rows` tokens of the batch of the last forward pass.
+    pub fn hidden_at(&self, activations: &Activations, index: &Tensor, rows: usize, hidden: &mut Tensor) {
+        self.gather(index, &activations.last.y, hidden, rows);
     }
 
-    fn embed(&self, pass: &Pass, y: &mut Tensor) {
+    fn gather(&self, index: &Tensor, x: &Tensor, y: &mut Tensor, rows: usize) {
+        self.device.run(GatherRows { index, x, y, rows: rows as u32, cols: self.hidden_size as u32 });
+    }
+
+    fn embed(&self, batch: &DeviceBatch, y: &mut Tensor) {
         for shard in self.embed_tokens.shards() {
-            pass.device.run(Embedding {
-                ids: &pass.batch.ids,
+            self.device.run(Embedding {
+                ids: &batch.ids,
                 weight: &shard.weight,
                 y: &mut *y,
-                tokens: pass.batch.tokens as u32,
+                tokens: batch.tokens as u32,
                 cols: self.hidden_size as u32,
                 first_row: shard.first_row as u32,
                 shard_rows: shard.rows as u32,
@@ -213,10 +212,10 @@ impl Decoder {
         }
     }
 
-    fn embed_backward(&mut self, device: &Device, batch: &DeviceBatch, dy: &Tensor) {
+    fn embed_backward(&mut self, batch: &DeviceBatch, dy: &Tensor) {
         for shard in self.embed_tokens.shards_mut() {
             if let Some(dweight) = &mut shard.gradient {
-                device.run(EmbeddingBackward {
+                self.device.run(EmbeddingBackward {
                     order: &batch.order,
                     group_starts: &batch.group_starts,
                     group_ids: &batch.group_ids,
@@ -230,11 +229,6 @@ impl Decoder {
                 });
             }
         }
-    }
-
-    /// The type of the matrices as stored.
-    pub fn dtype(&self) -> DType {
-        self.embed_tokens.shards()[0].weight.dtype()
     }
 
     /// All weights, in order.

@@ -2,17 +2,27 @@
 
 use anyhow::Result;
 
-use super::Build;
-use super::lora::{Lora, LowRank};
+use super::build::Build;
+use super::lora::Lora;
 use super::parameter::Parameter;
+use super::pass::Pass;
 use crate::device::{Device, Tensor};
 use crate::kernels::{AddBias, ColumnSum, MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
 
 /// `[out, in]` weights and, in some layers, a bias and adapters.
 pub struct Linear {
-    pub weight: Parameter,
-    pub bias: Option<Parameter>,
-    pub lora: Option<Lora>,
+    weight: Parameter,
+    bias: Option<Parameter>,
+    lora: Option<Lora>,
+}
+
+/// The second half of a layer's backward pass, which needs the layer's input. Until then it holds the pass, so that nothing
+/// else can work in the scratch, where the adapters' `dh` waits.
+#[must_use = "the weights get their gradients from `finish`"]
+pub struct BackwardWeight<'a, 'pass> {
+    linear: &'a mut Linear,
+    pass: &'a mut Pass<'pass>,
+    dy: &'a Tensor,
 }
 
 impl Linear {
@@ -23,59 +33,75 @@ impl Linear {
     pub fn load(build: &Build, name: &str, [outputs, inputs]: [usize; 2], has_bias: bool) -> Result<Self> {
         let weight = build.parameter(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = if has_bias { Some(build.parameter(&format!("{name}.bias"), &[outputs])?) } else { None };
-        Ok(Self { weight, bias, lora: build.lora(name, [outputs, inputs])? })
+        Ok(Self { weight, bias, lora: Lora::load(build, name, [outputs, inputs])? })
     }
 
-    /// `y = x W^T + b` for `rows` rows, and what the adapters add.
-    pub fn forward(&self, device: &Device, x: &Tensor, y: &mut Tensor, low_rank: &mut LowRank, rows: usize) {
+    /// `y = x W^T + b`, and what the adapters add: from `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
+        let (device, rows) = (pass.device, pass.batch.tokens);
         self.weight.multiply(device, x, y, rows, false);
         if let Some(bias) = &self.bias {
             device.run(AddBias { bias: bias.vector(), y, rows: rows as u32, cols: self.weight.rows() as u32 });
         }
         if let Some(lora) = &self.lora {
-            lora.forward(device, x, y, low_rank, rows);
+            lora.forward(pass, x, y);
         }
     }
 
-    /// `dx = dy W`, or `dx += dy W`, and what comes back through the adapters.
-    pub fn backward_input(
-        &self,
-        device: &Device,
-        dy: &Tensor,
+    /// `dx = dy W` and what comes back through the adapters; `dW += dy^T x`, `db += sum of dy` and the adapters' gradients,
+    /// where they are trained. From `[tokens, out]` to `[tokens, in]`.
+    pub fn backward(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor, dx: &mut Tensor) {
+        self.begin_backward(pass, dy, dx, false).finish(x);
+    }
+
+    /// As [`Linear::backward`], but `dx += dy W`.
+    pub fn backward_add(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor, dx: &mut Tensor) {
+        self.begin_backward(pass, dy, dx, true).finish(x);
+    }
+
+    /// `dx` as of [`Linear::backward`], where it has to be known before the layer's input is.
+    pub fn backward_input<'a, 'pass>(
+        &'a mut self,
+        pass: &'a mut Pass<'pass>,
+        dy: &'a Tensor,
         dx: &mut Tensor,
-        low_rank: &mut LowRank,
-        rows: usize,
-        accumulate: bool,
-    ) {
-        self.weight.multiply_backward_input(device, dy, dx, rows, accumulate);
-        if let Some(lora) = &self.lora {
-            lora.backward_input(device, dy, dx, low_rank, rows);
-        }
+    ) -> BackwardWeight<'a, 'pass> {
+        self.begin_backward(pass, dy, dx, false)
     }
 
-    /// `dW += dy^T x`, `db += sum of dy`, and the adapters' gradients, where they are trained.
-    pub fn backward_weight(
-        &mut self,
-        device: &Device,
-        x: &Tensor,
-        dy: &Tensor,
-        (low_rank, partial): (&mut LowRank, &mut Tensor),
-        rows: usize,
-    ) {
-        self.weight.multiply_backward_weight(device, x, dy, rows);
-        let outputs = self.weight.rows();
-        if let Some(gradient) = self.bias.as_mut().and_then(Parameter::vector_gradient) {
-            ColumnSum::in_two_steps(device, dy, partial, gradient, rows, outputs);
+    fn begin_backward<'a, 'pass>(
+        &'a mut self,
+        pass: &'a mut Pass<'pass>,
+        dy: &'a Tensor,
+        dx: &mut Tensor,
+        accumulate: bool,
+    ) -> BackwardWeight<'a, 'pass> {
+        self.weight.multiply_backward_input(pass.device, dy, dx, pass.batch.tokens, accumulate);
+        if let Some(lora) = &self.lora {
+            lora.backward_input(pass, dy, dx);
         }
-        if let Some(lora) = &mut self.lora {
-            lora.backward_weight(device, x, dy, low_rank, rows);
-        }
+        BackwardWeight { linear: self, pass, dy }
     }
 
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         let lora = self.lora.iter_mut().flat_map(Lora::parameters_mut);
         std::iter::once(&mut self.weight).chain(&mut self.bias).chain(lora)
+    }
+}
+
+impl BackwardWeight<'_, '_> {
+    /// `dW += dy^T x`, `db += sum of dy`, and the adapters' gradients, where they are trained; `x` is `[tokens, in]`.
+    pub fn finish(self, x: &Tensor) {
+        let Self { linear: Linear { weight, bias, lora }, pass, dy } = self;
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        weight.multiply_backward_weight(device, x, dy, rows);
+        if let Some(gradient) = bias.as_mut().and_then(Parameter::vector_gradient) {
+            ColumnSum::in_two_steps(device, dy, pass.scratch.partial(), gradient, rows, weight.rows());
+        }
+        if let Some(lora) = lora {
+            lora.backward_weight(pass, x, dy);
+        }
     }
 }
 

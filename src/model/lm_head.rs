@@ -3,9 +3,11 @@
 //! Three phases, as chunks of [`BLOCK_TOKENS`] x [`CHUNK_COLUMNS`] logits at a time: the forward pass streams the chunks
 //! into running statistics; a method turns log-probs into their gradients; the backward pass computes the chunks again.
 
+use std::ops::Range;
+
 use anyhow::Result;
 
-use super::Build;
+use super::build::Build;
 use super::parameter::Parameter;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
@@ -16,7 +18,16 @@ const BLOCK_TOKENS: usize = 2048;
 /// Columns of a chunk at most: with [`BLOCK_TOKENS`] rows they are 32 MiB of f32.
 const CHUNK_COLUMNS: usize = 4096;
 
-/// What the head leaves behind and works in.
+/// What the head reads.
+#[derive(Clone, Copy)]
+pub struct LmHeadInput<'a> {
+    pub device: &'a Device,
+    pub batch: &'a DeviceBatch,
+    /// `[positions, hidden]`: what each action is predicted from.
+    pub hidden: &'a Tensor,
+}
+
+/// What the head leaves and works in.
 pub struct LmHeadActivations {
     /// `[positions]`: log-prob of each action.
     pub logp: Tensor,
@@ -70,23 +81,19 @@ fn chunks(weight: &Parameter) -> Vec<Chunk> {
     chunks
 }
 
-fn blocks(positions: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..positions).step_by(BLOCK_TOKENS).map(move |first| (first, BLOCK_TOKENS.min(positions - first)))
+/// The positions, [`BLOCK_TOKENS`] at a time.
+fn blocks(positions: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..positions).step_by(BLOCK_TOKENS).map(move |first| first..positions.min(first + BLOCK_TOKENS))
 }
 
-/// `saved.logp` and `saved.entropy` of the batch's actions, predicted from `hidden` `[positions, hidden]`.
-pub fn forward(
-    device: &Device,
-    weight: &Parameter,
-    hidden: &Tensor,
-    batch: &DeviceBatch,
-    saved: &mut LmHeadActivations,
-) {
+/// `saved.logp` and `saved.entropy` of the batch's actions; `weight` is `[vocabulary, hidden]`.
+pub fn forward(input: LmHeadInput, weight: &Parameter, saved: &mut LmHeadActivations) {
     let LmHeadActivations { logp, entropy, lse, running, logits } = saved;
+    let LmHeadInput { device, batch, .. } = input;
     let chunks = chunks(weight);
-    for (first_row, rows) in blocks(batch.positions) {
+    for block in blocks(batch.positions) {
         for chunk in &chunks {
-            compute_logits(device, weight, chunk, hidden, (first_row, rows), logits);
+            compute_logits(input, weight, chunk, &block, logits);
             device.run(LogSoftmax {
                 logits,
                 targets: &batch.targets,
@@ -94,40 +101,40 @@ pub fn forward(
                 logp: &mut *logp,
                 entropy: &mut *entropy,
                 lse: &mut *lse,
-                rows: rows as u32,
+                rows: block.len() as u32,
                 cols: chunk.columns as u32,
                 stride: stride(weight.rows()) as u32,
-                first_row: first_row as u32,
+                first_row: block.start as u32,
                 first_col: chunk.first_id as u32,
             });
         }
     }
 }
 
-/// `dhidden`, and the weight's gradient where it is trained, of `dlogp`.
+/// `dhidden` `[positions, hidden]`, and the weight's gradient where it is trained, of `dlogp` `[positions]`.
 pub fn backward(
-    device: &Device,
+    input: LmHeadInput,
     weight: &mut Parameter,
-    hidden: &Tensor,
-    batch: &DeviceBatch,
     saved: &mut LmHeadActivations,
     dlogp: &Tensor,
     dhidden: &mut Tensor,
 ) {
     let LmHeadActivations { lse, logits, .. } = saved;
+    let LmHeadInput { device, batch, hidden } = input;
     let (stride, width) = (stride(weight.rows()), weight.cols());
-    for (first_row, rows) in blocks(batch.positions) {
+    for block in blocks(batch.positions) {
+        let (first_row, rows) = (block.start, block.len());
         for chunk in chunks(weight) {
-            compute_logits(device, weight, &chunk, hidden, (first_row, rows), logits);
+            compute_logits(input, weight, &chunk, &block, logits);
             device.run(LogSoftmaxBackward {
                 targets: &batch.targets,
                 lse,
                 dlogp,
                 logits,
-                rows: rows as u32,
+                rows: block.len() as u32,
                 cols: chunk.columns as u32,
                 stride: stride as u32,
-                first_row: first_row as u32,
+                first_row: block.start as u32,
                 first_col: chunk.first_id as u32,
             });
             let dlogits = Operand::whole(logits, stride);
@@ -145,9 +152,11 @@ pub fn backward(
     }
 }
 
-/// All logits of `rows` hidden states, `[rows, vocabulary filled up to a multiple of 4]`: for as few rows as are decoded at a
+/// All logits of a batch, `[positions, vocabulary filled up to a multiple of 4]`: for as few positions as are decoded at a
 /// time.
-pub fn logits(device: &Device, weight: &Parameter, hidden: &Tensor, rows: usize, logits: &mut Tensor) {
+pub fn logits(input: LmHeadInput, weight: &Parameter, logits: &mut Tensor) {
+    let LmHeadInput { device, batch, hidden } = input;
+    let rows = batch.positions;
     let width = weight.cols();
     for chunk in chunks(weight) {
         let w = Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row);
@@ -157,16 +166,11 @@ pub fn logits(device: &Device, weight: &Parameter, hidden: &Tensor, rows: usize,
     }
 }
 
-/// One chunk of logits. Columns behind the vocabulary's end come from the rows of zeros that fill the last shard up.
-fn compute_logits(
-    device: &Device,
-    weight: &Parameter,
-    chunk: &Chunk,
-    hidden: &Tensor,
-    (first_row, rows): (usize, usize),
-    logits: &mut Tensor,
-) {
-    let width = weight.cols();
+/// One chunk of logits of a block of positions. Columns after the vocabulary's end come from the rows of zeros that fill the
+/// last shard up.
+fn compute_logits(input: LmHeadInput, weight: &Parameter, chunk: &Chunk, block: &Range<usize>, logits: &mut Tensor) {
+    let LmHeadInput { device, hidden, .. } = input;
+    let (first_row, rows, width) = (block.start, block.len(), weight.cols());
     let h = Operand::whole(hidden, width).from_row(first_row);
     let w = Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row);
     let logits = OperandMut::whole(logits, stride(weight.rows()));

@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 
-use super::Build;
+use super::adapter::{A_SUFFIX, B_SUFFIX};
+use super::build::Build;
 use super::parameter::Parameter;
+use super::pass::Pass;
 use crate::device::{Device, Tensor};
 use crate::kernels::Scale;
 
@@ -11,57 +13,55 @@ use crate::kernels::Scale;
 /// any `r` computes as the next multiple of 4 does.
 pub struct Lora {
     /// A `[r, in]`
-    pub a: Parameter,
+    a: Parameter,
     /// B `[out, r]`
-    pub b: Parameter,
+    b: Parameter,
     /// s
-    pub scaling: f32,
-}
-
-/// `[tokens, r]`: the scratch of all adapters' passes; none where there are no adapters.
-pub struct LowRank(Option<Tensor>);
-
-impl LowRank {
-    pub(super) fn new(build: &Build, tokens: usize) -> Result<Self> {
-        let tensor = |r: usize| build.scratch("low_rank", &[tokens, r.next_multiple_of(4)]);
-        Ok(Self(build.low_rank().map(tensor).transpose()?))
-    }
-
-    fn tensor(&mut self) -> &mut Tensor {
-        self.0.as_mut().expect("the scratch of a network with adapters")
-    }
+    scaling: f32,
 }
 
 impl Lora {
+    /// The adapters of the linear layer of this name, where it has any.
+    ///
+    /// # Errors
+    /// Where a matrix is missing, has another shape, or has no room.
+    pub fn load(build: &Build, layer: &str, [outputs, inputs]: [usize; 2]) -> Result<Option<Self>> {
+        let Some(adapter) = build.adapter().filter(|adapter| adapter.config.targets(layer)) else { return Ok(None) };
+        let r = adapter.config.r;
+        let matrix = |suffix: &str, shape| build.adapter_matrix(adapter, &format!("{layer}{suffix}"), shape);
+        let (a, b) = (matrix(A_SUFFIX, [r, inputs])?, matrix(B_SUFFIX, [outputs, r])?);
+        Ok(Some(Self { a, b, scaling: adapter.config.scaling() as f32 }))
+    }
+
     /// `y += h B^T` with `h = s x A^T`.
-    pub fn forward(&self, device: &Device, x: &Tensor, y: &mut Tensor, low_rank: &mut LowRank, rows: usize) {
-        let h = low_rank.tensor();
-        self.a.multiply(device, x, h, rows, false);
-        self.scale(device, h, rows);
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
+        let (device, rows, h) = (pass.device, pass.batch.tokens, pass.scratch.low_rank());
+        self.project(device, x, h, rows);
         self.b.multiply(device, h, y, rows, true);
     }
 
-    /// `dx += dh A` with `dh = s dy B`.
-    pub fn backward_input(&self, device: &Device, dy: &Tensor, dx: &mut Tensor, low_rank: &mut LowRank, rows: usize) {
-        let dh = low_rank.tensor();
+    /// `dx += dh A` with `dh = s dy B`, which stays in the scratch for [`Lora::backward_weight`].
+    pub fn backward_input(&self, pass: &mut Pass, dy: &Tensor, dx: &mut Tensor) {
+        let (device, rows, dh) = (pass.device, pass.batch.tokens, pass.scratch.low_rank());
         self.b.multiply_backward_input(device, dy, dh, rows, false);
         self.scale(device, dh, rows);
         self.a.multiply_backward_input(device, dh, dx, rows, true);
     }
 
-    /// `dB += dy^T h`, `dA += dh^T x`; `h` and `dh` are computed again, which is cheaper than to keep them.
-    pub fn backward_weight(&mut self, device: &Device, x: &Tensor, dy: &Tensor, low_rank: &mut LowRank, rows: usize) {
-        if !self.a.is_trained() {
-            return;
-        }
-        let h = low_rank.tensor();
+    /// `dA += dh^T x` with the `dh` that [`Lora::backward_input`] has just left in the scratch, then `dB += dy^T h`; `h` is
+    /// computed again in its place, which is cheaper than to keep it.
+    pub fn backward_weight(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor) {
+        let (device, rows, dh) = (pass.device, pass.batch.tokens, pass.scratch.low_rank());
+        self.a.multiply_backward_weight(device, x, dh, rows);
+        let h = dh;
+        self.project(device, x, h, rows);
+        self.b.multiply_backward_weight(device, h, dy, rows);
+    }
+
+    /// `h = s x A^T`
+    fn project(&self, device: &Device, x: &Tensor, h: &mut Tensor, rows: usize) {
         self.a.multiply(device, x, h, rows, false);
         self.scale(device, h, rows);
-        self.b.multiply_backward_weight(device, h, dy, rows);
-        let dh = h;
-        self.b.multiply_backward_input(device, dy, dh, rows, false);
-        self.scale(device, dh, rows);
-        self.a.multiply_backward_weight(device, x, dh, rows);
     }
 
     fn scale(&self, device: &Device, h: &mut Tensor, rows: usize) {

@@ -7,8 +7,8 @@ use anyhow::Result;
 use half::f16;
 use safetensors::Dtype;
 
-use super::Build;
 use super::adapter::Adapter;
+use super::build::Build;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::network::{LM_HEAD, Policy, SCORE_BIAS, SCORE_WEIGHT, Value};

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
+use super::build::Build;
 use super::linear::Linear;
-use super::lora::LowRank;
 use super::parameter::Parameter;
-use super::{Build, Pass};
+use super::pass::Pass;
 use crate::device::Tensor;
 use crate::kernels::{Activation, GatedMlp, GatedMlpBackward};
 
@@ -26,8 +26,8 @@ pub struct MlpActivations {
     up: Tensor,
 }
 
-/// What the backward pass works in; shared by all layers.
-pub struct MlpScratch {
+/// Gradients inside the block; shared by all layers.
+pub struct MlpGradients {
     /// `[tokens, intermediate]`
     dact: Tensor,
     /// `[tokens, intermediate]`
@@ -36,16 +36,31 @@ pub struct MlpScratch {
     dup: Tensor,
 }
 
+/// What the backward pass works in.
+pub struct MlpScratch<'a> {
+    /// `[tokens, intermediate]`: the input of `W_down`, computed again.
+    pub act: &'a mut Tensor,
+    pub gradients: &'a mut MlpGradients,
+}
+
 impl MlpActivations {
-    pub(super) fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
+    /// Room for `tokens`.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
         let shape = [tokens, build.config.intermediate_size];
         let tensor = |part: &str| build.tensor(&format!("{name}/{part}"), &shape);
         Ok(Self { gate: tensor("gate")?, up: tensor("up")? })
     }
 }
 
-impl MlpScratch {
-    pub(super) fn new(build: &Build, tokens: usize) -> Result<Self> {
+impl MlpGradients {
+    /// Room for `tokens`.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(build: &Build, tokens: usize) -> Result<Self> {
         let shape = [tokens, build.config.intermediate_size];
         let tensor = |name: &str| build.scratch(name, &shape);
         Ok(Self { dact: tensor("dact")?, dgate: tensor("dgate")?, dup: tensor("dup")? })
@@ -53,7 +68,11 @@ impl MlpScratch {
 }
 
 impl Mlp {
-    pub(super) fn load(build: &Build, name: &str) -> Result<Self> {
+    /// The block whose layers' names begin with this one.
+    ///
+    /// # Errors
+    /// Where a tensor is missing, has another shape, or has no room.
+    pub fn load(build: &Build, name: &str) -> Result<Self> {
         let config = build.config;
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
         let linear = |part: &str, shape| Linear::load(build, &format!("{name}.{part}"), shape, config.mlp_bias);
@@ -66,54 +85,43 @@ impl Mlp {
         })
     }
 
-    /// `y = mlp(x)`, both `[tokens, hidden]`; `act` is scratch of `[tokens, intermediate]`.
-    pub fn forward(
-        &self,
-        pass: &Pass,
-        x: &Tensor,
-        saved: &mut MlpActivations,
-        (act, low_rank): (&mut Tensor, &mut LowRank),
-        y: &mut Tensor,
-    ) {
-        self.project(pass, x, saved, low_rank);
-        let (device, tokens) = (pass.device, pass.batch.tokens);
+    /// `y = mlp(x)`, both `[tokens, hidden]`; `act`, `[tokens, intermediate]`, is not kept.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations, act: &mut Tensor, y: &mut Tensor) {
+        self.project(pass, x, saved);
         let MlpActivations { gate, up } = saved;
-        device.run(GatedMlp { gate, up, act, count: self.count(tokens), activation: self.activation.index() });
-        self.down_proj.forward(device, act, y, low_rank, tokens);
+        let (count, activation) = (self.count(pass), self.activation.index());
+        pass.device.run(GatedMlp { gate, up, act, count, activation });
+        self.down_proj.forward(pass, act, y);
     }
 
     /// What the backward pass reads of the forward pass of `x`.
-    pub fn project(&self, pass: &Pass, x: &Tensor, saved: &mut MlpActivations, low_rank: &mut LowRank) {
-        let (device, tokens) = (pass.device, pass.batch.tokens);
-        self.gate_proj.forward(device, x, &mut saved.gate, low_rank, tokens);
-        self.up_proj.forward(device, x, &mut saved.up, low_rank, tokens);
+    pub fn project(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations) {
+        self.gate_proj.forward(pass, x, &mut saved.gate);
+        self.up_proj.forward(pass, x, &mut saved.up);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
     pub fn backward(
         &mut self,
-        pass: &Pass,
+        pass: &mut Pass,
         x: &Tensor,
         saved: &MlpActivations,
+        scratch: MlpScratch,
         dy: &Tensor,
-        (scratch, act, low_rank, partial): (&mut MlpScratch, &mut Tensor, &mut LowRank, &mut Tensor),
         dx: &mut Tensor,
     ) {
-        let (device, tokens) = (pass.device, pass.batch.tokens);
         let MlpActivations { gate, up } = saved;
-        let MlpScratch { dact, dgate, dup } = scratch;
-        let (count, activation) = (self.count(tokens), self.activation.index());
-        self.down_proj.backward_input(device, dy, dact, low_rank, tokens, false);
+        let MlpScratch { act, gradients: MlpGradients { dact, dgate, dup } } = scratch;
+        let (device, count, activation) = (pass.device, self.count(pass), self.activation.index());
+        let down_proj = self.down_proj.backward_input(pass, dy, dact);
         device.run(GatedMlpBackward { gate, up, dact, dgate, dup, act, count, activation });
-        self.down_proj.backward_weight(device, act, dy, (low_rank, partial), tokens);
-        self.up_proj.backward_input(device, dup, dx, low_rank, tokens, false);
-        self.up_proj.backward_weight(device, x, dup, (low_rank, partial), tokens);
-        self.gate_proj.backward_input(device, dgate, dx, low_rank, tokens, true);
-        self.gate_proj.backward_weight(device, x, dgate, (low_rank, partial), tokens);
+        down_proj.finish(act);
+        self.up_proj.backward(pass, x, dup, dx);
+        self.gate_proj.backward_add(pass, x, dgate, dx);
     }
 
-    fn count(&self, tokens: usize) -> u32 {
-        (tokens * self.intermediate_size) as u32
+    fn count(&self, pass: &Pass) -> u32 {
+        (pass.batch.tokens * self.intermediate_size) as u32
     }
 
     /// All weights, in order.

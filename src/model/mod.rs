@@ -2,10 +2,12 @@
 
 mod adapter;
 mod attention;
+mod build;
 mod cache;
 mod checkpoint;
 mod config;
 mod decoder;
+mod keep;
 mod layer;
 mod linear;
 mod lm_head;
@@ -16,21 +18,20 @@ mod network;
 mod norm;
 mod options;
 mod parameter;
+mod pass;
 mod save;
 mod stored;
+mod stream;
 mod values;
 mod weight_type;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-
-use anyhow::{Context, Result, bail};
-
 pub use adapter::{Adapter, LINEAR_LAYERS, LoraConfig, TaskType, save_adapter};
-pub use cache::{Cache, CachePlaces};
+pub use build::{Base, Build};
+pub use cache::{Cache, CachePlaces, CachedToken, InCache};
 pub use checkpoint::Checkpoint;
 pub use config::{Llama3Scaling, ModelConfig, Rope};
-pub use decoder::{Activations, Decoder, Keep, Scratch};
+pub use decoder::{Activations, Scratch};
+pub use keep::Keep;
 pub use lm_head::LmHeadActivations;
 pub use merge::merge_adapter;
 pub use network::{Policy, PolicyActivations, Value, ValueActivations};
@@ -40,144 +41,3 @@ pub use save::{save_policy, save_value};
 pub use stored::write_safetensors;
 pub use values::Values;
 pub use weight_type::WeightType;
-
-use crate::data::DeviceBatch;
-use crate::device::{DType, Device, Tensor};
-use adapter::{A_SUFFIX, B_SUFFIX};
-use lora::Lora;
-
-/// Where a network is built, and from what.
-pub struct Build<'a> {
-    pub device: &'a Device,
-    pub config: &'a ModelConfig,
-    /// The weights; `None` leaves them zero, as a memory plan may.
-    pub checkpoint: Option<&'a Checkpoint>,
-    /// The first part of the network's tensors' names: `policy`, `value`, `reference`.
-    pub model: &'a str,
-    pub storage: Storage,
-    /// Over the weights of the checkpoint, which are frozen then.
-    adapter: Option<&'a Adapter>,
-    /// Frozen weights to share in place of the checkpoint's.
-    base: Option<&'a Base>,
-    /// Names that were read, to tell what the files have beyond them.
-    read: RefCell<BTreeSet<String>>,
-}
-
-/// Frozen weights by name, which several networks share.
-pub type Base = BTreeMap<String, Parameter>;
-
-impl<'a> Build<'a> {
-    /// A build of the network called `model`.
-    pub fn new(
-        device: &'a Device,
-        config: &'a ModelConfig,
-        checkpoint: Option<&'a Checkpoint>,
-        model: &'a str,
-        storage: Storage,
-    ) -> Self {
-        Self { device, config, checkpoint, model, storage, adapter: None, base: None, read: RefCell::default() }
-    }
-
-    /// With adapters, over a base that is frozen.
-    pub fn with_adapter(self, adapter: Option<&'a Adapter>) -> Self {
-        Self { adapter, ..self }
-    }
-
-    /// On another network's base in place of a checkpoint.
-    pub fn over(self, base: &'a Base) -> Self {
-        Self { base: Some(base), ..self }
-    }
-
-    /// The rank of the adapters.
-    pub(crate) fn low_rank(&self) -> Option<usize> {
-        self.adapter.map(|adapter| adapter.config.r)
-    }
-
-    /// A weight, read from the checkpoint.
-    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        if let Some(base) = self.base {
-            return base.get(name).map(Parameter::share).with_context(|| format!("the base has no {name}"));
-        }
-        let (model, trainable) =
-            if self.adapter.is_some() { ("base", false) } else { (self.model, self.storage.trainable) };
-        let storage = Storage { trainable, ..self.storage };
-        let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;
-        if let Some(checkpoint) = self.checkpoint {
-            checkpoint.fill(&mut parameter)?;
-            self.read.borrow_mut().insert(name.to_owned());
-        }
-        Ok(parameter)
-    }
-
-    /// A weight of a head, which the network has for itself: read from the adapter or the checkpoint, else zero.
-    fn head(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        let mut parameter = Parameter::new(self.device, self.model, name, shape, self.storage)?;
-        if let Some(adapter) = self.adapter.filter(|adapter| adapter.has(name)) {
-            adapter.fill(&mut parameter, self.model)?;
-        } else if let Some(checkpoint) = self.checkpoint.filter(|checkpoint| checkpoint.contains(name)) {
-            checkpoint.fill(&mut parameter)?;
-        }
-        self.read.borrow_mut().insert(name.to_owned());
-        Ok(parameter)
-    }
-
-    /// The adapters of the linear layer of this name, where it has any.
-    fn lora(&self, layer: &str, [outputs, inputs]: [usize; 2]) -> Result<Option<Lora>> {
-        let Some(adapter) = self.adapter.filter(|adapter| adapter.config.targets(layer)) else { return Ok(None) };
-        // They are small: in full precision whatever the base is stored as.
-        let storage = Storage { dtype: DType::Real, ..self.storage };
-        let matrix = |part: &str, shape| -> Result<Parameter> {
-            let name = format!("{layer}{part}");
-            let mut parameter = Parameter::matrix(self.device, self.model, &name, shape, storage)?;
-            adapter.fill(&mut parameter, self.model)?;
-            self.read.borrow_mut().insert(name);
-            Ok(parameter)
-        };
-        let r = adapter.config.r;
-        let (a, b) = (matrix(A_SUFFIX, [r, inputs])?, matrix(B_SUFFIX, [outputs, r])?);
-        Ok(Some(Lora { a, b, scaling: adapter.config.scaling() as f32 }))
-    }
-
-    /// Refuses a checkpoint that has more than the network reads: what it means would be left out.
-    fn refuse_unread(&self, ignored: &[&str]) -> Result<()> {
-        let read = self.read.borrow();
-        if let Some(adapter) = self.adapter {
-            adapter.refuse_unread(|name| read.contains(name))?;
-        }
-        let Some(checkpoint) = self.checkpoint else { return Ok(()) };
-        for name in checkpoint.names() {
-            if !read.contains(name) && !ignored.contains(&name) && !name.ends_with(".rotary_emb.inv_freq") {
-                bail!(
-                    "{}: {name} is not a tensor of a {} model as config.json describes it",
-                    checkpoint.path_of(name).display(),
-                    self.config.family
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// A tensor that one network's passes fill.
-    fn activation(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.tensor(&format!("{}/activations/{name}", self.model), shape)
-    }
-
-    /// A tensor that all networks' passes share.
-    fn scratch(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.tensor(&format!("scratch/{name}"), shape)
-    }
-
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.device.tensor(name, shape, DType::Real)
-    }
-}
-
-/// What every layer of a pass shares.
-pub struct Pass<'a> {
-    pub device: &'a Device,
-    pub batch: &'a DeviceBatch,
-    /// `[positions, head_dim]`
-    pub rope: &'a Tensor,
-    /// Where the keys and values of the tokens go, where they are kept.
-    pub places: Option<&'a CachePlaces>,
-}

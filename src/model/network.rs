@@ -2,13 +2,14 @@
 
 use anyhow::{Result, ensure};
 
-use super::cache::{Cache, CachePlaces};
-use super::decoder::{Activations, Decoder, Keep, Scratch};
-use super::lm_head::{self, LmHeadActivations};
+use super::build::{Base, Build};
+use super::cache::InCache;
+use super::decoder::{Activations, Decoder, Scratch};
+use super::keep::Keep;
+use super::lm_head::{self, LmHeadActivations, LmHeadInput};
 use super::parameter::Parameter;
-use super::{Base, Build};
 use crate::data::DeviceBatch;
-use crate::device::{Device, Tensor};
+use crate::device::Tensor;
 use crate::kernels::{BLOCK_ROWS, ColumnSum, ValueHead, ValueHeadBackward};
 
 /// A language model.
@@ -18,7 +19,7 @@ pub struct Policy {
     lm_head: Option<Parameter>,
 }
 
-/// What the policy's forward pass leaves behind.
+/// What the policy's forward pass leaves.
 pub struct PolicyActivations {
     decoder: Activations,
     /// Log-probs and entropies.
@@ -56,7 +57,7 @@ impl Policy {
                  a value network goes with --value-model"
             );
         }
-        if let Some(adapter) = build.adapter {
+        if let Some(adapter) = build.adapter() {
             adapter.need_policy()?;
         }
         let decoder = Decoder::load(build, positions)?;
@@ -70,53 +71,39 @@ impl Policy {
     }
 
     /// Log-probs and entropies of the batch's actions, in `activations.head`.
-    pub fn forward(
-        &self,
-        device: &Device,
-        batch: &DeviceBatch,
-        activations: &mut PolicyActivations,
-        scratch: &mut Scratch,
-    ) {
-        self.decoder.forward(device, batch, None, &mut activations.decoder, scratch);
-        let weight = self.lm_head.as_ref().unwrap_or(&self.decoder.embed_tokens);
-        lm_head::forward(device, weight, &activations.decoder.hidden, batch, &mut activations.head);
+    pub fn forward(&self, batch: &DeviceBatch, activations: &mut PolicyActivations, scratch: &mut Scratch) {
+        let PolicyActivations { decoder, head, .. } = activations;
+        self.decoder.forward(batch, None, decoder, scratch);
+        let input = LmHeadInput { device: &self.decoder.device, batch, hidden: &decoder.hidden };
+        lm_head::forward(input, self.head(), head);
     }
 
     /// Keeps the keys and values of a batch's tokens in a cache, and nothing else.
-    pub fn prefill(
-        &self,
-        device: &Device,
-        batch: &DeviceBatch,
-        cache: (&mut Cache, &CachePlaces),
-        activations: &mut Activations,
-        scratch: &mut Scratch,
-    ) {
-        self.decoder.forward(device, batch, Some(cache), activations, scratch);
+    pub fn prefill(&self, batch: &DeviceBatch, cache: InCache, activations: &mut Activations, scratch: &mut Scratch) {
+        self.decoder.forward(batch, Some(cache), activations, scratch);
     }
 
     /// `logits[row] = W hidden`, `[rows, vocabulary filled up to a multiple of 4]`, of the newest tokens of sequences whose
     /// earlier ones are in the cache.
     pub fn decode(
         &self,
-        device: &Device,
         batch: &DeviceBatch,
-        cache: (&mut Cache, &CachePlaces),
+        cache: InCache,
         activations: &mut Activations,
         scratch: &mut Scratch,
         logits: &mut Tensor,
     ) {
-        self.decoder.forward(device, batch, Some(cache), activations, scratch);
-        let weight = self.lm_head.as_ref().unwrap_or(&self.decoder.embed_tokens);
-        lm_head::logits(device, weight, &activations.hidden, batch.positions, logits);
+        self.decoder.forward(batch, Some(cache), activations, scratch);
+        let input = LmHeadInput { device: &self.decoder.device, batch, hidden: &activations.hidden };
+        lm_head::logits(input, self.head(), logits);
     }
 
-    /// Adds to every weight's gradient what `dlogp` gives it.
+    /// Adds to every weight's gradient what `dlogp` `[positions]` gives it.
     ///
     /// # Panics
     /// Where activations or scratch were made for a forward pass alone.
     pub fn backward(
         &mut self,
-        device: &Device,
         batch: &DeviceBatch,
         activations: &mut PolicyActivations,
         scratch: &mut Scratch,
@@ -124,9 +111,15 @@ impl Policy {
     ) {
         let PolicyActivations { decoder, head, dhidden } = activations;
         let dhidden = dhidden.as_mut().expect("activations for a backward pass");
+        let input = LmHeadInput { device: &self.decoder.device, batch, hidden: &decoder.hidden };
         let weight = self.lm_head.as_mut().unwrap_or(&mut self.decoder.embed_tokens);
-        lm_head::backward(device, weight, &decoder.hidden, batch, head, dlogp, dhidden);
-        self.decoder.backward(device, batch, decoder, scratch, dhidden);
+        lm_head::backward(input, weight, head, dlogp, dhidden);
+        self.decoder.backward(batch, decoder, scratch, dhidden);
+    }
+
+    /// `[vocabulary, hidden]`
+    fn head(&self) -> &Parameter {
+        self.lm_head.as_ref().unwrap_or(&self.decoder.embed_tokens)
     }
 
     /// The frozen weights, for another network to share.
@@ -154,12 +147,12 @@ pub struct Value {
     bias: Parameter,
 }
 
-/// What the value network's forward pass leaves behind.
+/// What the value network's forward pass leaves.
 pub struct ValueActivations {
     decoder: Activations,
     /// `[positions]`: V of the state before each action.
     pub value: Tensor,
-    /// `[sequences]`: V of the state behind the last action, where it is in the batch.
+    /// `[sequences]`: V of the state after the last action, where it is in the batch.
     pub bootstrap: Tensor,
     /// `[sequences, hidden]`
     final_hidden: Tensor,
@@ -198,28 +191,21 @@ impl Value {
         Ok(Self { decoder, weight, bias })
     }
 
-    /// V of the states before the batch's actions and, where the batch has them, behind the last ones.
-    pub fn forward(
-        &self,
-        device: &Device,
-        batch: &DeviceBatch,
-        activations: &mut ValueActivations,
-        scratch: &mut Scratch,
-    ) {
+    /// V of the states before the batch's actions and, where the batch has them, after the last ones.
+    pub fn forward(&self, batch: &DeviceBatch, activations: &mut ValueActivations, scratch: &mut Scratch) {
         let ValueActivations { decoder, value, bootstrap, final_hidden, .. } = activations;
-        self.decoder.forward(device, batch, None, decoder, scratch);
-        self.head(device, &decoder.hidden, value, batch.positions);
-        self.decoder.hidden_at(device, decoder, &batch.final_rows, batch.sequences, final_hidden);
-        self.head(device, final_hidden, bootstrap, batch.sequences);
+        self.decoder.forward(batch, None, decoder, scratch);
+        self.head(&decoder.hidden, value, batch.positions);
+        self.decoder.hidden_at(decoder, &batch.final_rows, batch.sequences, final_hidden);
+        self.head(final_hidden, bootstrap, batch.sequences);
     }
 
-    /// Adds to every weight's gradient what `dvalue` gives it.
+    /// Adds to every weight's gradient what `dvalue` `[positions]` gives it.
     ///
     /// # Panics
     /// Where activations or scratch were made for a forward pass alone.
     pub fn backward(
         &mut self,
-        device: &Device,
         batch: &DeviceBatch,
         activations: &mut ValueActivations,
         scratch: &mut Scratch,
@@ -227,29 +213,36 @@ impl Value {
     ) {
         let ValueActivations { decoder, dhidden, .. } = activations;
         let dhidden = dhidden.as_mut().expect("activations for a backward pass");
-        let (rows, cols) = (batch.positions, self.weight.cols());
+        self.head_backward(&decoder.hidden, dvalue, dhidden, scratch.partial(), batch.positions);
+        self.decoder.backward(batch, decoder, scratch, dhidden);
+    }
+
+    /// `value = w h + b` for `rows` rows.
+    fn head(&self, h: &Tensor, value: &mut Tensor, rows: usize) {
+        let (weight, bias) = (self.weight.vector(), self.bias.vector());
+        let (rows, cols) = (rows as u32, weight.len() as u32);
+        self.decoder.device.run(ValueHead { h, weight, bias, value, rows, cols });
+    }
+
+    /// `dh = dvalue w`, `dw += sum of dvalue h` and `db += sum of dvalue`.
+    fn head_backward(&mut self, h: &Tensor, dvalue: &Tensor, dh: &mut Tensor, partial: &mut Tensor, rows: usize) {
+        let (device, cols) = (&self.decoder.device, self.weight.cols());
         device.run(ValueHeadBackward {
-            h: &decoder.hidden,
+            h,
             weight: self.weight.vector(),
             dvalue,
-            dh: dhidden,
-            partial: scratch.partial(),
+            dh,
+            partial: &mut *partial,
             rows: rows as u32,
             cols: cols as u32,
             block_rows: BLOCK_ROWS as u32,
         });
         if let Some(gradient) = self.weight.vector_gradient() {
-            ColumnSum::of_partial(device, scratch.partial(), gradient, rows.div_ceil(BLOCK_ROWS), cols);
+            ColumnSum::of_partial(device, partial, gradient, rows.div_ceil(BLOCK_ROWS), cols);
         }
         if let Some(gradient) = self.bias.vector_gradient() {
-            ColumnSum::in_two_steps(device, dvalue, scratch.partial(), gradient, rows, 1);
+            ColumnSum::in_two_steps(device, dvalue, partial, gradient, rows, 1);
         }
-        self.decoder.backward(device, batch, decoder, scratch, dhidden);
-    }
-
-    fn head(&self, device: &Device, h: &Tensor, value: &mut Tensor, rows: usize) {
-        let (weight, bias) = (self.weight.vector(), self.bias.vector());
-        device.run(ValueHead { h, weight, bias, value, rows: rows as u32, cols: weight.len() as u32 });
     }
 
     /// All weights, in order.

@@ -9,7 +9,7 @@ use super::settings::SamplingSettings;
 use crate::data::{Capacity, DeviceBatch, Example, NewestToken, Sequence};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::{FEW_ROWS, SampleToken};
-use crate::model::{Activations, Build, Cache, CachePlaces, Keep, Policy, Scratch};
+use crate::model::{Activations, Build, Cache, CachePlaces, CachedToken, InCache, Keep, Policy, Scratch};
 
 /// Sequences that are decoded together at most. (More rows would be multiplied another way, with other rounding.)
 pub const MAX_BATCH: usize = FEW_ROWS;
@@ -207,8 +207,9 @@ impl Generator {
         }
         self.prompt_batch.load(&[sequence])?;
         self.prompt_places.load_sequence(sequence.tokens())?;
-        let Self { device, prompt_batch, prompt_cache, prompt_places, activations, scratch, .. } = self;
-        policy.prefill(device, prompt_batch, (prompt_cache, prompt_places), activations, scratch);
+        let Self { prompt_batch, prompt_cache, prompt_places, activations, scratch, .. } = self;
+        let cache = InCache { cache: prompt_cache, places: prompt_places };
+        policy.prefill(prompt_batch, cache, activations, scratch);
         Ok(())
     }
 
@@ -229,15 +230,18 @@ impl Generator {
     fn step(&mut self, policy: &Policy, active: &mut [Active], settings: &SamplingSettings) -> Result<()> {
         let rows = active.len();
         let newest: Vec<NewestToken> = active.iter().map(|active| active.newest).collect();
-        let in_cache: Vec<(usize, usize)> =
-            active.iter().map(|active| (active.slot * self.sizes.tokens, active.newest.position)).collect();
+        let in_cache = |active: &Active| CachedToken {
+            first_place: active.slot * self.sizes.tokens,
+            position: active.newest.position,
+        };
+        let in_cache: Vec<CachedToken> = active.iter().map(in_cache).collect();
         self.batch.load_newest(&newest)?;
         self.places.load_newest(&in_cache)?;
         let uniforms: Vec<f64> = active.iter_mut().map(|active| f64::from(active.rng.random::<f32>())).collect();
         self.uniforms.write(0, uniforms.into_iter())?;
 
         let Self { device, batch, cache, places, activations, scratch, logits, .. } = self;
-        policy.decode(device, batch, (cache, places), activations, scratch, logits);
+        policy.decode(batch, InCache { cache, places }, activations, scratch, logits);
         device.run(SampleToken {
             logits,
             uniforms: &self.uniforms,

@@ -21,7 +21,6 @@ pub(super) const WINDOW: usize = 512;
 
 /// A policy that only looks.
 pub struct Scorer {
-    device: Device,
     policy: Policy,
     activations: PolicyActivations,
     scratch: Scratch,
@@ -66,7 +65,6 @@ impl Scorer {
         let storage = Storage { dtype: scoring.dtype, trainable: false };
         let build = source.build(device, name, storage);
         Ok(Self {
-            device: device.clone(),
             policy: Policy::load(&build, capacity.longest)?,
             activations: PolicyActivations::new(&build, capacity.tokens, capacity.positions, Keep::Nothing)?,
             scratch: Scratch::new(&build, capacity.tokens, Keep::Nothing)?,
@@ -89,7 +87,7 @@ impl Scorer {
             let mut scored = vec![TokenLogps::default(); window.len()];
             for members in micro_batches(window, self.budget) {
                 self.batch.load(&sequences(window, &members))?;
-                self.policy.forward(&self.device, &self.batch, &mut self.activations, &mut self.scratch);
+                self.policy.forward(&self.batch, &mut self.activations, &mut self.scratch);
                 let logps = self.activations.head.logp.read(self.batch.positions)?;
                 let entropies = self.activations.head.entropy.read(self.batch.positions)?;
                 let mut first = 0;

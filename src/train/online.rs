@@ -272,11 +272,11 @@ struct Passes {
 }
 
 fn forward(session: &mut Session, micro_batch: &MicroBatch) -> Result<Passes> {
-    let Session { device, policy, value, scratch, batch, .. } = session;
+    let Session { policy, value, scratch, batch, .. } = session;
     let value = value.as_mut().context("an online run has a value network")?;
     batch.load(&micro_batch.sequences)?;
-    policy.network.forward(device, batch, &mut policy.activations, scratch);
-    value.network.forward(device, batch, &mut value.activations, scratch);
+    policy.network.forward(batch, &mut policy.activations, scratch);
+    value.network.forward(batch, &mut value.activations, scratch);
     Ok(Passes {
         logps: policy.activations.head.logp.read(batch.positions)?,
         values: value.activations.value.read(batch.positions)?,

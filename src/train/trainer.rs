@@ -148,11 +148,11 @@ impl Trainer {
     fn probe(&mut self, round: &Round, done: usize) -> Result<()> {
         let Some(reference) = round.reference else { return Ok(()) };
         let StepProbes { wanted, micro_batches } = round.course.probes(done);
-        let Session { device, policy, scratch, batch, .. } = &mut self.session;
+        let Session { policy, scratch, batch, .. } = &mut self.session;
         let mut log_ratios = HashMap::new();
         for micro_batch in &micro_batches {
             batch.load(&micro_batch.sequences)?;
-            policy.network.forward(device, batch, &mut policy.activations, scratch);
+            policy.network.forward(batch, &mut policy.activations, scratch);
             let mut logps = policy.activations.head.logp.read(batch.positions)?.into_iter();
             for &number in &micro_batch.examples {
                 // The reference first: zip takes of its first side once more than of its second.
@@ -182,9 +182,9 @@ impl Trainer {
         batch.load(&micro_batch.sequences)?;
         rollout.write(0, round.known.rollout(micro_batch).into_iter())?;
 
-        policy.network.forward(device, batch, &mut policy.activations, scratch);
+        policy.network.forward(batch, &mut policy.activations, scratch);
         if let Some(value) = value {
-            value.network.forward(device, batch, &mut value.activations, scratch);
+            value.network.forward(batch, &mut value.activations, scratch);
         }
         self.objective.gradients(Seam {
             device,
@@ -208,9 +208,9 @@ impl Trainer {
             sequences: batch.sequences as u32,
             first_sequence: first_sequence as u32,
         });
-        policy.network.backward(device, batch, &mut policy.activations, scratch, dlogp);
+        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
         if let Some(value) = value {
-            value.network.backward(device, batch, &mut value.activations, scratch, &value.dvalue);
+            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
         }
         Ok(())
     }

@@ -10,7 +10,6 @@ use crate::model::{Keep, Scratch, Storage, Value, ValueActivations};
 
 /// A value network that only looks.
 pub struct ValueScorer {
-    device: Device,
     network: Value,
     activations: ValueActivations,
     scratch: Scratch,
@@ -31,7 +30,6 @@ impl ValueScorer {
         let build = source.build(device, "value", Storage { dtype: scoring.dtype, trainable: false });
         let Capacity { tokens, positions, sequences, longest } = capacity;
         Ok(Self {
-            device: device.clone(),
             network: Value::load(&build, longest)?,
             activations: ValueActivations::new(&build, tokens, positions, sequences, Keep::Nothing)?,
             scratch: Scratch::new(&build, tokens, Keep::Nothing)?,
@@ -48,7 +46,7 @@ impl ValueScorer {
         let mut scored = vec![Vec::new(); examples.len()];
         for members in micro_batches(examples, self.budget) {
             self.batch.load(&sequences(examples, &members))?;
-            self.network.forward(&self.device, &self.batch, &mut self.activations, &mut self.scratch);
+            self.network.forward(&self.batch, &mut self.activations, &mut self.scratch);
             let mut values = self.activations.value.read(self.batch.positions)?.into_iter();
             for &member in &members {
                 let example = &examples[member];
