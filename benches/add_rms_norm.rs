@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::AddRmsNorm;
 
 /// Residual add and RMSNorm of `rows` x `cols`.
-pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
+fn case(rows: usize, cols: usize, offset: f32) -> Case {
     let work = Work::Bytes(16.0 * (rows * cols) as f64);
     Case::new(AddRmsNorm::SIGNATURE, format!("{rows} x {cols}, offset {offset}"), work)
         .input("x", &[rows, cols])
@@ -17,6 +17,12 @@ pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
             let (rows, cols) = (rows as u32, cols as u32);
             device.run(AddRmsNorm { x, delta, weight, h, y, rstd, rows, cols, epsilon: 1e-6, offset });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let sizes = [(37, 123), (1, 1), (1, 4), (130, 576), (3, 4096)];
+    sizes.into_iter().flat_map(|(rows, cols)| [0.0, 1.0].map(|offset| case(rows, cols, offset))).collect()
 }
 
 /// The row of the table.
