@@ -1,10 +1,9 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::AdamW;
 
 /// One step over `count` weights.
-pub fn case(count: usize) -> Case {
+fn case(count: usize) -> Case {
     let mut case = Case::new(AdamW::SIGNATURE, format!("{count}"), Work::Bytes(28.0 * count as f64));
     let v = case.uniform(count).into_iter().map(f64::abs).collect();
     case.input("gradient", &[count])
@@ -29,6 +28,11 @@ pub fn case(count: usize) -> Case {
                 epsilon: 1e-8,
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    [1, 37 * 123, 100_000].map(case).into()
 }
 
 /// The row of the table.

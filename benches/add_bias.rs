@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::AddBias;
 
 /// A bias on `rows` x `cols`.
-pub fn case(rows: usize, cols: usize) -> Case {
+fn case(rows: usize, cols: usize) -> Case {
     Case::new(AddBias::SIGNATURE, format!("{rows} x {cols}"), Work::Bytes(8.0 * (rows * cols) as f64))
         .input("bias", &[cols])
         .output("y", &[rows, cols])
@@ -11,6 +11,12 @@ pub fn case(rows: usize, cols: usize) -> Case {
             let [bias, y] = tensors else { unreachable!() };
             device.run(AddBias { bias, y, rows: rows as u32, cols: cols as u32 });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    // One sum, rounded once.
+    [(37, 123), (1, 1), (130, 576)].map(|(rows, cols)| case(rows, cols).within(1e-6)).into()
 }
 
 /// The row of the table.

@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::AddRmsNorm;
 
 /// Residual add and RMSNorm of `rows` x `cols`, or the norm alone.
-pub fn case(rows: usize, cols: usize, offset: f32, add: bool) -> Case {
+fn case(rows: usize, cols: usize, offset: f32, add: bool) -> Case {
     let bytes = if add { 16.0 } else { 12.0 };
     let shape = format!("{rows} x {cols}, offset {offset}{}", if add { "" } else { ", nothing added" });
     Case::new(AddRmsNorm::SIGNATURE, shape, Work::Bytes(bytes * (rows * cols) as f64))
@@ -18,6 +18,13 @@ pub fn case(rows: usize, cols: usize, offset: f32, add: bool) -> Case {
             let (rows, cols, add) = (rows as u32, cols as u32, add.into());
             device.run(AddRmsNorm { x, delta, weight, h, y, rstd, rows, cols, epsilon: 1e-6, offset, add });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let sizes = [(37, 123), (1, 1), (1, 4), (130, 576), (3, 4096)];
+    let case = |(rows, cols)| [0.0, 1.0].map(|offset| [true, false].map(|add| case(rows, cols, offset, add)));
+    sizes.into_iter().flat_map(case).flatten().collect()
 }
 
 /// The row of the table.

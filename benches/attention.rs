@@ -1,6 +1,5 @@
 use super::case::{Case, Work, bounds, lengths_label};
-use crate::device::Call;
-use crate::device::{DType, Device, Precision};
+use crate::device::{Call, DType, Device, Precision};
 use crate::kernels::{Attention, AttentionBackwardDelta, Heads};
 
 /// The pairs of a query and a key it sees, times the values they multiply, over sequences of these lengths.
@@ -10,7 +9,7 @@ pub fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {
 }
 
 /// Attention over packed sequences of these lengths; queries and keys between `-range` and `range`.
-pub fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
+fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
     let tokens: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
@@ -52,6 +51,24 @@ pub(super) fn row_statistics(case: &Case, heads: Heads, (tokens, longest): (usiz
     };
     let values = statistics().expect("the CPU device has room for a case");
     values.into_iter().map(|value| f64::from(value as f32)).collect()
+}
+
+/// Sequences and heads that every attention kernel is tested on.
+pub(super) const SHAPES: [(&[usize], Heads); 6] = [
+    (&[1], Heads { heads: 1, kv_heads: 1, head_dim: 4 }),
+    (&[37, 1, 60], Heads { heads: 6, kv_heads: 2, head_dim: 12 }),
+    (&[5, 31, 32, 33, 64, 3], Heads { heads: 2, kv_heads: 2, head_dim: 32 }),
+    (&[130], Heads { heads: 3, kv_heads: 1, head_dim: 64 }),
+    (&[40, 50], Heads { heads: 4, kv_heads: 1, head_dim: 100 }),
+    (&[70], Heads { heads: 2, kv_heads: 1, head_dim: 256 }),
+];
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let ordinary = SHAPES.map(|(lengths, heads)| case(lengths, heads, 1.0));
+    // A score of 2000 has 2000 * 2^-24 = 1e-4 of absolute precision in f32, and exp makes that a relative error.
+    let steep = case(&[37, 60], Heads { heads: 2, kv_heads: 1, head_dim: 64 }, 30.0).within(3e-4);
+    ordinary.into_iter().chain([steep]).collect()
 }
 
 /// The row of the table.

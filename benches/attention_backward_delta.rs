@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::AttentionBackwardDelta;
 
 /// The row statistics of `rows` heads of tokens.
-pub fn case(rows: usize, head_dim: usize) -> Case {
+fn case(rows: usize, head_dim: usize) -> Case {
     let work = Work::Bytes(8.0 * (rows * head_dim) as f64);
     Case::new(AttentionBackwardDelta::SIGNATURE, format!("{rows} x {head_dim}"), work)
         .input("o", &[rows, head_dim])
@@ -15,6 +15,11 @@ pub fn case(rows: usize, head_dim: usize) -> Case {
             let (rows, head_dim) = (rows as u32, head_dim as u32);
             device.run(AttentionBackwardDelta { o, dout, lse, row_statistics, rows, head_dim });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    [(37, 124), (1, 4), (130, 64), (9, 256)].map(|(rows, head_dim)| case(rows, head_dim)).into()
 }
 
 /// The row of the table.

@@ -40,6 +40,22 @@ pub fn case(counts: &[usize], heads: Heads, range: f64) -> Case {
         })
 }
 
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let shapes: [(&[usize], Heads); 6] = [
+        (&[1], Heads { heads: 1, kv_heads: 1, head_dim: 4 }),
+        (&[37, 1, 60, 4], Heads { heads: 6, kv_heads: 2, head_dim: 12 }),
+        (&[5, 31, 32, 33], Heads { heads: 2, kv_heads: 2, head_dim: 32 }),
+        (&[130, 2], Heads { heads: 7, kv_heads: 1, head_dim: 64 }),
+        (&[40, 50], Heads { heads: 8, kv_heads: 2, head_dim: 100 }),
+        (&[70], Heads { heads: 9, kv_heads: 3, head_dim: 256 }),
+    ];
+    let ordinary = shapes.map(|(counts, heads)| case(counts, heads, 1.0));
+    // A score of 2000 has 2000 * 2^-24 = 1e-4 of absolute precision in f32, and exp makes that a relative error.
+    let steep = case(&[37, 60], Heads { heads: 2, kv_heads: 1, head_dim: 64 }, 30.0).within(3e-4);
+    ordinary.into_iter().chain([steep]).collect()
+}
+
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
     vec![case(&[256; 32], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]

@@ -31,6 +31,10 @@ struct Input {
 
 type Run = Box<dyn Fn(&Device, &mut [Tensor])>;
 
+/// What a case may be off by where it does not say otherwise, relative as in [`relative_error`]: sums of some thousand
+/// terms of both signs, each rounded to 6e-8, and an exp that some adapters give to 16 units in the last place.
+pub const TOLERANCE: f64 = 1e-5;
+
 /// A kernel, its tensors in the order that its closure takes them, and the call.
 pub struct Case {
     /// The kernel's name.
@@ -41,6 +45,8 @@ pub struct Case {
     pub shape: String,
     /// What the call has to do at least.
     pub work: Work,
+    /// What an output may be off by, relative as in [`relative_error`].
+    pub tolerance: f64,
     tensors: Vec<Input>,
     run: Option<Run>,
     rng: ChaCha8Rng,
@@ -64,7 +70,13 @@ impl Case {
             .fold(7u64, |seed, byte| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let formula = signature.formula();
-        Self { kernel: signature.name, formula, shape, work, tensors: Vec::new(), run: None, rng }
+        let tolerance = TOLERANCE;
+        Self { kernel: signature.name, formula, shape, work, tolerance, tensors: Vec::new(), run: None, rng }
+    }
+
+    /// The case with another tolerance than [`TOLERANCE`].
+    pub fn within(self, tolerance: f64) -> Self {
+        Self { tolerance, ..self }
     }
 
     /// Values between -1 and 1, representable in f32.

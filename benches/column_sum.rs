@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::ColumnSum;
 
 /// Sums of `rows` x `cols` over both steps, added to what is there.
-pub fn case(rows: usize, cols: usize) -> Case {
+fn case(rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(4.0 * (rows * cols) as f64);
     Case::new(ColumnSum::SIGNATURE, format!("{rows} x {cols}"), work)
         .input("x", &[rows, cols])
@@ -13,6 +13,11 @@ pub fn case(rows: usize, cols: usize) -> Case {
             let [x, partial, sums] = tensors else { unreachable!() };
             ColumnSum::in_two_steps(device, x, partial, sums, rows, cols);
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    [(37, 123), (1, 1), (64, 4), (65, 4), (5000, 576)].map(|(rows, cols)| case(rows, cols)).into()
 }
 
 /// The row of the table.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::timing::{median, seconds_of};
 use crate::device::{DType, Device};
-use crate::kernels::{Heads, MatmulNt, Operand, OperandMut};
+use crate::kernels::{Heads, Layout, Matmul, Operand, OperandMut, Product};
 use crate::model::{Build, Checkpoint, ModelConfig, Policy, Storage};
 use crate::sample::{Generator, Request, SamplingSettings, Sizes};
 
@@ -110,10 +110,18 @@ fn product_seconds(device: &Device, config: &ModelConfig, rows: usize) -> Result
         let mut y = tensor("y", &[rows, outputs])?;
         x.write(0, (0..rows * inputs).map(|i| (i % 7) as f64 - 3.0))?;
         w.write(0, (0..outputs * inputs).map(|i| (i % 5) as f64 - 2.0))?;
-        let size = [rows, outputs, inputs];
         let product = || {
-            let y = OperandMut::whole(&mut y, outputs);
-            MatmulNt::run(device, y, Operand::whole(&x, inputs), Operand::whole(&w, inputs), size, false);
+            let product = Product {
+                layout: Layout::Nt,
+                rows,
+                cols: outputs,
+                inner: inputs,
+                a: Operand::whole(&x, inputs),
+                b: Operand::whole(&w, inputs),
+                c: OperandMut::whole(&mut y, outputs),
+                accumulate: false,
+            };
+            Matmul::run(device, product);
         };
         sum += count as f64 * seconds_of(device, product)?;
     }

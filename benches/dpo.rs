@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::Dpo;
 
 /// DPO over pairs of sequences of these lengths, the chosen one of a pair before the rejected one.
-pub fn case(lengths: &[usize], beta: f32) -> Case {
+fn case(lengths: &[usize], beta: f32) -> Case {
     let starts = super::case::starts(lengths);
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
@@ -29,6 +29,15 @@ pub fn case(lengths: &[usize], beta: f32) -> Case {
                 beta,
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let ordinary: [&[usize]; 3] = [&[1, 1], &[37, 1, 1, 123], &[512, 513, 511, 2]];
+    // Both signs of margins in the hundreds, where exp of one of them overflows f32. A gradient down there is
+    // exp(-margin), whose relative error is the margin's absolute one: a few roundings of hundreds, 3e-5 each.
+    let steep = case(&[300, 1, 1, 300, 77, 78], 50.0).within(5e-4);
+    ordinary.map(|lengths| case(lengths, 0.1)).into_iter().chain([steep]).collect()
 }
 
 /// The row of the table.

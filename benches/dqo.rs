@@ -1,17 +1,16 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::{DQO_STATISTICS, Dqo};
 
 /// The switches of a case.
 #[derive(Clone, Copy)]
-pub struct Switches {
-    pub lambda: f32,
-    pub policy_is: bool,
-    pub value_is: bool,
-    pub paper_tail: bool,
-    pub td_target: bool,
-    pub mean_reduction: bool,
+struct Switches {
+    lambda: f32,
+    policy_is: bool,
+    value_is: bool,
+    paper_tail: bool,
+    td_target: bool,
+    mean_reduction: bool,
 }
 
 impl Switches {
@@ -30,7 +29,7 @@ impl Switches {
 }
 
 /// The paper's.
-pub const DEFAULT: Switches = Switches {
+const DEFAULT: Switches = Switches {
     lambda: 1.0,
     policy_is: true,
     value_is: true,
@@ -40,7 +39,7 @@ pub const DEFAULT: Switches = Switches {
 };
 
 /// DQO over sequences of these lengths.
-pub fn case(lengths: &[usize], switches: Switches) -> Case {
+fn case(lengths: &[usize], switches: Switches) -> Case {
     let starts = super::case::starts(lengths);
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
@@ -92,6 +91,26 @@ pub fn case(lengths: &[usize], switches: Switches) -> Case {
                 mean_reduction: switches.mean_reduction.into(),
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let every_switch = (0..32).flat_map(|bits| {
+        let is_set = move |bit: u32| bits & (1 << bit) != 0;
+        [1.0, 0.95].map(|lambda| Switches {
+            lambda,
+            policy_is: is_set(0),
+            value_is: is_set(1),
+            paper_tail: is_set(2),
+            td_target: is_set(3),
+            mean_reduction: is_set(4),
+        })
+    });
+    let long_and_short: [&[usize]; 3] = [&[1], &[512, 513, 511, 2], &[10_000]];
+    let long_and_short = long_and_short
+        .into_iter()
+        .flat_map(|lengths| [DEFAULT, Switches { lambda: 0.95, ..DEFAULT }].map(|switches| case(lengths, switches)));
+    every_switch.map(|switches| case(&[37, 1, 123], switches)).chain(long_and_short).collect()
 }
 
 /// The row of the table.

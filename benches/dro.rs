@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::{DRO_STATISTICS, Dro};
 
 /// DRO over sequences of these lengths.
-pub fn case(lengths: &[usize]) -> Case {
+fn case(lengths: &[usize]) -> Case {
     let starts = super::case::starts(lengths);
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
@@ -34,6 +34,12 @@ pub fn case(lengths: &[usize]) -> Case {
                 beta: 0.03,
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let lengths: [&[usize]; 4] = [&[1], &[37, 1, 123], &[512, 513, 511, 2], &[10_000]];
+    lengths.map(case).into()
 }
 
 /// The row of the table.

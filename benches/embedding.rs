@@ -1,10 +1,9 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::Embedding;
 
 /// `tokens` rows of `cols` from the table of `rows`, cut into two shards.
-pub fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
+fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
     let work = Work::Bytes(8.0 * (tokens * cols) as f64);
     let mut case = Case::new(Embedding::SIGNATURE, format!("{tokens} of {rows} x {cols}, {dtype:?}"), work);
     let (ids, first, second) = (case.indices(tokens, rows), rows / 2, rows - rows / 2);
@@ -21,6 +20,14 @@ pub fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
                 device.run(Embedding { ids, weight, y: &mut *y, tokens, cols, first_row, shard_rows, scale: 1.5 });
             }
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    // One product, rounded once.
+    let sizes = [(37, 11, 124), (1, 1, 4), (300, 1000, 64)].into_iter();
+    let stored = |(tokens, rows, cols)| [DType::Real, DType::Bf16].map(|dtype| case(tokens, rows, cols, dtype));
+    sizes.flat_map(stored).map(|case| case.within(1e-6)).collect()
 }
 
 /// The row of the table.

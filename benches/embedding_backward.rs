@@ -4,7 +4,7 @@ use crate::device::Call;
 use crate::kernels::EmbeddingBackward;
 
 /// The gradient of `tokens` rows of `cols`, over the upper shard (from row `rows / 2` on) of a table of `rows`.
-pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {
+fn case(tokens: usize, rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(4.0 * (tokens * cols) as f64);
     let mut case = Case::new(EmbeddingBackward::SIGNATURE, format!("{tokens} of {rows} x {cols}"), work);
     let ids = case.indices(tokens, rows);
@@ -32,6 +32,12 @@ pub fn case(tokens: usize, rows: usize, cols: usize) -> Case {
                 scale,
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let sizes = [(37, 11, 124), (1, 1, 4), (300, 1000, 64), (500, 2, 8)];
+    sizes.map(|(tokens, rows, cols)| case(tokens, rows, cols)).into()
 }
 
 /// The row of the table.

@@ -1,10 +1,9 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::{Activation, GatedMlpBackward};
 
 /// The gate's gradients over `count` values between `-range` and `range`.
-pub fn case(count: usize, activation: Activation, range: f64) -> Case {
+fn case(count: usize, activation: Activation, range: f64) -> Case {
     let work = Work::Bytes(24.0 * count as f64);
     let mut case = Case::new(GatedMlpBackward::SIGNATURE, format!("{count}, {activation:?}, +-{range}"), work);
     let gate = case.uniform(count).into_iter().map(|x| f64::from((x * range) as f32)).collect();
@@ -19,6 +18,13 @@ pub fn case(count: usize, activation: Activation, range: f64) -> Case {
             let (count, activation) = (count as u32, activation.index());
             device.run(GatedMlpBackward { gate, up, dact, dgate, dup, act, count, activation });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let ranges = [(37 * 123, 1.0), (1, 1.0), (5000, 20.0), (1000, 1e4), (1000, 1e-4)];
+    let of_activation = |activation| ranges.map(|(count, range)| case(count, activation, range));
+    [Activation::Silu, Activation::GeluTanh].into_iter().flat_map(of_activation).collect()
 }
 
 /// The row of the table.

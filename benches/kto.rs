@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::{KTO_STATISTICS, Kto};
 
 /// KTO over sequences of these lengths.
-pub fn case(lengths: &[usize], beta: f32) -> Case {
+fn case(lengths: &[usize], beta: f32) -> Case {
     let starts = super::case::starts(lengths);
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
@@ -31,6 +31,15 @@ pub fn case(lengths: &[usize], beta: f32) -> Case {
                 undesirable_weight: 0.75,
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let ordinary: [&[usize]; 3] = [&[1], &[37, 1, 123, 5, 9, 2, 8], &[512, 513, 511, 2]];
+    // Where the utility is flat: exp of the log-ratio overflows f32 on one side. A gradient down there is exp(-u), whose
+    // relative error is u's absolute one: a few roundings of a u in the hundreds, 3e-5 each.
+    let flat = case(&[300, 1, 2, 300, 77, 78], 50.0).within(5e-4);
+    ordinary.map(|lengths| case(lengths, 0.1)).into_iter().chain([flat]).collect()
 }
 
 /// The row of the table.

@@ -1,11 +1,10 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::LogSoftmax;
 
 /// Log-softmax of `rows` x `vocabulary` logits between `-range` and `range` plus `shift`, in chunks of `chunk` columns.
 /// The first and the last id are among the targets.
-pub fn case(rows: usize, vocabulary: usize, chunk: usize, range: f64, shift: f64) -> Case {
+fn case(rows: usize, vocabulary: usize, chunk: usize, range: f64, shift: f64) -> Case {
     let shape = format!("{rows} x {vocabulary} by {chunk}, +-{range} + {shift}");
     let mut case = Case::new(LogSoftmax::SIGNATURE, shape, Work::Bytes(4.0 * (rows * vocabulary) as f64));
     let mut targets = case.indices(rows, vocabulary);
@@ -39,6 +38,18 @@ pub fn case(rows: usize, vocabulary: usize, chunk: usize, range: f64, shift: f64
             }
         },
     )
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let sizes = [(37, 123, 123), (1, 1, 1), (5, 1000, 64), (3, 999, 250), (2, 262_144, 8192)];
+    let ordinary = sizes.map(|(rows, vocabulary, chunk)| case(rows, vocabulary, chunk, 5.0, 0.0));
+    // The distribution is nearly a point: the target's log-prob is near 0 or near -200.
+    let steep = case(16, 1000, 256, 100.0, 0.0);
+    // A shift of all logits by 1000 leaves f32 only 1000 * 2^-24 = 6e-5 of absolute precision in each logit, but the
+    // twin reads the same rounded logits; what is left is the rounding of m + log s (2^-24 * 1000 in lse, of 1000).
+    let shifted = case(16, 1000, 256, 1.0, 1000.0);
+    ordinary.into_iter().chain([steep, shifted]).collect()
 }
 
 /// The row of the table.

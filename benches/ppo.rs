@@ -1,6 +1,5 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::{PPO_STATISTICS, Ppo};
 
 /// How far the policy and the values have moved since the rollouts: with both ranges at 0.2, a `spread` of 0.1 clips
@@ -44,6 +43,16 @@ pub fn case(lengths: &[usize], spread: f64) -> Case {
                 value_clip_range: 0.2,
             });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let lengths: [&[usize]; 3] = [&[1], &[37, 1, 123], &[512, 63, 64, 65, 2]];
+    let clipping = [0.0, 0.1, 0.6].into_iter().flat_map(|spread| lengths.map(|lengths| case(lengths, spread)));
+    // The values' own clipping ends in f32 where their squares do; ratios are held at exp(20), which the sums over a
+    // sequence can bear.
+    let far_off = case(&[37, 1, 123], 300.0);
+    clipping.chain([far_off]).collect()
 }
 
 /// The row of the table.

@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::RmsNorm;
 
 /// RMSNorm of `rows` x `cols`, with Gemma's offset where `offset` is 1.
-pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
+fn case(rows: usize, cols: usize, offset: f32) -> Case {
     let work = Work::Bytes(8.0 * (rows * cols) as f64);
     Case::new(RmsNorm::SIGNATURE, format!("{rows} x {cols}, offset {offset}"), work)
         .input("x", &[rows, cols])
@@ -15,6 +15,12 @@ pub fn case(rows: usize, cols: usize, offset: f32) -> Case {
             let (rows, cols) = (rows as u32, cols as u32);
             device.run(RmsNorm { x, weight, y, rstd, rows, cols, epsilon: 1e-5, offset });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let sizes = [(37, 123), (1, 1), (1, 4), (130, 576), (3, 4096), (65, 7)];
+    sizes.into_iter().flat_map(|(rows, cols)| [0.0, 1.0].map(|offset| case(rows, cols, offset))).collect()
 }
 
 /// The row of the table.

@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::RmsNormBackward;
 
 /// RMSNorm's input gradient for `rows` x `cols`, overwritten or added to the residual stream's.
-pub fn case(rows: usize, cols: usize, accumulate: bool) -> Case {
+fn case(rows: usize, cols: usize, accumulate: bool) -> Case {
     let bytes = if accumulate { 16.0 } else { 12.0 };
     let shape = format!("{rows} x {cols}{}", if accumulate { ", added" } else { "" });
     Case::new(RmsNormBackward::SIGNATURE, shape, Work::Bytes(bytes * (rows * cols) as f64))
@@ -17,6 +17,12 @@ pub fn case(rows: usize, cols: usize, accumulate: bool) -> Case {
             let (rows, cols, accumulate) = (rows as u32, cols as u32, accumulate.into());
             device.run(RmsNormBackward { dy, x, weight, rstd, dx, rows, cols, offset: 1.0, accumulate });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let sizes = [(37, 123), (1, 1), (1, 4), (130, 576), (3, 4096)];
+    sizes.into_iter().flat_map(|(rows, cols)| [false, true].map(|accumulate| case(rows, cols, accumulate))).collect()
 }
 
 /// The row of the table.

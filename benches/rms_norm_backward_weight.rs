@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::{BLOCK_ROWS, RmsNormBackwardWeight};
 
 /// RMSNorm's weight gradient for `rows` x `cols`, by blocks of rows.
-pub fn case(rows: usize, cols: usize) -> Case {
+fn case(rows: usize, cols: usize) -> Case {
     let work = Work::Bytes(8.0 * (rows * cols) as f64);
     Case::new(RmsNormBackwardWeight::SIGNATURE, format!("{rows} x {cols}"), work)
         .input("dy", &[rows, cols])
@@ -15,6 +15,11 @@ pub fn case(rows: usize, cols: usize) -> Case {
             let (rows, cols, block_rows) = (rows as u32, cols as u32, BLOCK_ROWS as u32);
             device.run(RmsNormBackwardWeight { dy, x, rstd, partial, rows, cols, block_rows });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    [(37, 123), (1, 1), (64, 4), (65, 4), (1000, 576)].map(|(rows, cols)| case(rows, cols)).into()
 }
 
 /// The row of the table.

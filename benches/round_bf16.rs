@@ -1,10 +1,9 @@
 use super::case::{Case, Work};
-use crate::device::Call;
-use crate::device::DType;
+use crate::device::{Call, DType};
 use crate::kernels::RoundBf16;
 
 /// `count` values rounded; among them ties, both signs, zero and very small and large values.
-pub fn case(count: usize) -> Case {
+fn case(count: usize) -> Case {
     let mut case = Case::new(RoundBf16::SIGNATURE, format!("{count}"), Work::Bytes(6.0 * count as f64));
     let special = [0.0, -0.0, 1.00390625, 1.01171875, -1.00390625, 1e-30, -1e30, 3.0e38];
     let values = case.uniform(count).into_iter().enumerate();
@@ -17,6 +16,12 @@ pub fn case(count: usize) -> Case {
             device.run(RoundBf16 { x, y, count: count as u32 });
         },
     )
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    // What is representable is exact.
+    [1, 37 * 123, 100_000].map(|count| case(count).within(0.0)).into()
 }
 
 /// The row of the table.

@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::{NONE, ScatterRows};
 
 /// `rows` rows of `cols` into distinct places out of `places`, every fifth of them into none.
-pub fn case(rows: usize, places: usize, cols: usize) -> Case {
+fn case(rows: usize, places: usize, cols: usize) -> Case {
     let work = Work::Bytes(8.0 * (rows * cols) as f64);
     let case = Case::new(ScatterRows::SIGNATURE, format!("{rows} to {places} x {cols}"), work);
     let place = |row: usize| if row % 5 == 4 { NONE } else { (places - 1 - row) as u32 };
@@ -12,6 +12,12 @@ pub fn case(rows: usize, places: usize, cols: usize) -> Case {
         let [index, x, y] = tensors else { unreachable!() };
         device.run(ScatterRows { index, x, y, rows: rows as u32, cols: cols as u32 });
     })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    // A copy is exact.
+    [(37, 40, 123), (1, 1, 1), (130, 500, 576)].map(|(rows, places, cols)| case(rows, places, cols).within(0.0)).into()
 }
 
 /// The row of the table.

@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::SequenceSum;
 
 /// Sums over sequences of these lengths.
-pub fn case(lengths: &[usize]) -> Case {
+fn case(lengths: &[usize]) -> Case {
     let starts = super::case::starts(lengths);
     let positions = lengths.iter().sum::<usize>();
     let sequences = lengths.len();
@@ -16,6 +16,12 @@ pub fn case(lengths: &[usize]) -> Case {
             let [starts, x, sums] = tensors else { unreachable!() };
             device.run(SequenceSum { starts, x, sums, sequences: sequences as u32, first_sequence: 1 });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    let lengths: [&[usize]; 3] = [&[1], &[37, 1, 123], &[5000, 3]];
+    lengths.map(case).into()
 }
 
 /// The row of the table.

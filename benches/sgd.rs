@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::Sgd;
 
 /// One step over `count` weights.
-pub fn case(count: usize) -> Case {
+fn case(count: usize) -> Case {
     Case::new(Sgd::SIGNATURE, format!("{count}"), Work::Bytes(12.0 * count as f64))
         .input("gradient", &[count])
         .output("weight", &[count])
@@ -11,6 +11,12 @@ pub fn case(count: usize) -> Case {
             let [gradient, weight] = tensors else { unreachable!() };
             device.run(Sgd { gradient, weight, count: count as u32, step_size: 0.3 });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    // A product and a sum.
+    [1, 37 * 123, 100_000].map(|count| case(count).within(1e-6)).into()
 }
 
 /// The row of the table.

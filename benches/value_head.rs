@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::ValueHead;
 
 /// The values of `rows` hidden states of `cols`.
-pub fn case(rows: usize, cols: usize) -> Case {
+fn case(rows: usize, cols: usize) -> Case {
     Case::new(ValueHead::SIGNATURE, format!("{rows} x {cols}"), Work::Bytes(4.0 * (rows * cols) as f64))
         .input("h", &[rows, cols])
         .input("weight", &[cols])
@@ -13,6 +13,11 @@ pub fn case(rows: usize, cols: usize) -> Case {
             let [h, weight, bias, value] = tensors else { unreachable!() };
             device.run(ValueHead { h, weight, bias, value, rows: rows as u32, cols: cols as u32 });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    [(37, 123), (1, 1), (130, 576), (3, 4096)].map(|(rows, cols)| case(rows, cols)).into()
 }
 
 /// The row of the table.

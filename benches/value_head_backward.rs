@@ -3,7 +3,7 @@ use crate::device::Call;
 use crate::kernels::{BLOCK_ROWS, ValueHeadBackward};
 
 /// The value head's gradients for `rows` hidden states of `cols`.
-pub fn case(rows: usize, cols: usize) -> Case {
+fn case(rows: usize, cols: usize) -> Case {
     Case::new(ValueHeadBackward::SIGNATURE, format!("{rows} x {cols}"), Work::Bytes(8.0 * (rows * cols) as f64))
         .input("h", &[rows, cols])
         .input("weight", &[cols])
@@ -15,6 +15,11 @@ pub fn case(rows: usize, cols: usize) -> Case {
             let (rows, cols, block_rows) = (rows as u32, cols as u32, BLOCK_ROWS as u32);
             device.run(ValueHeadBackward { h, weight, dvalue, dh, partial, rows, cols, block_rows });
         })
+}
+
+/// What is tested.
+pub fn tests() -> Vec<Case> {
+    [(37, 123), (1, 1), (130, 576), (64, 4)].map(|(rows, cols)| case(rows, cols)).into()
 }
 
 /// The row of the table.

@@ -172,7 +172,9 @@ fn no_files_import_each_other_in_a_circle() {
         library.iter().enumerate().map(|(index, file)| (&file.module[..], index)).collect();
     let targets = |file: &File| file.imports.iter().filter_map(|import| target(&modules, import)).collect();
     let mut edges: Vec<BTreeSet<usize>> = library.iter().map(targets).collect();
-    edges.iter_mut().enumerate().for_each(|(index, targets)| drop(targets.remove(&index)));
+    for (index, targets) in edges.iter_mut().enumerate() {
+        targets.remove(&index);
+    }
     let in_circle = |index: &usize| reached(&edges, *index).contains(index);
     let circle: Vec<_> =
         (0..library.len()).filter(in_circle).map(|index| library[index].path.display().to_string()).collect();

@@ -34,20 +34,21 @@ pub fn gpus() -> &'static [Device] {
 
 /// Runs a case on every GPU and on the f32 twin, and holds each output against the f64 twin.
 #[track_caller]
-pub fn check(case: &Case, tolerance: f64) {
+pub fn check(case: &Case) {
     let reference = case.outputs(&Device::cpu(Precision::F64)).unwrap();
     let cpu = Device::cpu(Precision::F32);
     for device in std::iter::once(&cpu).chain(gpus()) {
         for (output, reference) in case.outputs(device).unwrap().iter().zip(&reference) {
             let error = relative_error(&output.values, &reference.values);
             assert!(
-                error <= tolerance,
-                "{} {}: {} on {} ({:?}) is off by {error:.2e}, more than {tolerance:.0e}",
+                error <= case.tolerance,
+                "{} {}: {} on {} ({:?}) is off by {error:.2e}, more than {:.0e}",
                 case.kernel,
                 case.shape,
                 output.name,
                 device.description(),
                 device.as_gpu().map(Gpu::traits),
+                case.tolerance,
             );
         }
     }

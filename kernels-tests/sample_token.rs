@@ -1,47 +1,12 @@
-use dqo_wgpu::benches::sample_token::{Draw, PAPER, case};
+//! Tokens are drawn from the distribution that the settings name: frequencies against exact probabilities.
+
+use dqo_wgpu::benches::sample_token::{DRAWS, Draw};
 use dqo_wgpu::device::{DType, Device, Precision, Tensor};
 use dqo_wgpu::kernels::SampleToken;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::harness::{check, gpus};
-
-const WHOLE: Draw = Draw { temperature: 1.0, top_k: 0, top_p: 1.0, min_prob: 0.0 };
-
-/// Greedy, the whole distribution, each test alone, all together.
-const DRAWS: [Draw; 8] = [
-    Draw { temperature: 0.0, ..WHOLE },
-    WHOLE,
-    Draw { temperature: 0.6, ..WHOLE },
-    Draw { top_k: 16, ..WHOLE },
-    Draw { top_k: 1, ..WHOLE },
-    Draw { top_p: 0.9, ..WHOLE },
-    Draw { min_prob: 0.03, ..WHOLE },
-    Draw { temperature: 1.5, ..PAPER },
-];
-
-#[test]
-fn agrees_with_the_f64_twin() {
-    // The tokens are equal, and so the log-probs differ by rounding alone.
-    for (rows, cols, range) in [(1, 1, 1.0), (37, 41, 3.0), (5, 123, 1.0), (130, 37, 8.0)] {
-        for draw in DRAWS {
-            check(&case(rows, cols, range, draw), 1e-5);
-        }
-    }
-    // Of tens of thousands of tokens that all pass, rounding in f32 may choose the neighbour: only draws from few.
-    for draw in DRAWS.into_iter().filter(|draw| draw.temperature == 0.0 || draw.top_k > 0) {
-        check(&case(2, 50_000, 8.0, draw), 1e-5);
-        check(&case(2, 262_144, 8.0, draw), 1e-5);
-    }
-}
-
-#[test]
-fn survives_extreme_logits() {
-    for draw in DRAWS {
-        // A log-prob near 0 is log(1 + e), of which f32 keeps 2^-24 absolutely.
-        check(&case(16, 100, 1000.0, draw), 1e-4);
-    }
-}
+use crate::harness::gpus;
 
 /// The distribution that a draw is from, computed without thought for speed: sorted, cut, renormalised step by step.
 fn exact(logits: &[f64], draw: Draw) -> Vec<f64> {

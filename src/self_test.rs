@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::device::{DType, Device, Precision};
 use crate::gpu::{AdapterList, DeviceChoice, Gpu};
-use crate::kernels::{MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
+use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product};
 
 /// Opens the chosen device and tests it. `precision` `F64` needs the CPU device.
 ///
@@ -31,8 +31,10 @@ pub fn open_device(choice: &DeviceChoice, precision: Precision) -> Result<Device
     }
 }
 
-/// Rows, columns and inner dimension: no multiple of any tile, more than one tile each way.
-const SHAPE: [usize; 3] = [76, 132, 36];
+/// No multiple of any tile, more than one tile each way.
+const ROWS: usize = 76;
+const COLS: usize = 132;
+const INNER: usize = 36;
 
 /// Small whole numbers, whose products and sums are exact in f32 in any order.
 fn whole_number(index: usize) -> f64 {
@@ -44,41 +46,51 @@ fn whole_number(index: usize) -> f64 {
 /// # Errors
 /// Names the device and the product that is wrong.
 pub fn self_test(device: &Device) -> Result<()> {
-    let [rows, cols, inner] = SHAPE;
-    let mut a = device.tensor("self-test/a", &[rows * inner], DType::Real)?;
-    let mut b = device.tensor("self-test/b", &[inner * cols], DType::Real)?;
-    let mut c = device.tensor("self-test/c", &[rows * cols], DType::Real)?;
-    a.write(0, (0..rows * inner).map(whole_number))?;
-    b.write(0, (0..inner * cols).map(|index| whole_number(index + 3)))?;
-
-    // Element (i, k) of a and (k, j) of b, in each layout.
-    type At = fn(usize, usize) -> usize;
-    let layouts: [(&str, At, At); 3] = [
-        ("matmul_nt", |i, k| i * SHAPE[2] + k, |k, j| j * SHAPE[2] + k),
-        ("matmul_nn", |i, k| i * SHAPE[2] + k, |k, j| k * SHAPE[1] + j),
-        ("matmul_tn", |i, k| k * SHAPE[0] + i, |k, j| k * SHAPE[1] + j),
-    ];
-    for (name, a_at, b_at) in layouts {
-        let out = OperandMut::whole(&mut c, cols);
-        match name {
-            "matmul_nt" => {
-                MatmulNt::run(device, out, Operand::whole(&a, inner), Operand::whole(&b, inner), SHAPE, false)
-            }
-            "matmul_nn" => {
-                MatmulNn::run(device, out, Operand::whole(&a, inner), Operand::whole(&b, cols), SHAPE, false)
-            }
-            _ => MatmulTn::run(device, out, Operand::whole(&a, rows), Operand::whole(&b, cols), SHAPE, false),
-        }
-        for (place, found) in c.read(rows * cols)?.into_iter().enumerate() {
-            let (i, j) = (place / cols, place % cols);
-            let exact: f64 = (0..inner).map(|k| whole_number(a_at(i, k)) * whole_number(b_at(k, j) + 3)).sum();
+    let mut a = device.tensor("self-test/a", &[ROWS * INNER], DType::Real)?;
+    let mut b = device.tensor("self-test/b", &[INNER * COLS], DType::Real)?;
+    let mut c = device.tensor("self-test/c", &[ROWS * COLS], DType::Real)?;
+    a.write(0, (0..ROWS * INNER).map(whole_number))?;
+    b.write(0, (0..INNER * COLS).map(|index| whole_number(index + 3)))?;
+    for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
+        let (a_width, b_width) = match layout {
+            Layout::Nt => (INNER, INNER),
+            Layout::Nn => (INNER, COLS),
+            Layout::Tn => (ROWS, COLS),
+        };
+        let product = Product {
+            layout,
+            rows: ROWS,
+            cols: COLS,
+            inner: INNER,
+            a: Operand::whole(&a, a_width),
+            b: Operand::whole(&b, b_width),
+            c: OperandMut::whole(&mut c, COLS),
+            accumulate: false,
+        };
+        Matmul::run(device, product);
+        for (place, found) in c.read(ROWS * COLS)?.into_iter().enumerate() {
+            let (i, j) = (place / COLS, place % COLS);
+            let exact = exact(layout, i, j);
             ensure!(
                 found == exact,
-                "{} computes wrongly: {name} gives {found} in place of {exact} at ({i}, {j}); \
+                "{} computes wrongly: matmul {layout:?} gives {found} in place of {exact} at ({i}, {j}); \
                  update its driver, or use another --device",
                 device.description()
             );
         }
     }
     Ok(())
+}
+
+/// The product's element in row `i` and column `j`.
+fn exact(layout: Layout, i: usize, j: usize) -> f64 {
+    let term = |k: usize| {
+        let (a_place, b_place) = match layout {
+            Layout::Nt => (i * INNER + k, j * INNER + k),
+            Layout::Nn => (i * INNER + k, k * COLS + j),
+            Layout::Tn => (k * ROWS + i, k * COLS + j),
+        };
+        whole_number(a_place) * whole_number(b_place + 3)
+    };
+    (0..INNER).map(term).sum()
 }

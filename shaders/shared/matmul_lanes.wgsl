@@ -1,7 +1,7 @@
 // The matrix product for an adapter that is a CPU with subgroups of 8: a load costs much there, and a barrier more, so a
 // workgroup is one subgroup and computes 32 x 64 outputs without workgroup memory. A lane has all 32 rows of two quads of
 // columns; it loads four rows of the left operand, and the lanes hand them round. Every output is one chain of fma in
-// ascending k, as in matmul_tiles.wgsl, which says what left_at and right_at are.
+// ascending k, as in matmul_tiles.wgsl.
 const LANES = 8u;
 const HALF = 32u; // columns from a lane's first quad to its second
 

@@ -1,7 +1,6 @@
 // The matrix product for GPUs: a workgroup computes TILE x TILE outputs from tiles of TILE x DEPTH in workgroup memory,
 // an invocation 8 x 8 of them, as 2 x 2 blocks of 4 x 4. Every output is one chain of fma in ascending k, as in
-// matmul_lanes.wgsl. The kernel's own file reads the operands: column d of left_at(row, k) has the four rows from `row`
-// on at k + d, column d of right_at(col, k) the four columns from `col` on.
+// matmul_lanes.wgsl.
 override TILE = 64u;
 override THREADS = 64u; // TILE * TILE / 64
 override QUADS = 16u; // TILE / 4
@@ -22,7 +21,8 @@ fn store(side: u32, k: u32, quad: u32, block: mat4x4<f32>) {
     tiles[place(side, k + 3u, quad)] = block[3];
 }
 
-// The first k and the quad of block number `block` of a tile, so that neighbouring invocations read neighbouring values.
+// The first k and the quad of block number `block` of a tile, so that neighbouring invocations read neighbouring values:
+// `along_k` is whether consecutive k lie side by side in memory.
 fn block_at(block: u32, along_k: bool) -> vec2<u32> {
     if (along_k) {
         return vec2(4u * (block % 4u), block / 4u);
@@ -31,8 +31,8 @@ fn block_at(block: u32, along_k: bool) -> vec2<u32> {
 }
 
 fn fill(first_row: u32, first_col: u32, first_k: u32, block: u32) {
-    let left = block_at(block, LEFT_ALONG_K);
-    let right = block_at(block, RIGHT_ALONG_K);
+    let left = block_at(block, !A_TRANSPOSED);
+    let right = block_at(block, B_TRANSPOSED);
     if (first_k + left.x < params.inner) {
         store(0u, left.x, left.y, left_at(first_row + 4u * left.y, first_k + left.x));
     } else {

@@ -7,9 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Ended, print};
-use crate::benches::case::Case;
 use crate::benches::limits::Yardsticks;
-use crate::benches::{cases, decode, step, table};
+use crate::benches::{CASES, Cases, decode, step, table};
 use crate::device::Precision;
 use crate::model::DeviceOptions;
 use crate::sample::MAX_BATCH;
@@ -77,9 +76,13 @@ pub fn run(args: &BenchArgs) -> Result<Ended> {
         return Ok(Ended::Done);
     }
 
-    let wanted = |case: &Case| args.kernel.as_ref().is_none_or(|name| case.kernel.contains(name.as_str()));
-    let cases: Vec<Case> = cases().into_iter().filter(wanted).collect();
-    ensure!(!cases.is_empty(), "--kernel {}: no kernel's name contains it", args.kernel.as_deref().unwrap_or_default());
+    let wanted = |kernel: &&Cases| args.kernel.as_ref().is_none_or(|name| kernel.kernel.contains(name.as_str()));
+    let kernels: Vec<&Cases> = CASES.iter().filter(wanted).collect();
+    ensure!(
+        !kernels.is_empty(),
+        "--kernel {}: no kernel's name contains it",
+        args.kernel.as_deref().unwrap_or_default()
+    );
     let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
     if !args.json {
         let device = device.description();
@@ -98,8 +101,8 @@ pub fn run(args: &BenchArgs) -> Result<Ended> {
         ));
     }
     let mut rows = Vec::new();
-    for case in &cases {
-        let row = table::row(&device, case, &mut yardsticks)?;
+    for case in kernels.iter().flat_map(|kernel| (kernel.bench)()) {
+        let row = table::row(&device, &case, &mut yardsticks)?;
         if args.markdown {
             print(row.markdown());
         } else if !args.json {

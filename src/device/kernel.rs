@@ -146,6 +146,15 @@ macro_rules! kernel {
 }
 pub use kernel;
 
+/// A size or a place as a kernel's parameter.
+///
+/// # Panics
+/// Where it does not fit: no tensor has so many elements (see [`Device::tensor`](super::Device::tensor)).
+#[track_caller]
+pub fn word(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or_else(|_| panic!("a kernel's parameter of {size} is above 2^32 - 1"))
+}
+
 /// Asserts that a tensor holds at least `len` elements.
 ///
 /// # Panics

@@ -13,7 +13,7 @@ mod tensor;
 
 pub use data::{DType, Precision};
 pub use handle::Device;
-pub use kernel::{Call, Kernel, Param, kernel, reaches};
+pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
 pub use real::{Matrix, MatrixMut, Real, sum_terms};
 pub use tensor::{Tensor, to_bf16};

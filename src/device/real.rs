@@ -57,7 +57,17 @@ pub struct Matrix<'a, T> {
     pub col_stride: usize,
 }
 
-impl<T> Matrix<'_, T> {
+impl<'a, T> Matrix<'a, T> {
+    /// The same elements with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        Matrix { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
+    }
+
+    /// A whole row-major array of rows of `cols`.
+    pub fn row_major(data: &'a [T], cols: usize) -> Self {
+        Matrix { data, row_stride: cols, col_stride: 1 }
+    }
+
     /// The length of `data` that a `rows` x `cols` operand reaches into.
     fn reach(&self, rows: usize, cols: usize) -> usize {
         if rows == 0 || cols == 0 { 0 } else { (rows - 1) * self.row_stride + (cols - 1) * self.col_stride + 1 }
@@ -70,6 +80,14 @@ pub struct MatrixMut<'a, T> {
     pub rows: usize,
     pub cols: usize,
     pub row_stride: usize,
+}
+
+impl<'a, T> MatrixMut<'a, T> {
+    /// A whole row-major array of rows of `cols`.
+    pub fn row_major(data: &'a mut [T], cols: usize) -> Self {
+        let rows = data.len() / cols;
+        MatrixMut { data, rows, cols, row_stride: cols }
+    }
 }
 
 macro_rules! real {

@@ -195,26 +195,6 @@ pub(super) fn head_rows<T>(data: &[T], row: usize, head: usize, heads: usize, di
     Matrix { data: &data[(row * heads + head) * dim..], row_stride: heads * dim, col_stride: 1 }
 }
 
-impl<'a, T> Matrix<'a, T> {
-    /// The same elements with rows and columns exchanged.
-    pub(super) fn transposed(self) -> Self {
-        Matrix { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-
-    /// A whole row-major array of rows of `cols`.
-    pub(super) fn row_major(data: &'a [T], cols: usize) -> Self {
-        Matrix { data, row_stride: cols, col_stride: 1 }
-    }
-}
-
-impl<'a, T> MatrixMut<'a, T> {
-    /// A whole row-major array of rows of `cols`.
-    pub(super) fn row_major(data: &'a mut [T], cols: usize) -> Self {
-        let rows = data.len() / cols;
-        MatrixMut { data, rows, cols, row_stride: cols }
-    }
-}
-
 impl Kernel for Attention<'_> {
     fn check(&self) {
         check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);

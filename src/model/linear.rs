@@ -7,7 +7,7 @@ use super::lora::Lora;
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::device::{Device, Tensor};
-use crate::kernels::{AddBias, ColumnSum, MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
+use crate::kernels::{AddBias, ColumnSum, Layout, Matmul, Operand, OperandMut, Product};
 
 /// `[out, in]` weights and, in some layers, a bias and adapters.
 pub struct Linear {
@@ -111,10 +111,17 @@ impl Parameter {
     pub(super) fn multiply(&self, device: &Device, x: &Tensor, y: &mut Tensor, rows: usize, accumulate: bool) {
         let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
         for shard in self.shards() {
-            let y = OperandMut::whole(y, outputs).from_column(shard.first_row);
-            let w = Operand::whole(&shard.weight, inputs);
-            let size = [rows, shard.rows.next_multiple_of(4), inputs];
-            MatmulNt::run(device, y, Operand::whole(x, inputs), w, size, accumulate);
+            let product = Product {
+                layout: Layout::Nt,
+                rows,
+                cols: shard.rows.next_multiple_of(4),
+                inner: inputs,
+                a: Operand::whole(x, inputs),
+                b: Operand::whole(&shard.weight, inputs),
+                c: OperandMut::whole(y, outputs).from_column(shard.first_row),
+                accumulate,
+            };
+            Matmul::run(device, product);
         }
     }
 
@@ -129,10 +136,17 @@ impl Parameter {
     ) {
         let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
         for shard in self.shards() {
-            let dy = Operand::whole(dy, outputs).from_column(shard.first_row);
-            let w = Operand::whole(&shard.weight, inputs);
-            let size = [rows, inputs, shard.rows.next_multiple_of(4)];
-            MatmulNn::run(device, OperandMut::whole(dx, inputs), dy, w, size, accumulate || shard.first_row > 0);
+            let product = Product {
+                layout: Layout::Nn,
+                rows,
+                cols: inputs,
+                inner: shard.rows.next_multiple_of(4),
+                a: Operand::whole(dy, outputs).from_column(shard.first_row),
+                b: Operand::whole(&shard.weight, inputs),
+                c: OperandMut::whole(dx, inputs),
+                accumulate: accumulate || shard.first_row > 0,
+            };
+            Matmul::run(device, product);
         }
     }
 
@@ -141,10 +155,17 @@ impl Parameter {
         let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
         for shard in self.shards_mut() {
             if let Some(gradient) = &mut shard.gradient {
-                let dy = Operand::whole(dy, outputs).from_column(shard.first_row);
-                let dw = OperandMut::whole(gradient, inputs);
-                let size = [shard.rows.next_multiple_of(4), inputs, rows];
-                MatmulTn::run(device, dw, dy, Operand::whole(x, inputs), size, true);
+                let product = Product {
+                    layout: Layout::Tn,
+                    rows: shard.rows.next_multiple_of(4),
+                    cols: inputs,
+                    inner: rows,
+                    a: Operand::whole(dy, outputs).from_column(shard.first_row),
+                    b: Operand::whole(x, inputs),
+                    c: OperandMut::whole(gradient, inputs),
+                    accumulate: true,
+                };
+                Matmul::run(device, product);
             }
         }
     }

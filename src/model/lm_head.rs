@@ -11,7 +11,7 @@ use super::build::Build;
 use super::parameter::Parameter;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
-use crate::kernels::{LogSoftmax, LogSoftmaxBackward, MatmulNn, MatmulNt, MatmulTn, Operand, OperandMut};
+use crate::kernels::{Layout, LogSoftmax, LogSoftmaxBackward, Matmul, Operand, OperandMut, Product};
 
 /// Tokens of a chunk at most.
 const BLOCK_TOKENS: usize = 2048;
@@ -140,13 +140,29 @@ pub fn backward(
             let dlogits = Operand::whole(logits, stride);
             let columns = chunk.columns.next_multiple_of(4);
             let shard = &mut weight.shards_mut()[chunk.shard];
-            let w = Operand::whole(&shard.weight, width).from_row(chunk.first_row);
-            let dh = OperandMut::whole(dhidden, width).from_row(first_row);
-            MatmulNn::run(device, dh, dlogits, w, [rows, width, columns], chunk.first_id > 0);
+            let dh = Product {
+                layout: Layout::Nn,
+                rows,
+                cols: width,
+                inner: columns,
+                a: dlogits,
+                b: Operand::whole(&shard.weight, width).from_row(chunk.first_row),
+                c: OperandMut::whole(dhidden, width).from_row(first_row),
+                accumulate: chunk.first_id > 0,
+            };
+            Matmul::run(device, dh);
             if let Some(gradient) = &mut shard.gradient {
-                let dw = OperandMut::whole(gradient, width).from_row(chunk.first_row);
-                let h = Operand::whole(hidden, width).from_row(first_row);
-                MatmulTn::run(device, dw, dlogits, h, [columns, width, rows], true);
+                let dw = Product {
+                    layout: Layout::Tn,
+                    rows: columns,
+                    cols: width,
+                    inner: rows,
+                    a: dlogits,
+                    b: Operand::whole(hidden, width).from_row(first_row),
+                    c: OperandMut::whole(gradient, width).from_row(chunk.first_row),
+                    accumulate: true,
+                };
+                Matmul::run(device, dw);
             }
         }
     }
@@ -159,10 +175,17 @@ pub fn logits(input: LmHeadInput, weight: &Parameter, logits: &mut Tensor) {
     let rows = batch.positions;
     let width = weight.cols();
     for chunk in chunks(weight) {
-        let w = Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row);
-        let out = OperandMut::whole(logits, weight.rows().next_multiple_of(4)).from_column(chunk.first_id);
-        let size = [rows, chunk.columns.next_multiple_of(4), width];
-        MatmulNt::run(device, out, Operand::whole(hidden, width), w, size, false);
+        let product = Product {
+            layout: Layout::Nt,
+            rows,
+            cols: chunk.columns.next_multiple_of(4),
+            inner: width,
+            a: Operand::whole(hidden, width),
+            b: Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row),
+            c: OperandMut::whole(logits, weight.rows().next_multiple_of(4)).from_column(chunk.first_id),
+            accumulate: false,
+        };
+        Matmul::run(device, product);
     }
 }
 
@@ -170,9 +193,16 @@ pub fn logits(input: LmHeadInput, weight: &Parameter, logits: &mut Tensor) {
 /// last shard up.
 fn compute_logits(input: LmHeadInput, weight: &Parameter, chunk: &Chunk, block: &Range<usize>, logits: &mut Tensor) {
     let LmHeadInput { device, hidden, .. } = input;
-    let (first_row, rows, width) = (block.start, block.len(), weight.cols());
-    let h = Operand::whole(hidden, width).from_row(first_row);
-    let w = Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row);
-    let logits = OperandMut::whole(logits, stride(weight.rows()));
-    MatmulNt::run(device, logits, h, w, [rows, chunk.columns.next_multiple_of(4), width], false);
+    let width = weight.cols();
+    let product = Product {
+        layout: Layout::Nt,
+        rows: block.len(),
+        cols: chunk.columns.next_multiple_of(4),
+        inner: width,
+        a: Operand::whole(hidden, width).from_row(block.start),
+        b: Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row),
+        c: OperandMut::whole(logits, stride(weight.rows())),
+        accumulate: false,
+    };
+    Matmul::run(device, product);
 }

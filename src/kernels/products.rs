@@ -1,0 +1,82 @@
+//! The CPU's matrix products, over all threads.
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
+use crate::device::{DType, Matrix, MatrixMut, Real, Tensor};
+
+/// The most rows that are multiplied as dot products: a tile of decoded tokens. Beyond them a general product is faster.
+pub const FEW_ROWS: usize = 128;
+
+/// The right operand of a product as it is stored: in f32 or f64, or in bf16, which is widened where it is read.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub tensor: &'a Tensor,
+    pub offset: usize,
+    pub stride: usize,
+}
+
+impl<'a> Stored<'a> {
+    /// The values of `rows` rows of `cols`, from row `first_row` on; a row starts `stride` after the one before.
+    pub fn values<T: Real>(self, first_row: usize, rows: usize, cols: usize) -> Cow<'a, [T]> {
+        let len = if rows == 0 { 0 } else { (rows - 1) * self.stride + cols };
+        let first = self.offset + first_row * self.stride;
+        match self.tensor.dtype() {
+            DType::Bf16 => {
+                let values = &self.tensor.bf16s()[first..first + len];
+                Cow::Owned(values.par_iter().map(|value| T::of(value.to_f64())).collect())
+            }
+            _ => Cow::Borrowed(&self.tensor.real::<T>()[first..first + len]),
+        }
+    }
+}
+
+/// `c (+)= x w^T` for at most [`FEW_ROWS`] rows of `inner` values. A row's result does not depend on the others.
+pub(super) fn parallel_dots<T: Real>(
+    c: MatrixMut<'_, T>,
+    x: Matrix<'_, T>,
+    w: Stored<'_>,
+    inner: usize,
+    accumulate: bool,
+) {
+    const BLOCK_COLS: usize = 64;
+    let MatrixMut { data, rows, cols, row_stride } = c;
+    let block = |first: usize| {
+        let count = BLOCK_COLS.min(cols - first);
+        let values = w.values::<T>(first, count, inner);
+        let mut products = vec![T::zero(); count * rows];
+        T::dots(&mut products, x, Matrix { data: &values, row_stride: w.stride, col_stride: 1 }, inner, rows);
+        products
+    };
+    let blocks: Vec<Vec<T>> = (0..cols.div_ceil(BLOCK_COLS)).into_par_iter().map(|i| block(i * BLOCK_COLS)).collect();
+    data.par_chunks_mut(row_stride).take(rows).enumerate().for_each(|(row, c)| {
+        let products = blocks.iter().flat_map(|block| block[row..].iter().step_by(rows));
+        for (c, &product) in c[..cols].iter_mut().zip(products) {
+            *c = if accumulate { *c + product } else { product };
+        }
+    });
+}
+
+/// `c (+)= a b`. The cut into blocks of rows does not depend on the number of threads, so that the result does not
+/// either.
+pub(super) fn parallel_gemm<T: Real>(
+    c: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    inner: usize,
+    accumulate: bool,
+) {
+    const BLOCK_ROWS: usize = 128;
+    let MatrixMut { data, rows, cols, row_stride } = c;
+    if rows == 0 {
+        return;
+    }
+    let data = &mut data[..(rows - 1) * row_stride + cols];
+    data.par_chunks_mut(BLOCK_ROWS * row_stride).enumerate().for_each(|(block, data)| {
+        let first = block * BLOCK_ROWS;
+        let c = MatrixMut { data, rows: BLOCK_ROWS.min(rows - first), cols, row_stride };
+        let a = Matrix { data: &a.data[first * a.row_stride..], ..a };
+        T::gemm(c, a, b, inner, accumulate);
+    });
+}
