@@ -196,11 +196,6 @@ pub(super) fn head_rows<T>(data: &[T], row: usize, head: usize, heads: usize, di
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// The same elements with rows and columns exchanged.
-    pub(super) fn transposed(self) -> Self {
-        Matrix { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-
     /// A whole row-major array of rows of `cols`.
     pub(super) fn row_major(data: &'a [T], cols: usize) -> Self {
         Matrix { data, row_stride: cols, col_stride: 1 }
