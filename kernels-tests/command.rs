@@ -54,3 +54,10 @@ pub fn copy_of(set: &str, to: &Path) -> PathBuf {
     copy(&golden(set), to);
     to.to_owned()
 }
+
+/// What a command that succeeds prints as JSON.
+pub fn json_of(command: &mut Command) -> serde_json::Value {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}

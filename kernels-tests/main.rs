@@ -11,6 +11,8 @@ mod generation;
 mod grade;
 mod gradients;
 mod harness;
+#[cfg(feature = "hub")]
+mod hub;
 mod lora;
 mod memory;
 mod methods;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+#[cfg(feature = "hub")]
 use hf_hub::api::sync::ApiBuilder;
 
 /// Files of a model repository that are of use here, beside the weights.
@@ -45,6 +46,7 @@ fn find(name: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
         .with_context(|| format!("{name}: there is no such directory, and the hub does not give a model of this id"))
 }
 
+#[cfg(feature = "hub")]
 fn fetch(id: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let api = ApiBuilder::from_env().with_progress(true).build()?;
     let repository = api.model(id.to_owned());
@@ -55,4 +57,9 @@ fn fetch(id: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
         dir = path.parent().map(Path::to_owned);
     }
     dir.context("the repository has no configuration and no safetensors")
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(_: &str, _: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    bail!("this program was built without the feature `hub`, which fetches models")
 }

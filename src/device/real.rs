@@ -91,7 +91,7 @@ impl<'a, T> MatrixMut<'a, T> {
 }
 
 macro_rules! real {
-    ($type:ty, $data:ident, $dots:ident) => {
+    ($type:ty, $data:ident, $dots:ident, $gemm:path) => {
         impl Real for $type {
             fn slice(data: &Data) -> Option<&[Self]> {
                 match data {
@@ -129,29 +129,36 @@ macro_rules! real {
                 assert!(c.data.len() >= (rows - 1) * c.row_stride + cols, "gemm: c is too short");
                 assert!(a.data.len() >= a.reach(rows, inner), "gemm: a is too short");
                 assert!(b.data.len() >= b.reach(inner, cols), "gemm: b is too short");
+                // The crates compute column-major outputs, and `c` is row-major: its transpose is computed, b' a'. A single
+                // column is both, and goes as it is.
+                let (m, n, [c_cs, c_rs], lhs, rhs) = if c.row_stride > 1 {
+                    (cols, rows, [c.row_stride, 1], b.transposed(), a.transposed())
+                } else {
+                    (rows, cols, [1, c.row_stride], a, b)
+                };
                 // SAFETY: the three assertions above bound every element that the strides reach, and `c` is
                 // borrowed exclusively, so it overlaps neither operand.
                 unsafe {
-                    gemm::gemm(
-                        rows,
-                        cols,
+                    $gemm()(
+                        m,
+                        n,
                         inner,
                         c.data.as_mut_ptr(),
-                        1,
-                        c.row_stride as isize,
+                        c_cs as isize,
+                        c_rs as isize,
                         accumulate,
-                        a.data.as_ptr(),
-                        a.col_stride as isize,
-                        a.row_stride as isize,
-                        b.data.as_ptr(),
-                        b.col_stride as isize,
-                        b.row_stride as isize,
+                        lhs.data.as_ptr(),
+                        lhs.col_stride as isize,
+                        lhs.row_stride as isize,
+                        rhs.data.as_ptr(),
+                        rhs.col_stride as isize,
+                        rhs.row_stride as isize,
                         1.0,
                         1.0,
                         false,
                         false,
                         false,
-                        gemm::Parallelism::None,
+                        gemm_common::Parallelism::None,
                     );
                 }
             }
@@ -165,5 +172,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, F32, DotsF32);
-real!(f64, F64, DotsF64);
+real!(f32, F32, DotsF32, gemm_f32::gemm::f32::get_gemm_fn);
+real!(f64, F64, DotsF64, gemm_f64::gemm::f64::get_gemm_fn);
