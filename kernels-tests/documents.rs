@@ -11,6 +11,7 @@ use dqo_wgpu::kernels::ALL;
 use regex::Regex;
 
 use crate::command::dqo;
+use crate::model::golden;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -72,8 +73,7 @@ fn about_folder(folder: &Path) -> String {
         return first_sentence(&module);
     }
     let about = match folder.strip_prefix(root()).unwrap().to_str().unwrap() {
-        "assets" => "What the binary has inside it",
-        "assets/demo" => "The demo's model and problems; tools/demo_assets.py makes them",
+        "assets" => "The demo's model and problems, which the binary has inside it; tools/demo_assets.py makes them",
         "docs" => "The documents; README.md in it is their index",
         "kernels-tests/goldens" => "What PyTorch, transformers, TRL and PEFT compute; tools/goldens makes it",
         "examples" => "Programs on the library",
@@ -186,6 +186,30 @@ fn every_command_parses() {
         let output = dqo().args(&words[1..]).arg("--no-such-option").output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(error.contains("'--no-such-option'"), "{words:?}: {error}");
+    }
+}
+
+/// An option that a method does not use is refused after the command is parsed: a plan of the same run refuses it too.
+#[test]
+fn the_options_of_every_run_are_its_methods() {
+    let commands: BTreeSet<Vec<String>> = documents().iter().flat_map(|path| commands(&read(path))).collect();
+    let runs: Vec<&Vec<String>> =
+        commands.iter().filter(|words| ["train", "plan"].contains(&words[1].as_str())).collect();
+    assert!(runs.len() >= 3, "{runs:?}");
+    for words in runs {
+        let mut plan = dqo();
+        plan.args(["plan", "--device", "cpu", "--model"]).arg(golden("models/qwen2"));
+        let mut rest = words[2..].iter();
+        while let Some(word) = rest.next() {
+            // What is not there is not asked for: the model of the document, its rows, its result.
+            if ["--model", "--data", "--output-dir"].contains(&word.as_str()) {
+                rest.next();
+            } else {
+                plan.arg(word);
+            }
+        }
+        let output = plan.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
