@@ -35,7 +35,7 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Print the table of the README
+    /// Print the table of docs/kernels.md
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
 }
