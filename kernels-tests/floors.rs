@@ -192,3 +192,30 @@ fn what_breaks_the_rules_is_found() {
     let found: Vec<String> = imports(text, &module, false).iter().map(|path| path.join("::")).collect();
     assert_eq!(found, ["hub::find", "model::Build", "model::norm::Norm", "model::pass::Pass"]);
 }
+
+/// The lines of the longest function of a text whose blocks are indented as rustfmt does, and its first line.
+fn longest_function(text: &str) -> (usize, &str) {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_function = |line: &str| Regex::new(r"^ *(pub(\([a-z]+\))? )?fn ").unwrap().is_match(line);
+    let length = |first: usize| {
+        let indent = lines[first].len() - lines[first].trim_start().len();
+        let end = format!("{}}}", " ".repeat(indent));
+        lines[first..].iter().position(|line| *line == end).map_or(1, |length| length + 1)
+    };
+    let functions = (0..lines.len()).filter(|&line| is_function(lines[line]));
+    functions.map(|first| (length(first), lines[first])).max().unwrap_or((0, ""))
+}
+
+#[test]
+fn the_trainers_functions_are_paragraphs() {
+    let mut paths = Vec::new();
+    walk(&root().join("src/train"), &mut paths);
+    assert!(paths.len() > 20);
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (lines, function) = longest_function(&text);
+        assert!(lines <= 60, "{}: {} has {lines} lines", path.display(), function.trim());
+    }
+    let three = "fn a() {\n}\nimpl A {\n    pub fn b(\n    ) {\n    }\n}";
+    assert_eq!(longest_function(three), (3, "    pub fn b("));
+}

@@ -77,21 +77,23 @@ impl Setup {
     /// The method's gradients at the seam, then the backward passes.
     fn backward(&mut self) -> (Vec<f64>, Vec<f64>) {
         let Session { device, policy, value, scratch, batch, rollout, dlogp, statistics, .. } = &mut self.session;
-        self.objective.gradients(Seam {
-            device,
-            batch,
-            rollout,
-            logp: &policy.activations.head.logp,
-            value: value.as_mut().map(|value| ValueSeam {
-                value: &value.activations.value,
-                bootstrap: &value.activations.bootstrap,
-                dvalue: &mut value.dvalue,
-            }),
-            dlogp,
-            statistics,
-            first_sequence: 0,
-            totals: self.totals,
-        });
+        self.objective
+            .gradients(Seam {
+                device,
+                batch,
+                rollout,
+                logp: &policy.activations.head.logp,
+                value: value.as_mut().map(|value| ValueSeam {
+                    value: &value.activations.value,
+                    bootstrap: &value.activations.bootstrap,
+                    dvalue: &mut value.dvalue,
+                }),
+                dlogp,
+                statistics,
+                first_sequence: 0,
+                totals: self.totals,
+            })
+            .unwrap();
         policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
         let dvalue = value.as_mut().map_or_else(Vec::new, |value| {
             value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);

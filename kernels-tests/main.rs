@@ -19,6 +19,7 @@ mod memory;
 mod methods;
 mod model;
 mod online;
+mod options;
 mod plan;
 mod reference;
 mod report;

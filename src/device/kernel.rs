@@ -18,6 +18,9 @@ pub trait Call {
 
     /// The parameters as words, in order: the shader's `var<immediate>`.
     fn immediates(&self) -> Vec<u32>;
+
+    /// Runs the twin in a device's precision. (Written here and not where kernels are run, so that a twin is compiled once.)
+    fn run_twin(&mut self, precision: Precision);
 }
 
 /// One call of a kernel: named tensors and parameters, checked, and its CPU twin.
@@ -56,8 +59,7 @@ impl Device {
                 let bindings: Vec<Binding> = tensors.iter().map(|tensor| tensor.binding()).collect();
                 gpu.record(K::SIGNATURE, &kernel.launch(gpu.traits()), &bindings, &kernel.immediates());
             }
-            Backend::Cpu(Precision::F32) => kernel.twin::<f32>(),
-            Backend::Cpu(Precision::F64) => kernel.twin::<f64>(),
+            Backend::Cpu(precision) => kernel.run_twin(*precision),
             Backend::Plan { .. } => {}
         }
     }
@@ -136,6 +138,13 @@ macro_rules! kernel {
 
             fn immediates(&self) -> Vec<u32> {
                 vec![ $( $crate::device::Param::word(self.$param) ),* ]
+            }
+
+            fn run_twin(&mut self, precision: $crate::device::Precision) {
+                match precision {
+                    $crate::device::Precision::F32 => $crate::device::Kernel::twin::<f32>(self),
+                    $crate::device::Precision::F64 => $crate::device::Kernel::twin::<f64>(self),
+                }
             }
         }
     };

@@ -19,6 +19,7 @@ mod norm;
 mod options;
 mod parameter;
 mod pass;
+mod product;
 mod save;
 mod stored;
 mod stream;

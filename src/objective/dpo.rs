@@ -76,7 +76,7 @@ impl Objective for Dpo {
         1 // D
     }
 
-    fn gradients(&self, seam: Seam) {
+    fn gradients(&self, seam: Seam) -> Result<()> {
         seam.device.run(kernels::Dpo {
             starts: &seam.batch.response_starts,
             rollout: seam.rollout,
@@ -88,6 +88,7 @@ impl Objective for Dpo {
             batch_pairs: seam.totals.rows as u32,
             beta: self.beta as f32,
         });
+        Ok(())
     }
 
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {

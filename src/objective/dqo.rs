@@ -140,7 +140,7 @@ impl Objective for Dqo {
         DQO_STATISTICS
     }
 
-    fn gradients(&self, seam: Seam) {
+    fn gradients(&self, seam: Seam) -> Result<()> {
         let value = seam.value.expect("DQO trains a value network");
         seam.device.run(kernels::Dqo {
             starts: &seam.batch.response_starts,
@@ -162,6 +162,7 @@ impl Objective for Dqo {
             td_target: (self.policy_target == PolicyTarget::Td).into(),
             mean_reduction: self.means().into(),
         });
+        Ok(())
     }
 
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {

@@ -83,7 +83,7 @@ impl Objective for Dro {
         DRO_STATISTICS
     }
 
-    fn gradients(&self, seam: Seam) {
+    fn gradients(&self, seam: Seam) -> Result<()> {
         let value = seam.value.expect("DRO trains a value network");
         seam.device.run(kernels::Dro {
             starts: &seam.batch.response_starts,
@@ -99,6 +99,7 @@ impl Objective for Dro {
             batch_sequences: seam.totals.sequences as u32,
             beta: self.beta as f32,
         });
+        Ok(())
     }
 
     fn metrics(&self, statistics: &[f64], _: StepTotals) -> Metrics {

@@ -115,7 +115,7 @@ impl Objective for Kto {
         KTO_STATISTICS
     }
 
-    fn gradients(&self, seam: Seam) {
+    fn gradients(&self, seam: Seam) -> Result<()> {
         seam.device.run(kernels::Kto {
             starts: &seam.batch.response_starts,
             rollout: seam.rollout,
@@ -130,6 +130,7 @@ impl Objective for Kto {
             desirable_weight: self.desirable_weight as f32,
             undesirable_weight: self.undesirable_weight as f32,
         });
+        Ok(())
     }
 
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {

@@ -197,7 +197,7 @@ impl Objective for Ppo {
     }
 
     /// `seam.rollout` holds log pi_old, the whitened advantage, the return and V_old.
-    fn gradients(&self, seam: Seam) {
+    fn gradients(&self, seam: Seam) -> Result<()> {
         let value = seam.value.expect("PPO trains a value network");
         seam.device.run(kernels::Ppo {
             starts: &seam.batch.response_starts,
@@ -213,6 +213,7 @@ impl Objective for Ppo {
             clip_range: self.clip_range as f32,
             value_clip_range: self.value_clip_range as f32,
         });
+        Ok(())
     }
 
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {

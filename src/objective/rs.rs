@@ -48,8 +48,8 @@ impl Objective for Rs {
         self.sft.statistics()
     }
 
-    fn gradients(&self, seam: Seam) {
-        self.sft.gradients(seam);
+    fn gradients(&self, seam: Seam) -> Result<()> {
+        self.sft.gradients(seam)
     }
 
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {

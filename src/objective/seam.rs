@@ -143,7 +143,10 @@ pub trait Objective {
     fn statistics(&self) -> usize;
 
     /// Writes the gradients of the step's loss with respect to `seam.logp` and the values, and the statistics.
-    fn gradients(&self, seam: Seam);
+    ///
+    /// # Errors
+    /// Where it reads from a device that fails.
+    fn gradients(&self, seam: Seam) -> Result<()>;
 
     /// The metrics of a step; `statistics` holds the rows of all its sequences.
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics;

@@ -48,7 +48,7 @@ impl Objective for Sft {
         1 // the sum of the sequence's log-probs
     }
 
-    fn gradients(&self, seam: Seam) {
+    fn gradients(&self, seam: Seam) -> Result<()> {
         let (device, batch) = (seam.device, seam.batch);
         let (positions, batch_tokens) = (batch.positions as u32, seam.totals.tokens as u32);
         device.run(kernels::Sft { dlogp: seam.dlogp, positions, batch_tokens });
@@ -59,6 +59,7 @@ impl Objective for Sft {
             sequences: batch.sequences as u32,
             first_sequence: seam.first_sequence as u32,
         });
+        Ok(())
     }
 
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::course::Length;
 use super::schedule::SchedulerType;
 use crate::grade::Task;
 use crate::model::{LINEAR_LAYERS, LoraConfig, ModelOptions};
@@ -244,6 +245,13 @@ impl TrainConfig {
     /// How problems are asked and responses graded.
     pub fn task(&self) -> Task {
         self.evaluation.task.unwrap_or(Task::Gsm8k)
+    }
+}
+
+impl StepOptions {
+    /// How long the run is.
+    pub(super) fn length(&self) -> Length {
+        self.max_steps.map_or(Length::Epochs(self.num_train_epochs), Length::Steps)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::config::TrainConfig;
-use super::course::{Course, CourseSettings, Length, MicroBatch};
+use super::course::{Course, CourseSettings, MicroBatch};
 use super::logps::{Scorer, Scoring};
 use super::models::Models;
 use super::reference::{Origin, ReferenceLogps, ReferenceStore, Scorers};
@@ -70,13 +70,7 @@ impl Offline {
         if config.data.is_some() {
             objective.check_examples(&examples).with_context(|| file.path.display().to_string())?;
         }
-        let settings = CourseSettings {
-            batch_size: config.steps.batch_size,
-            tokens_per_micro_batch: config.steps.tokens_per_micro_batch,
-            length: config.steps.max_steps.map_or(Length::Epochs(config.steps.num_train_epochs), Length::Steps),
-            seed: config.seed,
-            bootstrap: objective.truncated() == Truncated::Bootstrap,
-        };
+        let settings = course_settings(config, objective);
         let mut probes = {
             let course = Course::new(&examples, &rows, None, settings);
             let mut steps = (0..course.total_steps).map(|done| course.members(done));
@@ -111,6 +105,16 @@ impl Offline {
 
     fn course(&self) -> Course<'_> {
         Course::new(&self.examples, &self.rows, self.probes.as_ref(), self.settings)
+    }
+}
+
+fn course_settings(config: &TrainConfig, objective: &dyn Objective) -> CourseSettings {
+    CourseSettings {
+        batch_size: config.steps.batch_size,
+        tokens_per_micro_batch: config.steps.tokens_per_micro_batch,
+        length: config.steps.length(),
+        seed: config.seed,
+        bootstrap: objective.truncated() == Truncated::Bootstrap,
     }
 }
 

@@ -80,9 +80,8 @@ impl Online {
             }
         };
         let steps = &config.steps;
-        let length = steps.max_steps.map_or(Length::Epochs(steps.num_train_epochs), Length::Steps);
         let sizes = method.rounds();
-        let rounds = Rounds::new(asked.len(), sizes, steps.batch_size, length, config.seed);
+        let rounds = Rounds::new(asked.len(), sizes, steps.batch_size, steps.length(), config.seed);
         let online = Self { asked, rounds, sizes, config: config.clone(), context, sampled: None };
         online.check_length()?;
         Ok(online)

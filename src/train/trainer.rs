@@ -200,7 +200,7 @@ impl Trainer {
             statistics,
             first_sequence,
             totals,
-        });
+        })?;
         device.run(SequenceSum {
             starts: &batch.response_starts,
             x: &policy.activations.head.entropy,
