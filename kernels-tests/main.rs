@@ -6,6 +6,7 @@ mod bad_problems;
 mod browser;
 mod cases;
 mod command;
+mod data_indices;
 mod generation;
 mod grade;
 mod gradients;
@@ -25,6 +26,7 @@ mod training;
 mod verbs;
 mod whole_loop;
 
+mod attention_backward_key_value;
 mod attention_cached;
 mod dro;
 mod ppo;

@@ -10,7 +10,9 @@ use super::norm::Norm;
 use super::parameter::Parameter;
 use super::{Build, Pass};
 use crate::device::Tensor;
-use crate::kernels::{self, Attention as AttentionKernel, AttentionCached, Heads, Rope};
+use crate::kernels::{
+    self, Attention as AttentionKernel, AttentionCached, Heads, OutputGradient, Projections, Rope, Sequences,
+};
 
 /// The block's weights.
 pub struct Attention {
@@ -182,9 +184,9 @@ impl Attention {
                 longest: places.longest as u32,
             }),
             _ => {
-                let qkv = (&saved.q, &saved.k, &saved.v);
-                let size = (tokens, pass.batch.longest);
-                AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
+                let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
+                let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
+                AttentionKernel::run(device, self.heads, sequences, projections, &mut saved.o, &mut saved.lse);
             }
         }
         self.o_proj.forward(device, &saved.o, y, low_rank, tokens);
@@ -206,8 +208,8 @@ impl Attention {
         self.o_proj.backward_input(device, dy, dout, low_rank, tokens, false);
         self.o_proj.backward_weight(device, &saved.o, dy, (low_rank, partial), tokens);
 
-        let qkv = (&saved.q, &saved.k, &saved.v);
-        let size = (tokens, pass.batch.longest);
+        let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
+        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
         device.run(kernels::AttentionBackwardDelta {
             o: &saved.o,
             dout,
@@ -216,9 +218,9 @@ impl Attention {
             rows: (tokens * heads) as u32,
             head_dim: head_dim as u32,
         });
-        let (bounds, outer) = (&pass.batch.bounds, (&*dout, &*row_statistics));
-        kernels::AttentionBackwardQuery::run(device, self.heads, size, bounds, qkv, outer, dq);
-        kernels::AttentionBackwardKeyValue::run(device, self.heads, size, bounds, qkv, outer, (dk, dv));
+        let output = OutputGradient { dout, row_statistics };
+        kernels::AttentionBackwardQuery::run(device, self.heads, sequences, projections, output, dq);
+        kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, dk, dv);
         self.rotate(pass, dk, kv_heads, -1.0);
         self.rotate(pass, dq, heads, -1.0);
 

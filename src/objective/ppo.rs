@@ -1,7 +1,7 @@
 //! Proximal Policy Optimization: clipped ratios and values over responses that the policy itself wrote, round by round.
 
 use super::{Metrics, Objective, Seam, StepTotals, TrainsOn};
-use crate::kernels::{self, PPO_STATISTICS, for_each_return};
+use crate::kernels::{self, PPO_STATISTICS, Weights, for_each_return};
 
 /// PPO's losses.
 pub struct Ppo {
@@ -42,8 +42,9 @@ impl Estimation {
         let outcome = |t: usize| if t + 1 == count { reward } else { 0.0 };
         let rewards = |t: usize| outcome(t) - self.beta * (logps_old[t] - logps_ref[t]);
         let mut estimates = vec![(0.0, 0.0); count];
-        for_each_return(0..count, rewards, values_old, 0.0, (self.lambda, false), |t, g, _, _| {
-            estimates[t] = (g - values_old[t], g);
+        let weights = Weights { lambda: self.lambda, paper_tail: false };
+        for_each_return(0..count, rewards, values_old, 0.0, weights, |step| {
+            estimates[step.t] = (step.g - values_old[step.t], step.g);
         });
         estimates
     }
