@@ -7,6 +7,7 @@ mod browser;
 mod cases;
 mod command;
 mod data_indices;
+mod examples;
 mod generation;
 mod grade;
 mod gradients;
