@@ -1,9 +1,12 @@
+use anyhow::Result;
+
 use super::case::{Case, Work, bounds, lengths_label};
 use crate::device::{Call, DType, Device, Precision};
-use crate::kernels::{Attention, AttentionBackwardDelta, Heads};
+use crate::gpu::Signature;
+use crate::kernels::{Attention, AttentionBackwardDelta, Heads, Projections, Sequences};
 
-/// The pairs of a query and a key it sees, times the values they multiply, over sequences of these lengths.
-pub fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {
+/// Two operations for each value of a head and each pair of a query and a key it sees, over sequences of these lengths.
+fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {
     let pairs: usize = lengths.iter().map(|n| n * (n + 1) / 2).sum();
     2.0 * (pairs * heads.heads * heads.head_dim) as f64
 }
@@ -23,34 +26,48 @@ fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
         .output("lse", &[tokens, h])
         .run(move |device, tensors| {
             let [bounds, q, k, v, o, lse] = tensors else { unreachable!() };
-            Attention::run(device, heads, (tokens, longest), bounds, (q, k, v), (o, lse));
+            Attention::run(device, heads, Sequences { bounds, tokens, longest }, Projections { q, k, v }, o, lse);
         })
 }
 
-/// `(lse, delta)` of the forward pass over the tensors of a backward case so far (bounds, q, k, v, dout), from the f64
-/// twins and rounded to f32.
-pub(super) fn row_statistics(case: &Case, heads: Heads, (tokens, longest): (usize, usize)) -> Vec<f64> {
+/// The inputs of a backward pass over packed sequences of these lengths: bounds, q, k, v, dout, and lse and delta of a forward
+/// pass. It does `flops` operations for each pair of a query and a key and each value of a head.
+pub(super) fn backward(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
+    let tokens = lengths.iter().sum();
+    let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
+    let shape = format!("{}, {h}/{g} heads of {d}", lengths_label(lengths));
+    let case = Case::new(signature, shape, Work::Flops(flops / 2.0 * pair_flops(lengths, heads)))
+        .u32s("bounds", bounds(lengths))
+        .input("q", &[tokens, h, d])
+        .input("k", &[tokens, g, d])
+        .input("v", &[tokens, g, d])
+        .input("dout", &[tokens, h, d]);
+    let statistics = row_statistics(&case, heads, lengths).expect("the CPU device has room for a case");
+    let statistics = statistics.into_iter().map(|value| f64::from(value as f32)).collect();
+    case.floats("row_statistics", &[tokens, h, 2], DType::Real, statistics)
+}
+
+/// `(lse, delta)` of the forward pass over the tensors of a backward case so far, from the f64 twins.
+fn row_statistics(case: &Case, heads: Heads, lengths: &[usize]) -> Result<Vec<f64>> {
+    let (tokens, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(0));
     let device = Device::cpu(Precision::F64);
-    let statistics = || -> anyhow::Result<Vec<f64>> {
-        let tensors = case.tensors(&device)?;
-        let [bounds, q, k, v, dout] = &tensors[..] else { unreachable!() };
-        let rows = tokens * heads.heads;
-        let mut o = device.tensor("o", dout.shape(), DType::Real)?;
-        let mut lse = device.tensor("lse", &[rows], DType::Real)?;
-        let mut row_statistics = device.tensor("row_statistics", &[rows, 2], DType::Real)?;
-        Attention::run(&device, heads, (tokens, longest), bounds, (q, k, v), (&mut o, &mut lse));
-        device.run(AttentionBackwardDelta {
-            o: &o,
-            dout,
-            lse: &lse,
-            row_statistics: &mut row_statistics,
-            rows: rows as u32,
-            head_dim: heads.head_dim as u32,
-        });
-        row_statistics.read(2 * rows)
-    };
-    let values = statistics().expect("the CPU device has room for a case");
-    values.into_iter().map(|value| f64::from(value as f32)).collect()
+    let tensors = case.tensors(&device)?;
+    let [bounds, q, k, v, dout] = &tensors[..] else { unreachable!() };
+    let rows = tokens * heads.heads;
+    let mut o = device.tensor("o", dout.shape(), DType::Real)?;
+    let mut lse = device.tensor("lse", &[rows], DType::Real)?;
+    let mut row_statistics = device.tensor("row_statistics", &[rows, 2], DType::Real)?;
+    let sequences = Sequences { bounds, tokens, longest };
+    Attention::run(&device, heads, sequences, Projections { q, k, v }, &mut o, &mut lse);
+    device.run(AttentionBackwardDelta {
+        o: &o,
+        dout,
+        lse: &lse,
+        row_statistics: &mut row_statistics,
+        rows: rows as u32,
+        head_dim: heads.head_dim as u32,
+    });
+    row_statistics.read(2 * rows)
 }
 
 /// Sequences and heads that every attention kernel is tested on.

@@ -1,37 +1,22 @@
-use super::attention::{SHAPES, pair_flops};
-use super::case::{Case, Work, bounds, lengths_label};
-use crate::device::{Call, DType};
-use crate::kernels::{AttentionBackwardKeyValue, Heads};
+use super::attention::{SHAPES, backward};
+use super::case::Case;
+use crate::device::Call;
+use crate::kernels::{AttentionBackwardKeyValue, Heads, OutputGradient, Projections, Sequences};
 
-/// The gradient over packed sequences of these lengths, with the lse of a forward pass.
+/// The gradient over packed sequences of these lengths.
 fn case(lengths: &[usize], heads: Heads) -> Case {
     let tokens: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(0);
-    let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
-    let shape = format!("{}, {h}/{g} heads of {d}", lengths_label(lengths));
-    let case = Case::new(AttentionBackwardKeyValue::SIGNATURE, shape, Work::Flops(4.0 * pair_flops(lengths, heads)))
-        .u32s("bounds", bounds(lengths))
-        .input("q", &[tokens, h, d])
-        .input("k", &[tokens, g, d])
-        .input("v", &[tokens, g, d])
-        .input("dout", &[tokens, h, d]);
-    let statistics = super::attention::row_statistics(&case, heads, (tokens, longest));
-    case.floats("row_statistics", &[tokens, h, 2], DType::Real, statistics)
-        .output("dk", &[tokens, g, d])
-        .output("dv", &[tokens, g, d])
-        .run(move |device, tensors| {
+    let Heads { kv_heads, head_dim, .. } = heads;
+    let case = backward(AttentionBackwardKeyValue::SIGNATURE, 8.0, lengths, heads);
+    case.output("dk", &[tokens, kv_heads, head_dim]).output("dv", &[tokens, kv_heads, head_dim]).run(
+        move |device, tensors| {
             let [bounds, q, k, v, dout, row_statistics, dk, dv] = tensors else { unreachable!() };
-            let dimensions = (tokens, longest);
-            AttentionBackwardKeyValue::run(
-                device,
-                heads,
-                dimensions,
-                bounds,
-                (q, k, v),
-                (dout, row_statistics),
-                (dk, dv),
-            );
-        })
+            let (sequences, projections) = (Sequences { bounds, tokens, longest }, Projections { q, k, v });
+            let output = OutputGradient { dout, row_statistics };
+            AttentionBackwardKeyValue::run(device, heads, sequences, projections, output, dk, dv);
+        },
+    )
 }
 
 /// What is tested.

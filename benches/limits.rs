@@ -4,11 +4,8 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::timing::seconds_of;
-use crate::device::Kernel;
-use crate::device::{DType, Device, Matrix, MatrixMut, Real, Tensor};
-use crate::device::{kernel, reaches};
-use crate::gpu::Traits;
-use crate::gpu::{Cost, Launch, Variant, line};
+use crate::device::{DType, Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
 use crate::kernels::{only, shared};
 
 static FMA_VARIANTS: [Variant; 1] = only(include_str!("fma_peak.wgsl"), &[]);

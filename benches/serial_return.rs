@@ -1,12 +1,9 @@
 //! The lambda-return by a thread a row, to hold the parallel scan of `lambda_return` against.
 
 use super::case::{Case, Work, lengths_label, starts};
-use crate::device::Real;
-use crate::device::kernel;
-use crate::device::{Call, Kernel};
-use crate::gpu::Traits;
-use crate::gpu::{Cost, Launch, Variant, line};
-use crate::kernels::{for_each_return, only, shared};
+use crate::device::{Call, Kernel, Real, kernel};
+use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::kernels::{Weights, for_each_return, only, shared};
 
 static VARIANTS: [Variant; 1] = only(include_str!("serial_return.wgsl"), &[shared::GRID]);
 
@@ -14,7 +11,7 @@ kernel! {
     /// The same by a thread a row, to hold the scan against.
     pub struct SerialReturn in "serial_return" of VARIANTS {
         /// `[sequences + 1]`
-        read starts,
+        index starts,
         /// `[positions]`
         read reward,
         /// `[positions]`
@@ -43,14 +40,14 @@ impl Kernel for SerialReturn<'_> {
     }
 
     fn twin<T: Real>(&mut self) {
-        let target = (T::of(self.lambda.into()), false);
+        let weights = Weights { lambda: T::of(self.lambda.into()), paper_tail: false };
         let (reward, value, bootstrap) = (self.reward.real::<T>(), self.value.real::<T>(), self.bootstrap.real::<T>());
         let returns = self.returns.real_mut::<T>();
         // The twin does all in the first call.
         let ranges = self.starts.u32s().windows(2).take(if self.skip == 0 { self.sequences as usize } else { 0 });
         for (range, &bootstrap) in ranges.zip(bootstrap) {
             let positions = range[0] as usize..range[1] as usize;
-            for_each_return(positions, |t| reward[t], value, bootstrap, target, |t, g, _, _| returns[t] = g);
+            for_each_return(positions, |t| reward[t], value, bootstrap, weights, |step| returns[step.t] = step.g);
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct StepResult {
     pub tokens_per_second: f64,
     /// By 6 x parameters x tokens.
     pub flops: f64,
-    /// Of the peak of fused multiply-adds, 0 to 1, measured before and behind the steps.
+    /// Of the peak of fused multiply-adds, 0 to 1, measured before and after the steps.
     pub share: f64,
     /// That peak.
     pub peak_flops: f64,

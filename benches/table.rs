@@ -30,7 +30,20 @@ pub struct Row {
 /// The head of the table of [`Row::markdown`].
 pub const MARKDOWN_HEAD: &str = "| kernel | computes | shape | time | of limit | error |\n|---|---|---|--:|--:|--:|";
 
+/// The head of the table of [`Row::line`].
+pub fn head() -> String {
+    format!("{:<29}{:<36}{:>11}{:>15}{:>9}{:>10}", "kernel", "shape", "time", "rate", "of limit", "error")
+}
+
 impl Row {
+    /// The row for a terminal.
+    pub fn line(&self) -> String {
+        let rate = format!("{:.2} G{}", self.rate / 1e9, self.unit);
+        let (time, share) = (format!("{:.3} ms", 1e3 * self.seconds), format!("{:.0} %", 100.0 * self.share));
+        let Self { kernel, shape, error, .. } = self;
+        format!("{kernel:<29}{shape:<36}{time:>11}{rate:>15}{share:>9}{error:>10.1e}")
+    }
+
     /// The row in Markdown; the limit is copying or fused multiply-adds, whichever the kernel is bound by.
     pub fn markdown(&self) -> String {
         let limit = if self.unit == "B/s" { "copying" } else { "FMA" };

@@ -9,7 +9,7 @@ use crate::device::Device;
 /// A measurement lasts about this long, in seconds.
 const SPAN: f64 = 0.02;
 
-/// Seconds of one call: the mean over as many calls as fill a while, behind one that compiles and warms up.
+/// Seconds of one call: the mean over as many calls as fill a while, after one that compiles and warms up.
 ///
 /// # Errors
 /// Where the device fails.

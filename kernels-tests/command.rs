@@ -5,9 +5,11 @@ use std::process::{Command, Output};
 
 use crate::model::golden;
 
-/// The command, on the CPU device's machine alone: no test depends on the adapter unless it says so.
+/// The command, on the CPU device's machine alone: no test depends on the adapter unless it says so. Shaders check all.
 pub fn dqo() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_dqo-wgpu"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dqo-wgpu"));
+    command.env("DQO_SHADER_CHECKS", "1");
+    command
 }
 
 /// `train` on a golden set's networks and rows. Golden rows are copied beside `output`: runs write beside their rows.

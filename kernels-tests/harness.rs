@@ -4,8 +4,7 @@ use std::sync::OnceLock;
 
 use dqo_wgpu::benches::case::{Case, relative_error};
 use dqo_wgpu::device::{Device, Precision};
-use dqo_wgpu::gpu::DeviceChoice;
-use dqo_wgpu::gpu::{AdapterList, Gpu, Traits};
+use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu, Settings, Traits};
 
 /// Whether the user asked to leave the GPU's tests out. Without an adapter they fail.
 pub fn skip_gpu() -> bool {
@@ -25,11 +24,16 @@ pub fn gpus() -> &'static [Device] {
     GPUS.get_or_init(|| {
         let adapters = AdapterList::find();
         let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-        let natural = Gpu::open(adapter).unwrap();
-        let software = natural.traits().software;
-        let other = Gpu::open_with(adapter, Traits { subgroup_size: None, software: !software }).unwrap();
-        vec![Device::gpu(natural), Device::gpu(other)]
+        let natural = checked(adapter);
+        let others = Traits { subgroup_size: None, software: !natural.traits.software };
+        let open = |settings| Device::gpu(Gpu::open_with(adapter, settings).unwrap());
+        vec![open(natural), open(Settings { traits: others, ..natural })]
     })
+}
+
+/// An adapter's settings with all checks of the shaders on.
+pub fn checked(adapter: &wgpu::Adapter) -> Settings {
+    Settings { checks: true, ..Settings::of(adapter) }
 }
 
 /// Runs a case on every GPU and on the f32 twin, and holds each output against the f64 twin.

@@ -6,7 +6,9 @@ mod bad_problems;
 mod browser;
 mod cases;
 mod command;
+mod data_indices;
 mod documents;
+mod examples;
 mod floors;
 mod generation;
 mod grade;
@@ -29,6 +31,7 @@ mod training;
 mod verbs;
 mod whole_loop;
 
+mod attention_backward_key_value;
 mod attention_cached;
 mod dro;
 mod ppo;

@@ -12,6 +12,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 use regex::Regex;
 
+use crate::data_indices::index_from_data;
 use crate::uniformity::divergent_barrier;
 
 /// A module as a pipeline would have it: validated, with the default values of its overrides.
@@ -98,7 +99,9 @@ fn every_header_is_its_calls_signature() {
         bindings.sort_by_key(|(group, binding, ..)| (*group, *binding));
         let bindings: Vec<_> = bindings.iter().map(|(_, _, name, access)| (name.as_str(), *access)).collect();
         let params: Vec<_> = params.iter().map(|(name, ty)| (name.as_str(), *ty)).collect();
-        assert_eq!(bindings, signature.bindings, "{label}: bindings");
+        let read = |access| if access == Access::Index { Access::Read } else { access };
+        let declared: Vec<_> = signature.bindings.iter().map(|&(name, access)| (name, read(access))).collect();
+        assert_eq!(bindings, declared, "{label}: bindings");
         assert_eq!(params, signature.params, "{label}: params");
     });
 }
@@ -235,6 +238,66 @@ fn every_barrier_is_in_uniform_control_flow() {
     for_each_variant(|signature, variant, text| {
         let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(divergent_barrier(&module), None, "{}", variant.label(signature));
+    });
+}
+
+/// Bodies of `main(i: local_invocation_index)` with a writable `x`, a read-only `y`, workgroup memory `z`, a function `same`
+/// that gives back its argument and `store` that writes it through a pointer.
+const INDEXED_BY_DATA: &[&str] = &[
+    "x[y[i]] = 1u;",
+    "x[0] = y[y[i] + 4u];",
+    "let j = y[i]; if (j < 4u) { x[j] = 1u; }",
+    "for (var j = y[i]; j < 8u; j += 1u) { x[j] = 1u; }",
+    "for (var j = 0u; j < y[i]; j += 1u) { x[j] = 1u; }",
+    "x[same(y[i])] = 1u;",
+    "var j = 0u; store(&j, y[i]); x[j] = 1u;",
+    "z[i] = y[i]; workgroupBarrier(); x[z[0]] = 1u;",
+    "z[y[i]] = 1u;",
+    "x[u32(bitcast<f32>(y[i]))] = 1u;",
+];
+const INDEXED_BY_SIZES: &[&str] = &[
+    "x[i] = y[i];",
+    "x[min(y[i], 3u)] = 1u;",
+    "x[y[i] % 4u] = 1u;",
+    "for (var j = 0u; j < 8u; j += 1u) { x[j] = y[j]; }",
+    "x[select(0u, i, y[i] > 3u)] = same(y[i]);",
+    "z[i] = y[i]; workgroupBarrier(); x[i] = z[0];",
+];
+
+#[test]
+fn indices_from_data_are_found() {
+    let shader = |body: &str| {
+        let text = format!(
+            "@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+             @group(0) @binding(1) var<storage, read> y: array<u32>;
+             var<workgroup> z: array<u32, 8>;
+             fn same(n: u32) -> u32 {{ return n; }}
+             fn store(place: ptr<function, u32>, n: u32) {{ *place = n; }}
+             @compute @workgroup_size(8)
+             fn main(@builtin(local_invocation_index) i: u32) {{ {body} }}"
+        );
+        validated(&text, false).unwrap_or_else(|error| panic!("{body}: {error}")).0
+    };
+    for body in INDEXED_BY_DATA {
+        assert!(index_from_data(&shader(body)).is_some(), "{body}");
+    }
+    for body in INDEXED_BY_SIZES {
+        assert_eq!(index_from_data(&shader(body)), None, "{body}");
+    }
+}
+
+#[test]
+fn a_kernel_that_is_indexed_by_data_says_so() {
+    for_each_variant(|signature, variant, text| {
+        let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{error}"));
+        let (label, found) = (variant.label(signature), index_from_data(&module));
+        match signature.is_indexed_by_data() {
+            true => assert!(found.is_some(), "{label}: declares an `index` and indexes nothing by it"),
+            false => assert_eq!(
+                found, None,
+                "{label}: this function indexes an array by what is in a tensor: declare the tensor as `index`, or bound it by min"
+            ),
+        }
     });
 }
 

@@ -10,7 +10,7 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 use crate::command::copy_of;
-use crate::harness::skip_gpu;
+use crate::harness::{checked, skip_gpu};
 use crate::model::{golden, largest_difference, score};
 use crate::training::{config, same_weights, train, weights, with};
 
@@ -54,7 +54,7 @@ pub fn small_devices(bytes: u64) -> Vec<Device> {
     if !skip_gpu() {
         let adapters = AdapterList::find();
         let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-        devices.push(Device::gpu(Gpu::open(adapter).unwrap()).limited_to(bytes));
+        devices.push(Device::gpu(Gpu::open_with(adapter, checked(adapter)).unwrap()).limited_to(bytes));
     }
     devices
 }

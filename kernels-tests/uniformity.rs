@@ -40,7 +40,7 @@ struct Walk<'a> {
     summary: Summary,
 }
 
-/// How control flow goes on behind a statement: whether all invocations that were together still are.
+/// How control flow goes on after a statement: whether all invocations that were together still are.
 #[derive(Clone, Copy, PartialEq)]
 struct Flow {
     /// No invocation has left the function alone.
@@ -98,32 +98,13 @@ impl<'a> Analysis<'a> {
                     }
                 }
                 Statement::Store { pointer, value } => {
-                    if let Some(local) = walk.base_local(*pointer)
-                        && !(flow.uniform() && self.uniform(walk, *value) && self.uniform(walk, *pointer))
-                    {
+                    let uniform = flow.uniform() && self.uniform(walk, *value) && self.uniform(walk, *pointer);
+                    if let Some(local) = walk.base_local(*pointer).filter(|_| !uniform) {
                         walk.lose(local);
                     }
                 }
                 Statement::Call { function, arguments, result } => {
-                    let uniform = arguments.iter().all(|argument| self.uniform(walk, *argument));
-                    let summary = self.called(*function, uniform);
-                    if summary.has_barrier {
-                        walk.summary.has_barrier = true;
-                        if !flow.uniform() {
-                            walk.violation("a call with a barrier");
-                        }
-                    }
-                    if walk.summary.violation.is_none() {
-                        walk.summary.violation = summary.violation;
-                    }
-                    // A pointer to a local may be written through.
-                    for local in arguments.iter().filter_map(|argument| walk.base_local(*argument)).collect::<Vec<_>>()
-                    {
-                        walk.lose(local);
-                    }
-                    if let Some(result) = result {
-                        walk.calls.insert(*result, uniform && summary.uniform_result);
-                    }
+                    self.call(walk, *function, arguments, *result, flow);
                 }
                 Statement::Block(inner) => flow = self.block(walk, inner, flow),
                 Statement::If { condition, accept, reject } => {
@@ -163,8 +144,35 @@ impl<'a> Analysis<'a> {
         flow
     }
 
+    fn call(
+        &mut self,
+        walk: &mut Walk<'a>,
+        function: Handle<Function>,
+        arguments: &[Handle<Expression>],
+        result: Option<Handle<Expression>>,
+        flow: Flow,
+    ) {
+        let uniform = arguments.iter().all(|argument| self.uniform(walk, *argument));
+        let summary = self.called(function, uniform);
+        if summary.has_barrier {
+            walk.summary.has_barrier = true;
+            if !flow.uniform() {
+                walk.violation("a call with a barrier");
+            }
+        }
+        if walk.summary.violation.is_none() {
+            walk.summary.violation = summary.violation;
+        }
+        // A pointer to a local may be written through.
+        for local in arguments.iter().filter_map(|argument| walk.base_local(*argument)).collect::<Vec<_>>() {
+            walk.lose(local);
+        }
+        if let Some(result) = result {
+            walk.calls.insert(result, uniform && summary.uniform_result);
+        }
+    }
+
     fn uniform(&self, walk: &Walk<'a>, expression: Handle<Expression>) -> bool {
-        let all = |operands: &[Handle<Expression>]| operands.iter().all(|operand| self.uniform(walk, *operand));
         match &walk.function.expressions[expression] {
             Expression::Literal(_) | Expression::Constant(_) | Expression::Override(_) | Expression::ZeroValue(_) => {
                 true
@@ -177,24 +185,31 @@ impl<'a> Analysis<'a> {
             },
             Expression::GlobalVariable(global) => uniform_space(&self.module.global_variables[*global]),
             Expression::LocalVariable(local) => walk.locals[local],
-            Expression::Load { pointer } => self.uniform(walk, *pointer),
-            Expression::Access { base, index } => all(&[*base, *index]),
-            Expression::AccessIndex { base, .. } => all(&[*base]),
-            Expression::Splat { value, .. } => all(&[*value]),
-            Expression::Swizzle { vector, .. } => all(&[*vector]),
-            Expression::Compose { components, .. } => all(components),
-            Expression::Unary { expr, .. } => all(&[*expr]),
-            Expression::Binary { left, right, .. } => all(&[*left, *right]),
-            Expression::Select { condition, accept, reject } => all(&[*condition, *accept, *reject]),
-            Expression::Relational { argument, .. } => all(&[*argument]),
-            Expression::As { expr, .. } => all(&[*expr]),
-            Expression::Math { arg, arg1, arg2, arg3, .. } => {
-                all(&[*arg]) && [arg1, arg2, arg3].into_iter().flatten().all(|argument| self.uniform(walk, *argument))
-            }
             Expression::CallResult(_) => walk.calls.get(&expression).copied().unwrap_or(false),
-            _ => false,
+            computed => operands(computed)
+                .is_some_and(|operands| operands.into_iter().all(|operand| self.uniform(walk, operand))),
         }
     }
+}
+
+/// The expressions that one is computed from by arithmetic, indexing or loading; `None` where it is something else.
+pub fn operands(expression: &Expression) -> Option<Vec<Handle<Expression>>> {
+    Some(match expression {
+        Expression::Load { pointer } => vec![*pointer],
+        Expression::Access { base, index } => vec![*base, *index],
+        Expression::AccessIndex { base, .. } => vec![*base],
+        Expression::Splat { value, .. } => vec![*value],
+        Expression::Swizzle { vector, .. } => vec![*vector],
+        Expression::Compose { components, .. } => components.clone(),
+        Expression::Unary { expr, .. } | Expression::As { expr, .. } => vec![*expr],
+        Expression::Binary { left, right, .. } => vec![*left, *right],
+        Expression::Select { condition, accept, reject } => vec![*condition, *accept, *reject],
+        Expression::Relational { argument, .. } => vec![*argument],
+        Expression::Math { arg, arg1, arg2, arg3, .. } => {
+            [Some(*arg), *arg1, *arg2, *arg3].into_iter().flatten().collect()
+        }
+        _ => return None,
+    })
 }
 
 fn uniform_space(variable: &GlobalVariable) -> bool {
@@ -225,7 +240,7 @@ impl<'a> Walk<'a> {
             .get_or_insert_with(|| format!("{what} in `{name}` that only some invocations may reach"));
     }
 
-    /// The flow behind a block that only some invocations enter: whom a return, break or continue takes away.
+    /// The flow after a block that only some invocations enter: whom a return, break or continue takes away.
     fn leaves(&self, block: &Block) -> Flow {
         let mut flow = Flow { function: true, iteration: true };
         for statement in block {

@@ -75,16 +75,3 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
 }
-
-fn fetch(source: u32, index: u32) -> vec4<f32> {
-    if (source == Q) {
-        return q[index];
-    }
-    if (source == DOUT) {
-        return dout[index];
-    }
-    if (source == K) {
-        return k[index];
-    }
-    return v[index];
-}

@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let span = spans[row];
     let width = HEAD_DIM / 4u;
 
-    // Members behind the last compute the last again, and lanes behind the last quad have zeros; neither is stored.
+    // Members after the last compute the last again, and lanes after the last quad have zeros; neither is stored.
     var query: array<vec4<f32>, 32>; // [MEMBERS, QUADS]
     for (var m = 0u; m < MEMBERS; m += 1u) {
         let head = kv_head * group + min(first_member + m, group - 1u);

@@ -1,5 +1,4 @@
 // column_sum: sums[b, c] (+)= sum over the rows r of block b of x[r, c]
-// An invocation owns one column (or four) of one block.
 
 struct Params {
     rows: u32,
@@ -16,15 +15,13 @@ var<immediate> params: Params;
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let width = params.cols / WIDTH;
     let index = linear(workgroup) * 64u + lane;
-    let block = index / width;
-    let c = index % width;
-    let first = block * params.block_rows;
-    if (first >= params.rows) {
+    let block = block_of(index);
+    if (block.first >= params.rows) {
         return;
     }
     var sum = element();
-    for (var row = first; row < min(first + params.block_rows, params.rows); row += 1u) {
-        sum += x[row * width + c];
+    for (var row = block.first; row < block.end; row += 1u) {
+        sum += x[row * width + block.column];
     }
     if (params.accumulate != 0u) {
         sums[index] += sum;

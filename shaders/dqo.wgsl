@@ -5,7 +5,7 @@
 //   e[t] = beta (l - log pi_ref) - (reward + N - V[t]),  N = G[t + 1], or V[t + 1] with td_target  (eq. 3.13, 3.6)
 //   f[t] = G[t] - V[t]                                                          (eq. 3.12)
 //   dlogp[t] = 2 w beta e[t] / B,   dvalue[t] = -2 w f[t] / B,   divided by n with mean_reduction
-// V behind the last action is bootstrap[b] where the response goes on there (it was cut off), else 0.
+// V after the last action is bootstrap[b] where the response goes on there (it was cut off), else 0.
 // B = batch_sequences counts the whole optimizer step. Without policy_is (value_is) the policy's (value's) w is 1.
 // statistics[b]: w, sum (l - log mu), sum (l - log pi_ref), sum reward;
 //                sum e^2, sum f^2, sum f, sum V;  sum G, sum G^2, n, 0.
@@ -60,7 +60,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     var residuals = vec4(0.0); // e^2, f^2, f
     var returns = vec4(0.0); // G, G^2
-    var carry = select(final_value, 0.0, paper_tail); // G behind the span
+    var carry = select(final_value, 0.0, paper_tail); // G after the span
     for (var span = 0u; span < length; span += LANES * ITEMS) {
         // This lane's positions are end - 1 - skip, end - 2 - skip, ...
         let skip = span + lane * ITEMS;

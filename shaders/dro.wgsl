@@ -1,5 +1,5 @@
 // dro: over each sequence, with l = logp, rollout = (log pi_ref, log mu, reward, goes on), V_1 the value of its first state:
-//   D = sum_t (l - log pi_ref),   R = sum_t reward, and V behind the last action where the response goes on
+//   D = sum_t (l - log pi_ref),   R = sum_t reward, and V after the last action where the response goes on
 //   delta = R - V_1 - beta D
 //   dlogp[t] = -2 beta delta / B,   dvalue of the first state = -2 delta / B, of the others 0
 // It is dqo with the whole response as one action. B = batch_sequences counts the whole optimizer step.

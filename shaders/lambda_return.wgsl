@@ -1,7 +1,7 @@
 // lambda_return: over each sequence, from its last position,
-//   G[t] = reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1],  V and G behind the last position = bootstrap[b]
+//   G[t] = reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1],  V and G after the last position = bootstrap[b]
 // and with paper_tail (eq. 3.11 as printed, lambda < 1), for n positions from t to the end,
-//   G[t] = (1 - lambda^n) reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1],  G behind the last position = 0
+//   G[t] = (1 - lambda^n) reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1],  G after the last position = 0
 // One workgroup a sequence.
 
 struct Params {
@@ -27,7 +27,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let end = starts[sequence + 1u];
     let final_value = bootstrap[sequence];
     let paper_tail = params.paper_tail != 0u && params.lambda < 1.0;
-    var carry = select(final_value, 0.0, paper_tail); // G behind the span
+    var carry = select(final_value, 0.0, paper_tail); // G after the span
 
     for (var span = 0u; span < end - start; span += LANES * ITEMS) {
         // This lane's positions are end - 1 - skip, end - 2 - skip, ...

@@ -1,5 +1,5 @@
 // rms_norm_backward_weight: partial[b, c] = sum over the rows r of block b of dy[r, c] * x[r, c] * rstd[r]
-// An invocation owns one column (or four) of one block; column_sum adds the blocks up.
+// column_sum adds the blocks up.
 
 struct Params {
     rows: u32,
@@ -17,15 +17,13 @@ var<immediate> params: Params;
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let width = params.cols / WIDTH;
     let index = linear(workgroup) * 64u + lane;
-    let block = index / width;
-    let c = index % width;
-    let first = block * params.block_rows;
-    if (first >= params.rows) {
+    let block = block_of(index);
+    if (block.first >= params.rows) {
         return;
     }
     var sum = element();
-    for (var row = first; row < min(first + params.block_rows, params.rows); row += 1u) {
-        sum += dy[row * width + c] * x[row * width + c] * rstd[row];
+    for (var row = block.first; row < block.end; row += 1u) {
+        sum += dy[row * width + block.column] * x[row * width + block.column] * rstd[row];
     }
     partial[index] = sum;
 }

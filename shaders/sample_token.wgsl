@@ -24,7 +24,7 @@ var<immediate> params: Params;
 @group(0) @binding(2) var<storage, read_write> tokens: array<u32>; // [rows]
 @group(0) @binding(3) var<storage, read_write> logp: array<f32>; // [rows]
 
-const OUTSIDE = 0x7f000000u; // a key that no token has: behind the last column
+const OUTSIDE = 0x7f000000u; // a key that no token has: after the last column
 
 var<workgroup> lane_weights: array<f32, LANES>;
 
@@ -159,7 +159,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let goal = uniforms[index] * total;
     var before = 0.0;
-    var chosen = 0u; // the lane; where rounding leaves the goal behind all, the last that has any weight
+    var chosen = 0u; // the lane; where rounding leaves the goal past all, the last that has any weight
     var before_chosen = 0.0;
     var found = false;
     for (var other = 0u; other < LANES; other += 1u) {

@@ -1,7 +1,6 @@
 // value_head_backward: in the forward pass value = h . weight + bias.
 //   dh[r, c] = dvalue[r] * weight[c]
 //   partial[b, c] = sum over the rows r of block b of dvalue[r] * h[r, c]        (column_sum adds the blocks up)
-// An invocation owns one column (or four) of one block.
 
 struct Params {
     rows: u32,
@@ -20,16 +19,14 @@ var<immediate> params: Params;
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let width = params.cols / WIDTH;
     let index = linear(workgroup) * 64u + lane;
-    let block = index / width;
-    let c = index % width;
-    let first = block * params.block_rows;
-    if (first >= params.rows) {
+    let block = block_of(index);
+    if (block.first >= params.rows) {
         return;
     }
     var sum = element();
-    for (var row = first; row < min(first + params.block_rows, params.rows); row += 1u) {
-        dh[row * width + c] = dvalue[row] * weight[c];
-        sum += dvalue[row] * h[row * width + c];
+    for (var row = block.first; row < block.end; row += 1u) {
+        dh[row * width + block.column] = dvalue[row] * weight[block.column];
+        sum += dvalue[row] * h[row * width + block.column];
     }
     partial[index] = sum;
 }

@@ -3,10 +3,11 @@
 use anyhow::{Result, bail, ensure};
 
 use crate::device::{DType, Device, Precision};
-use crate::gpu::{AdapterList, DeviceChoice, Gpu};
+use crate::gpu::{AdapterList, DeviceChoice, Gpu, Settings};
 use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product};
 
-/// Opens the chosen device and tests it. `precision` `F64` needs the CPU device.
+/// Opens the chosen device and tests it. `precision` `F64` needs the CPU device. With `DQO_SHADER_CHECKS=1` in the
+/// environment every shader checks its bounds, its loops and its divisors (see [`Settings`]).
 ///
 /// # Errors
 /// Where no adapter matches, the adapter is too small, or it computes wrongly.
@@ -23,7 +24,8 @@ pub fn open_device(choice: &DeviceChoice, precision: Precision) -> Result<Device
     let adapters = AdapterList::find();
     match adapters.choose(choice)? {
         Some(adapter) => {
-            let device = Device::gpu(Gpu::open(adapter)?);
+            let checks = std::env::var_os("DQO_SHADER_CHECKS").is_some_and(|value| value == "1");
+            let device = Device::gpu(Gpu::open_with(adapter, Settings { checks, ..Settings::of(adapter) })?);
             self_test(&device)?;
             Ok(device)
         }

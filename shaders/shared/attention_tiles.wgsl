@@ -19,7 +19,7 @@ const DOUT = 1u; // [tokens, heads, HEAD_DIM]
 const K = 2u; // [tokens, kv_heads, HEAD_DIM]
 const V = 3u; // [tokens, kv_heads, HEAD_DIM]
 
-// Group `quad` of chunk `chunk` of a token's head. Behind the last token and the last column it is something valid
+// Group `quad` of chunk `chunk` of a token's head. After the last token and the last column it is something valid
 // that is not used.
 fn fetch_quad(source: u32, token: u32, head: u32, chunk: u32, quad: u32) -> vec4<f32> {
     let heads = select(params.kv_heads, params.heads, source <= DOUT);
@@ -35,7 +35,7 @@ fn load_right(source: u32, first_token: u32, head: u32, chunk: u32, lane: u32) {
     }
 }
 
-// As load_right, with zeros behind the last column: a product of left and right is then right in every column.
+// As load_right, with zeros after the last column: a product of left and right is then right in every column.
 fn load_left(source: u32, first_token: u32, head: u32, chunk: u32, lane: u32) {
     for (var i = lane; i < TILE * QUADS; i += 64u) {
         let row = i / QUADS;

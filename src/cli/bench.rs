@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Ended, print};
 use crate::benches::limits::Yardsticks;
 use crate::benches::{CASES, Cases, decode, step, table};
-use crate::device::Precision;
+use crate::device::{Device, Precision};
 use crate::model::DeviceOptions;
 use crate::sample::MAX_BATCH;
 
@@ -43,39 +43,50 @@ pub struct BenchArgs {
 pub fn run(args: &BenchArgs) -> Result<Ended> {
     let device = args.device.open(Precision::F32)?;
     if args.decode {
-        let decode = decode::measure(&device, args.model.as_deref(), args.batch_size.into())?;
-        if args.json {
-            print(json!({ "device": device.description(), "decode": decode }));
-            return Ok(Ended::Done);
-        }
-        print(format_args!(
-            "{}: {} sequences together, {:.1} ms a step, {:.0} tokens/s; {:.2} x its matrix products alone",
-            device.description(),
-            decode.batch,
-            1e3 * decode.seconds,
-            decode.tokens_per_second,
-            decode.seconds / decode.product_seconds
-        ));
-        return Ok(Ended::Done);
+        run_decode(args, &device)?;
+    } else if args.step {
+        run_step(args, &device)?;
+    } else {
+        run_kernels(args, &device)?;
     }
-    let mut yardsticks = Yardsticks::new(&device)?;
-    if args.step {
-        let step = step::measure(&device, &mut yardsticks)?;
-        if args.json {
-            print(json!({ "device": device.description(), "step": step }));
-            return Ok(Ended::Done);
-        }
-        print(format_args!("{}: {:.1} GFLOP/s of fused multiply-adds", device.description(), step.peak_flops / 1e9));
-        print(format_args!(
-            "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
-            step.seconds,
-            step.tokens_per_second,
-            step.flops / 1e9,
-            100.0 * step.share
-        ));
-        return Ok(Ended::Done);
-    }
+    Ok(Ended::Done)
+}
 
+fn run_decode(args: &BenchArgs, device: &Device) -> Result<()> {
+    let decode = decode::measure(device, args.model.as_deref(), args.batch_size.into())?;
+    if args.json {
+        print(json!({ "device": device.description(), "decode": decode }));
+        return Ok(());
+    }
+    print(format_args!(
+        "{}: {} sequences together, {:.1} ms a step, {:.0} tokens/s; {:.2} x its matrix products alone",
+        device.description(),
+        decode.batch,
+        1e3 * decode.seconds,
+        decode.tokens_per_second,
+        decode.seconds / decode.product_seconds
+    ));
+    Ok(())
+}
+
+fn run_step(args: &BenchArgs, device: &Device) -> Result<()> {
+    let step = step::measure(device, &mut Yardsticks::new(device)?)?;
+    if args.json {
+        print(json!({ "device": device.description(), "step": step }));
+        return Ok(());
+    }
+    print(format_args!("{}: {:.1} GFLOP/s of fused multiply-adds", device.description(), step.peak_flops / 1e9));
+    print(format_args!(
+        "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
+        step.seconds,
+        step.tokens_per_second,
+        step.flops / 1e9,
+        100.0 * step.share
+    ));
+    Ok(())
+}
+
+fn run_kernels(args: &BenchArgs, device: &Device) -> Result<()> {
     let wanted = |kernel: &&Cases| args.kernel.as_ref().is_none_or(|name| kernel.kernel.contains(name.as_str()));
     let kernels: Vec<&Cases> = CASES.iter().filter(wanted).collect();
     ensure!(
@@ -83,35 +94,22 @@ pub fn run(args: &BenchArgs) -> Result<Ended> {
         "--kernel {}: no kernel's name contains it",
         args.kernel.as_deref().unwrap_or_default()
     );
+    let mut yardsticks = Yardsticks::new(device)?;
     let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
     if !args.json {
-        let device = device.description();
         print(format_args!(
-            "{device}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n",
+            "{}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n",
+            device.description(),
             flops / 1e9,
             bytes / 1e9
         ));
-    }
-    if args.markdown {
-        print(table::MARKDOWN_HEAD);
-    } else if !args.json {
-        print(format_args!(
-            "{:<29}{:<36}{:>11}{:>15}{:>9}{:>10}",
-            "kernel", "shape", "time", "rate", "of limit", "error"
-        ));
+        print(if args.markdown { table::MARKDOWN_HEAD.to_owned() } else { table::head() });
     }
     let mut rows = Vec::new();
     for case in kernels.iter().flat_map(|kernel| (kernel.bench)()) {
-        let row = table::row(&device, &case, &mut yardsticks)?;
-        if args.markdown {
-            print(row.markdown());
-        } else if !args.json {
-            let rate = format!("{:.2} G{}", row.rate / 1e9, row.unit);
-            let (time, share) = (format!("{:.3} ms", 1e3 * row.seconds), format!("{:.0} %", 100.0 * row.share));
-            print(format_args!(
-                "{:<29}{:<36}{time:>11}{rate:>15}{share:>9}{:>10.1e}",
-                row.kernel, row.shape, row.error
-            ));
+        let row = table::row(device, &case, &mut yardsticks)?;
+        if !args.json {
+            print(if args.markdown { row.markdown() } else { row.line() });
         }
         rows.push(row);
     }
@@ -119,5 +117,5 @@ pub fn run(args: &BenchArgs) -> Result<Ended> {
         let limits = json!({ "flops": flops, "bytes": bytes });
         print(json!({ "device": device.description(), "limits": limits, "kernels": rows }));
     }
-    Ok(Ended::Done)
+    Ok(())
 }

@@ -66,5 +66,6 @@ pub(super) fn element_bytes(dtype: DType, precision: Precision) -> usize {
 /// Bytes of a tensor as allocated: whole vectors of 16 bytes, so that a kernel may read four values at a time
 /// up to the end; at least one.
 pub(super) fn allocated_bytes(len: usize, dtype: DType, precision: Precision) -> u64 {
-    ((len * element_bytes(dtype, precision)).next_multiple_of(16)).max(16) as u64
+    let bytes = (len as u64).saturating_mul(element_bytes(dtype, precision) as u64);
+    bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX).max(16)
 }

@@ -37,7 +37,7 @@ macro_rules! dots {
                 let cols = y.len() / rows;
                 for first_col in (0..cols).step_by(COLS) {
                     for first_row in (0..rows).step_by(ROWS) {
-                        // Behind the last row and column the last is computed again.
+                        // After the last row and column the last is computed again.
                         let mut x_rows: [(&[S::$vector], &[$type]); ROWS] = [(&[], &[]); ROWS];
                         let mut w_rows: [(&[S::$vector], &[$type]); COLS] = [(&[], &[]); COLS];
                         for (i, row) in x_rows.iter_mut().enumerate() {

@@ -79,7 +79,7 @@ impl Device {
     /// The sizes that this device allows.
     pub fn limits(&self) -> Limits {
         let limits = match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.memory_limits(),
+            Backend::Gpu(gpu) => gpu.limits(),
             Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory(), short_loops: false },
             Backend::Plan { limits, .. } => *limits,
         };
@@ -97,7 +97,7 @@ impl Device {
         }
     }
 
-    /// The GPU behind this device, where there is one: for timing and for what only it knows.
+    /// The GPU of this device, where there is one: for timing and for what only it knows.
     pub fn as_gpu(&self) -> Option<&Gpu> {
         match &self.0.backend {
             Backend::Gpu(gpu) => Some(gpu),

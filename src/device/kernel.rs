@@ -149,8 +149,10 @@ macro_rules! kernel {
         }
     };
     (@reference $lifetime:lifetime read) => { &$lifetime $crate::device::Tensor };
+    (@reference $lifetime:lifetime index) => { &$lifetime $crate::device::Tensor };
     (@reference $lifetime:lifetime write) => { &$lifetime mut $crate::device::Tensor };
     (@access read) => { $crate::gpu::Access::Read };
+    (@access index) => { $crate::gpu::Access::Index };
     (@access write) => { $crate::gpu::Access::Write };
 }
 pub use kernel;

@@ -11,6 +11,9 @@ use super::real::Real;
 use crate::format::format_bytes;
 use crate::gpu::Binding;
 
+/// The most elements of a tensor: kernels count them in 32 bits.
+const MAX_ELEMENTS: usize = u32::MAX as usize;
+
 /// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Even, as two bf16 share a word.
 const PART: usize = 1 << 20;
 
@@ -31,10 +34,10 @@ impl Device {
     /// A zeroed tensor.
     ///
     /// # Errors
-    /// Names the tensor where it is larger than the device can bind or than the memory that is left.
+    /// Names the tensor where it has 2^32 elements, or is larger than the device can bind or than the memory that is left.
     pub fn tensor(&self, name: impl Into<String>, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let name = name.into();
-        let len = shape.iter().product::<usize>();
+        let len = shape.iter().fold(1, |len: usize, &size| len.saturating_mul(size));
         let bytes = allocated_bytes(len, dtype, self.precision());
         let limit = self.limits().tensor_bytes;
         if bytes > limit {
@@ -44,6 +47,12 @@ impl Device {
                  or another --device",
                 format_bytes(bytes),
                 format_bytes(limit)
+            );
+        }
+        if len > MAX_ELEMENTS {
+            bail!(
+                "{name} {shape:?} has more than {MAX_ELEMENTS} elements, the most of one tensor; \
+                 use smaller batches (--tokens-per-micro-batch; for generation --batch-size, --eval-batch-size)"
             );
         }
         let data = match &self.0.backend {
@@ -301,4 +310,21 @@ fn widen<T>(elements: Vec<T>, wide: impl Fn(T) -> f64) -> Vec<f64> {
 /// To bf16, to nearest even, by way of f32: `bf16::from_f64` drops the lower 32 bits before it rounds.
 pub fn to_bf16(value: f64) -> bf16 {
     bf16::from_f32(value as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_elements_than_kernels_count_are_refused_by_name() {
+        let cpu = Device::cpu(Precision::F32);
+        for device in [Device::plan(&cpu), cpu] {
+            for shape in [[1 << 16, 1 << 16], [usize::MAX, 2]] {
+                let error = device.tensor("logits", &shape, DType::Real).err().map(|error| error.to_string());
+                let expected = format!("logits {shape:?} has more than 4294967295 elements");
+                assert!(error.as_ref().is_some_and(|error| error.starts_with(&expected)), "{error:?}");
+            }
+        }
+    }
 }

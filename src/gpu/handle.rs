@@ -4,14 +4,15 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use wgpu::{BufferUsages, DeviceType, Features};
+use wgpu::{BufferUsages, Features};
 
 use super::adapter::check_requirements;
 use super::fault::Fault;
 use super::launch::{Launch, Signature};
-use super::limits::{Limits, system_memory};
+use super::limits::Limits;
 use super::pipeline::Pipelines;
 use super::recorder::Recorder;
+use super::settings::Settings;
 use super::traits::Traits;
 use crate::format::format_bytes;
 
@@ -21,6 +22,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     traits: Traits,
+    limits: Limits,
     fault: Fault,
     recorder: Mutex<Recorder>,
     pipelines: Mutex<Pipelines>,
@@ -43,14 +45,14 @@ impl Gpu {
     /// # Errors
     /// Where the adapter is too small (see [`check_requirements`]) or the driver refuses.
     pub fn open(adapter: &wgpu::Adapter) -> Result<Self> {
-        Self::open_with(adapter, Traits::of(&adapter.get_info(), adapter.features()))
+        Self::open_with(adapter, Settings::of(adapter))
     }
 
-    /// As [`Gpu::open`], with the traits said: how tests reach the variants that this adapter would not choose.
+    /// As [`Gpu::open`], with the settings said.
     ///
     /// # Errors
     /// As [`Gpu::open`].
-    pub fn open_with(adapter: &wgpu::Adapter, traits: Traits) -> Result<Self> {
+    pub fn open_with(adapter: &wgpu::Adapter, settings: Settings) -> Result<Self> {
         let info = adapter.get_info();
         check_requirements(&info.name, adapter.features(), &adapter.limits())?;
         let wanted = Features::IMMEDIATES | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
@@ -77,13 +79,14 @@ impl Gpu {
             uncaptured.note(format!("the GPU reported: {error}"));
         }));
         Ok(Self {
+            limits: Limits::of_adapter(&info, &device.limits()),
             device,
             queue,
             info,
-            traits,
+            traits: settings.traits,
             fault,
             recorder: Mutex::default(),
-            pipelines: Mutex::default(),
+            pipelines: Mutex::new(Pipelines::new(settings.checks)),
             staging: Mutex::default(),
         })
     }
@@ -99,23 +102,8 @@ impl Gpu {
     }
 
     /// The largest tensor and, where the system tells, the adapter's memory.
-    pub fn memory_limits(&self) -> Limits {
-        let limits = self.device.limits();
-        Limits {
-            tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            memory_bytes: self.memory_bytes(),
-            short_loops: self.traits.software,
-        }
-    }
-
-    /// A discrete card's own memory, by its place on the bus; for everything else the machine's.
-    fn memory_bytes(&self) -> Option<u64> {
-        if self.info.device_type != DeviceType::DiscreteGpu {
-            return system_memory();
-        }
-        let gpus = sysinfo::Gpus::new_with_refreshed_list().ok()?;
-        let here = gpus.iter().find(|gpu| gpu.pci().to_string().eq_ignore_ascii_case(&self.info.device_pci_bus_id));
-        here?.total_memory()
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// A zeroed buffer for kernels and copies.
@@ -158,18 +146,22 @@ impl Gpu {
         immediates: &[u32],
     ) -> Result<()> {
         let buffers = bindings.iter().map(|binding| binding.buffer.clone()).collect();
-        let mut pipelines = lock(&self.pipelines);
-        let pipeline = pipelines.get(&self.device, signature, launch)?;
-        let compute = pipeline.compute.clone();
-        let bind_group = pipeline.bind_group(&self.device, buffers).with_context(|| {
-            let names: Vec<_> = bindings.iter().map(|binding| binding.tensor).collect();
-            format!("kernel {} with {}", signature.name, names.join(", "))
-        })?;
+        // Not held below: the recorder may wait for the GPU.
+        let (compute, bind_group) = {
+            let mut pipelines = lock(&self.pipelines);
+            let pipeline = pipelines.get(&self.device, signature, launch)?;
+            let bind_group = pipeline.bind_group(&self.device, buffers).with_context(|| {
+                let names: Vec<_> = bindings.iter().map(|binding| binding.tensor).collect();
+                format!("kernel {} with {}", signature.name, names.join(", "))
+            })?;
+            let bind_group = bind_group.clone();
+            (pipeline.compute.clone(), bind_group)
+        };
 
         let mut recorder = lock(&self.recorder);
         let pass = recorder.pass(&self.device, launch.cost.seconds());
         pass.set_pipeline(&compute);
-        pass.set_bind_group(0, bind_group, &[]);
+        pass.set_bind_group(0, &bind_group, &[]);
         if !immediates.is_empty() {
             pass.set_immediates(0, bytemuck::cast_slice(immediates));
         }

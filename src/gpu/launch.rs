@@ -7,7 +7,7 @@ pub struct Signature {
     pub name: &'static str,
     /// The call's documentation; its first sentence is the formula.
     pub about: &'static str,
-    /// Names in binding order, and whether the kernel writes to it.
+    /// Names in binding order, and how the kernel uses each.
     pub bindings: &'static [(&'static str, Access)],
     /// Names and WGSL types of the parameters, in order.
     pub params: &'static [(&'static str, &'static str)],
@@ -20,6 +20,8 @@ pub struct Signature {
 pub enum Access {
     /// `var<storage, read>`
     Read,
+    /// `var<storage, read>` of u32 that say where the kernel reads or writes: what the call cannot check.
+    Index,
     /// `var<storage, read_write>`
     Write,
 }
@@ -31,13 +33,18 @@ pub struct Variant {
     pub name: &'static str,
     /// The shader file.
     pub source: &'static str,
-    /// Shared files, put behind the source so that a message's line number is the file's.
+    /// Shared files, put after the source so that a message's line number is the file's.
     pub includes: &'static [&'static str],
     /// Whether it needs `Features::SUBGROUP`.
     pub subgroups: bool,
 }
 
 impl Signature {
+    /// Whether the kernel reads or writes where a tensor's values say: its shader always checks its bounds.
+    pub fn is_indexed_by_data(&self) -> bool {
+        self.bindings.iter().any(|&(_, access)| access == Access::Index)
+    }
+
     /// What the kernel computes, in Markdown: the first sentence of its documentation.
     pub fn formula(&self) -> String {
         let about = self.about.trim();
@@ -103,7 +110,10 @@ impl Cost {
 pub const GRID_WIDTH: u32 = 32768;
 
 /// A grid for `count` workgroups in a line, folded where a dimension ends.
+///
+/// # Panics
+/// Where there are 2^32 of them: no tensor has so many elements.
 pub fn line(count: usize) -> [u32; 3] {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let count = u32::try_from(count).expect("fewer than 2^32 workgroups");
     [count.min(GRID_WIDTH), count.div_ceil(GRID_WIDTH), 1]
 }

@@ -8,6 +8,7 @@ mod launch;
 mod limits;
 mod pipeline;
 mod recorder;
+mod settings;
 mod traits;
 
 pub use adapter::{
@@ -17,4 +18,5 @@ pub use choice::DeviceChoice;
 pub use handle::{Binding, Gpu, STAGING_BYTES};
 pub use launch::{Access, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
+pub use settings::Settings;
 pub use traits::Traits;

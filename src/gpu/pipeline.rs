@@ -18,9 +18,9 @@ struct Key {
 unsafe impl Send for Key {}
 
 /// All pipelines of a device, and the bind groups made for them.
-#[derive(Default)]
 pub struct Pipelines {
     known: HashMap<Key, Pipeline>,
+    checks: bool,
 }
 
 /// A compiled kernel and the bind groups it was used with.
@@ -31,6 +31,11 @@ pub struct Pipeline {
 }
 
 impl Pipelines {
+    /// None yet. With `checks` every shader checks its bounds, its loops and its divisors.
+    pub fn new(checks: bool) -> Self {
+        Self { known: HashMap::new(), checks }
+    }
+
     /// The pipeline of a launch, compiled where it is new.
     ///
     /// # Errors
@@ -40,7 +45,9 @@ impl Pipelines {
         let key = Key { variant: launch.variant, constants };
         Ok(match self.known.entry(key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => new.insert(compile(device, signature, launch)?),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(compile(device, signature, launch, self.checks)?)
+            }
         })
     }
 
@@ -77,22 +84,24 @@ impl Pipeline {
     }
 }
 
-/// In tests and debug builds shaders check their bounds and loops; a release build trusts the checks that every
-/// call makes of its shapes.
-const CHECKS: ShaderRuntimeChecks =
-    if cfg!(debug_assertions) { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
-
-fn compile(device: &wgpu::Device, signature: &Signature, launch: &Launch) -> Result<Pipeline> {
+fn compile(device: &wgpu::Device, signature: &Signature, launch: &Launch, checks: bool) -> Result<Pipeline> {
     let label = launch.variant.label(signature);
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(&label),
         source: wgpu::ShaderSource::Wgsl(launch.variant.text().into()),
     };
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    // SAFETY: the shaders are this crate's own. Every call checks the sizes of its tensors against the indices that
-    // its kernel reaches before it is recorded, no loop is without an end, and no divisor is zero; kernels-tests run
-    // every one of them with the checks on.
-    let module = unsafe { device.create_shader_module_trusted(descriptor, CHECKS) };
+    let checks = match checks {
+        true => ShaderRuntimeChecks::checked(),
+        false => {
+            ShaderRuntimeChecks { bounds_checks: signature.is_indexed_by_data(), ..ShaderRuntimeChecks::unchecked() }
+        }
+    };
+    // SAFETY: an index that a shader computes from sizes is below the tensor's length: the call checks that before it is
+    // recorded. An index that is read from a tensor is checked by the shader (kernels-tests follow such values through
+    // every shader and find a kernel that does not say so). No loop is without an end and no divisor is zero; the tests
+    // run every shader with all checks on.
+    let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
     let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&label),
         layout: None,

@@ -6,10 +6,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::variants::only;
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 pub(super) const ATTENTION_TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
+pub(super) const ATTENTION_GRADIENTS: &str = include_str!("../../shaders/shared/attention_gradients.wgsl");
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/attention.wgsl"), &[ATTENTION_TILES]);
 
@@ -79,31 +80,55 @@ kernel! {
         tiles: u32,
         /// Values a head.
         head_dim: u32,
+        /// Tokens of the longest sequence.
+        longest: u32,
     }
 }
 
-/// Calls `part(first, count)` for runs of tiles that are each short enough for one dispatch, where a tile takes at
-/// most `flops`.
-pub(super) fn for_tile_runs(tokens: usize, flops: f64, mut part: impl FnMut(u32, u32)) {
-    let tiles = tokens.div_ceil(TILE);
-    let run = Cost { flops, bytes: 0.0 }.per_dispatch(tiles);
-    for first in (0..tiles).step_by(run) {
-        part(first as u32, run.min(tiles - first) as u32);
-    }
+/// Sequences that stand end to end on the axis of tokens.
+#[derive(Clone, Copy)]
+pub struct Sequences<'a> {
+    /// `[tokens, 2]`: where each token's sequence starts and ends.
+    pub bounds: &'a Tensor,
+    pub tokens: usize,
+    /// Tokens of the longest sequence.
+    pub longest: usize,
+}
+
+/// What attention is over.
+#[derive(Clone, Copy)]
+pub struct Projections<'a> {
+    /// `[tokens, heads, head_dim]`
+    pub q: &'a Tensor,
+    /// `[tokens, kv_heads, head_dim]`
+    pub k: &'a Tensor,
+    /// `[tokens, kv_heads, head_dim]`
+    pub v: &'a Tensor,
+}
+
+/// What the backward passes need of the output.
+#[derive(Clone, Copy)]
+pub struct OutputGradient<'a> {
+    /// `[tokens, heads, head_dim]`
+    pub dout: &'a Tensor,
+    /// `[tokens, heads, 2]`: lse and delta, of [`AttentionBackwardDelta`](super::AttentionBackwardDelta).
+    pub row_statistics: &'a Tensor,
 }
 
 impl<'a> Attention<'a> {
-    /// Attention over `tokens` tokens whose longest sequence has `longest`, in as many dispatches as that needs.
+    /// Writes `o` and `lse`, in as many dispatches as the longest sequence needs.
     pub fn run(
         device: &Device,
         heads: Heads,
-        (tokens, longest): (usize, usize),
-        bounds: &'a Tensor,
-        (q, k, v): (&'a Tensor, &'a Tensor, &'a Tensor),
-        (o, lse): (&'a mut Tensor, &'a mut Tensor),
+        sequences: Sequences<'a>,
+        projections: Projections<'a>,
+        o: &'a mut Tensor,
+        lse: &'a mut Tensor,
     ) {
-        let flops = 4.0 * (TILE * longest * heads.heads * heads.head_dim) as f64;
-        for_tile_runs(tokens, flops, |first_tile, tiles| {
+        let Sequences { bounds, tokens, longest } = sequences;
+        let Projections { q, k, v } = projections;
+        let Heads { heads: h, kv_heads, head_dim } = heads;
+        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(tokens, |tiles| {
             device.run(Attention {
                 bounds,
                 q,
@@ -111,46 +136,78 @@ impl<'a> Attention<'a> {
                 v,
                 o: &mut *o,
                 lse: &mut *lse,
-                tokens: tokens as u32,
-                heads: heads.heads as u32,
-                kv_heads: heads.kv_heads as u32,
+                tokens: word(tokens),
+                heads: word(h),
+                kv_heads: word(kv_heads),
                 scale: heads.scale(),
-                first_tile,
-                tiles,
-                head_dim: heads.head_dim as u32,
+                first_tile: word(tiles.start),
+                tiles: word(tiles.len()),
+                head_dim: word(head_dim),
+                longest: word(longest),
             });
         });
     }
 }
 
-/// Checks what all attention kernels share.
-pub(super) fn check_heads<K: Kernel>(
-    tokens: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    first_tile: u32,
-    tiles: u32,
-) {
-    let name = K::SIGNATURE.name;
-    assert!(heads.is_multiple_of(kv_heads), "{name}: {kv_heads} key heads do not divide {heads} heads");
-    assert!(head_dim.is_multiple_of(4) && head_dim as usize <= MAX_HEAD_DIM, "{name}: head_dim {head_dim}");
-    assert!((first_tile + tiles) as usize <= (tokens as usize).div_ceil(TILE), "{name}: tiles behind the last token");
+/// Operations of the forward pass for each value of a head and each pair of a query and a key.
+const FLOPS: f64 = 4.0;
+
+/// The work in a tile: at most that of its tokens with every token of the longest sequence.
+#[derive(Clone, Copy)]
+pub(super) struct TileWork {
+    /// Operations for each value of a head and each pair of a query and a key.
+    pub flops: f64,
+    /// Tokens of the longest sequence.
+    pub longest: usize,
+    pub heads: usize,
+    pub head_dim: usize,
 }
 
-/// The launch of a kernel that works tile by tile for each of `heads`.
-pub(super) fn launch_tiles(
-    variant: &'static Variant,
-    tiles: u32,
-    heads: u32,
-    head_dim: u32,
-    flops_a_tile: f64,
-) -> Launch {
-    Launch {
-        variant,
-        constants: vec![("HEAD_DIM", f64::from(head_dim))],
-        workgroups: [tiles, heads, 1],
-        cost: Cost { flops: flops_a_tile * f64::from(tiles), bytes: 0.0 },
+impl TileWork {
+    fn cost(self, tiles: usize) -> Cost {
+        let pairs = tiles as f64 * TILE as f64 * self.longest as f64;
+        Cost { flops: self.flops * pairs * self.heads as f64 * self.head_dim as f64, bytes: 0.0 }
+    }
+
+    /// Calls `part` with runs of the tiles of `tokens` tokens that are each short enough for one dispatch.
+    pub fn for_each_run(self, tokens: usize, mut part: impl FnMut(Range<usize>)) {
+        let tiles = tokens.div_ceil(TILE);
+        let run = self.cost(1).per_dispatch(tiles);
+        for first in (0..tiles).step_by(run) {
+            part(first..(first + run).min(tiles));
+        }
+    }
+
+    /// The launch of `tiles` tiles, with a workgroup for each tile and each of `workgroups`.
+    pub fn launch(self, variant: &'static Variant, tiles: u32, workgroups: u32) -> Launch {
+        Launch {
+            variant,
+            constants: vec![("HEAD_DIM", self.head_dim as f64)],
+            workgroups: [tiles, workgroups, 1],
+            cost: self.cost(tiles as usize),
+        }
+    }
+}
+
+/// The sizes that all attention kernels share, to be checked.
+pub(super) struct Sizes {
+    pub tokens: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub first_tile: u32,
+    pub tiles: u32,
+}
+
+impl Sizes {
+    /// Checks that the heads go with each other and that the tiles have tokens.
+    pub fn check<K: Kernel>(&self) {
+        let Self { tokens, heads, kv_heads, head_dim, first_tile, tiles } = *self;
+        let name = K::SIGNATURE.name;
+        assert!(heads.is_multiple_of(kv_heads), "{name}: {kv_heads} key heads do not divide {heads} heads");
+        assert!(head_dim.is_multiple_of(4) && head_dim as usize <= MAX_HEAD_DIM, "{name}: head_dim {head_dim}");
+        let last_tile = first_tile as usize + tiles as usize;
+        assert!(last_tile <= (tokens as usize).div_ceil(TILE), "{name}: tiles after the last token");
     }
 }
 
@@ -165,7 +222,7 @@ pub(super) struct Block {
 
 /// Cuts the tokens of some tiles into blocks that each lie in one sequence.
 pub(super) fn blocks(bounds: &[u32], tokens: u32, first_tile: u32, tiles: u32) -> Vec<Block> {
-    let end = ((first_tile + tiles) as usize * TILE).min(tokens as usize);
+    let end = ((first_tile as usize + tiles as usize) * TILE).min(tokens as usize);
     let mut row = first_tile as usize * TILE;
     let mut blocks = Vec::new();
     while row < end {
@@ -197,7 +254,8 @@ pub(super) fn head_rows<T>(data: &[T], row: usize, head: usize, heads: usize, di
 
 impl Kernel for Attention<'_> {
     fn check(&self) {
-        check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
+        let Self { tokens, heads, kv_heads, head_dim, first_tile, tiles, .. } = *self;
+        Sizes { tokens, heads, kv_heads, head_dim, first_tile, tiles }.check::<Self>();
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
         reaches::<Self>(self.q, tokens * self.heads as usize * dim);
@@ -208,8 +266,8 @@ impl Kernel for Attention<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let flops = 4.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
-        launch_tiles(&VARIANTS[0], self.tiles, self.heads, self.head_dim, flops)
+        let [longest, heads, head_dim] = [self.longest, self.heads, self.head_dim].map(|size| size as usize);
+        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS[0], self.tiles, self.heads)
     }
 
     fn twin<T: Real>(&mut self) {

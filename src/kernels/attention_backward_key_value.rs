@@ -4,17 +4,18 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_TILES, Heads, MAX_TILES, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
+    ATTENTION_GRADIENTS, ATTENTION_TILES, Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TileWork,
+    blocks, head_rows, split_rows,
 };
 use super::variants::only;
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] =
-    only(include_str!("../../shaders/attention_backward_key_value.wgsl"), &[ATTENTION_TILES]);
+    only(include_str!("../../shaders/attention_backward_key_value.wgsl"), &[ATTENTION_TILES, ATTENTION_GRADIENTS]);
 
 kernel! {
-    /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or behind the key in its sequence and over the
+    /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or after the key in its sequence and over the
     /// heads of its group. (`p` and `ds` are those of [`AttentionBackwardQuery`](super::AttentionBackwardQuery).)
     pub struct AttentionBackwardKeyValue in "attention_backward_key_value" of VARIANTS {
         /// `[tokens, 2]`: where the token's sequence starts and ends.
@@ -49,26 +50,33 @@ kernel! {
         tiles: u32,
         /// Values a head.
         head_dim: u32,
+        /// Tokens of the longest sequence.
+        longest: u32,
     }
 }
 
 impl<'a> AttentionBackwardKeyValue<'a> {
-    /// The whole batch, in as many dispatches as its longest sequence needs.
+    /// Writes `dk` and `dv`, in as many dispatches as the longest sequence needs.
     pub fn run(
         device: &Device,
         heads: Heads,
-        (tokens, longest): (usize, usize),
-        bounds: &'a Tensor,
-        (q, k, v): (&'a Tensor, &'a Tensor, &'a Tensor),
-        (dout, row_statistics): (&'a Tensor, &'a Tensor),
-        (dk, dv): (&'a mut Tensor, &'a mut Tensor),
+        sequences: Sequences<'a>,
+        projections: Projections<'a>,
+        output: OutputGradient<'a>,
+        dk: &'a mut Tensor,
+        dv: &'a mut Tensor,
     ) {
-        let group = heads.heads / heads.kv_heads;
-        let members = (MAX_TILES / heads.tiles(longest).max(1)).clamp(1, group);
+        let Sequences { bounds, tokens, longest } = sequences;
+        let Projections { q, k, v } = projections;
+        let OutputGradient { dout, row_statistics } = output;
+        let Heads { heads: h, kv_heads, head_dim } = heads;
+        let group = h / kv_heads;
+        // An invocation walks the queries of every head that it takes.
+        let at_once = MAX_TILES / heads.tiles(longest).max(1);
+        let members = if device.limits().short_loops { at_once.clamp(1, group) } else { group };
         for first_member in (0..group).step_by(members) {
             let members = members.min(group - first_member);
-            let flops = 8.0 * (TILE * longest * members * heads.kv_heads * heads.head_dim) as f64;
-            for_tile_runs(tokens, flops, |first_tile, tiles| {
+            TileWork { flops: FLOPS, longest, heads: members * kv_heads, head_dim }.for_each_run(tokens, |tiles| {
                 device.run(AttentionBackwardKeyValue {
                     bounds,
                     q,
@@ -78,28 +86,33 @@ impl<'a> AttentionBackwardKeyValue<'a> {
                     row_statistics,
                     dk: &mut *dk,
                     dv: &mut *dv,
-                    tokens: tokens as u32,
-                    heads: heads.heads as u32,
-                    kv_heads: heads.kv_heads as u32,
+                    tokens: word(tokens),
+                    heads: word(h),
+                    kv_heads: word(kv_heads),
                     scale: heads.scale(),
-                    first_tile,
-                    first_member: first_member as u32,
-                    members: members as u32,
-                    tiles,
-                    head_dim: heads.head_dim as u32,
+                    first_tile: word(tiles.start),
+                    first_member: word(first_member),
+                    members: word(members),
+                    tiles: word(tiles.len()),
+                    head_dim: word(head_dim),
+                    longest: word(longest),
                 });
             });
         }
     }
 }
 
+/// Operations for each value of a head and each pair of a query and a key.
+const FLOPS: f64 = 8.0;
+
 impl Kernel for AttentionBackwardKeyValue<'_> {
     fn check(&self) {
-        check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
+        let Self { tokens, heads, kv_heads, head_dim, first_tile, tiles, .. } = *self;
+        Sizes { tokens, heads, kv_heads, head_dim, first_tile, tiles }.check::<Self>();
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
         assert!(
-            (self.first_member + self.members) as usize <= heads / kv_heads,
+            self.first_member as usize + self.members as usize <= heads / kv_heads,
             "attention_backward_key_value: members"
         );
         reaches::<Self>(self.bounds, 2 * tokens);
@@ -112,9 +125,9 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let heads = f64::from(self.members * self.kv_heads);
-        let flops = 8.0 * TILE as f64 * f64::from(self.tokens) * heads * f64::from(self.head_dim);
-        launch_tiles(&VARIANTS[0], self.tiles, self.kv_heads, self.head_dim, flops)
+        let [longest, head_dim, kv_heads] = [self.longest, self.head_dim, self.kv_heads].map(|size| size as usize);
+        let heads = self.members as usize * kv_heads;
+        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS[0], self.tiles, self.kv_heads)
     }
 
     fn twin<T: Real>(&mut self) {

@@ -3,13 +3,15 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_TILES, Heads, TILE, blocks, check_heads, for_tile_runs, head_rows, launch_tiles, split_rows,
+    ATTENTION_GRADIENTS, ATTENTION_TILES, Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, blocks,
+    head_rows, split_rows,
 };
 use super::variants::only;
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/attention_backward_query.wgsl"), &[ATTENTION_TILES]);
+static VARIANTS: [Variant; 1] =
+    only(include_str!("../../shaders/attention_backward_query.wgsl"), &[ATTENTION_TILES, ATTENTION_GRADIENTS]);
 
 kernel! {
     /// `p = exp(scale q . k - lse)`, `ds = p (dout . v - delta)`, `dq = scale sum ds k`.
@@ -40,22 +42,26 @@ kernel! {
         tiles: u32,
         /// Values a head.
         head_dim: u32,
+        /// Tokens of the longest sequence.
+        longest: u32,
     }
 }
 
 impl<'a> AttentionBackwardQuery<'a> {
-    /// The whole batch, in as many dispatches as its longest sequence needs.
+    /// Writes `dq`, in as many dispatches as the longest sequence needs.
     pub fn run(
         device: &Device,
         heads: Heads,
-        (tokens, longest): (usize, usize),
-        bounds: &'a Tensor,
-        (q, k, v): (&'a Tensor, &'a Tensor, &'a Tensor),
-        (dout, row_statistics): (&'a Tensor, &'a Tensor),
+        sequences: Sequences<'a>,
+        projections: Projections<'a>,
+        output: OutputGradient<'a>,
         dq: &'a mut Tensor,
     ) {
-        let flops = 6.0 * (TILE * longest * heads.heads * heads.head_dim) as f64;
-        for_tile_runs(tokens, flops, |first_tile, tiles| {
+        let Sequences { bounds, tokens, longest } = sequences;
+        let Projections { q, k, v } = projections;
+        let OutputGradient { dout, row_statistics } = output;
+        let Heads { heads: h, kv_heads, head_dim } = heads;
+        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(tokens, |tiles| {
             device.run(AttentionBackwardQuery {
                 bounds,
                 q,
@@ -64,21 +70,26 @@ impl<'a> AttentionBackwardQuery<'a> {
                 dout,
                 row_statistics,
                 dq: &mut *dq,
-                tokens: tokens as u32,
-                heads: heads.heads as u32,
-                kv_heads: heads.kv_heads as u32,
+                tokens: word(tokens),
+                heads: word(h),
+                kv_heads: word(kv_heads),
                 scale: heads.scale(),
-                first_tile,
-                tiles,
-                head_dim: heads.head_dim as u32,
+                first_tile: word(tiles.start),
+                tiles: word(tiles.len()),
+                head_dim: word(head_dim),
+                longest: word(longest),
             });
         });
     }
 }
 
+/// Operations for each value of a head and each pair of a query and a key.
+const FLOPS: f64 = 6.0;
+
 impl Kernel for AttentionBackwardQuery<'_> {
     fn check(&self) {
-        check_heads::<Self>(self.tokens, self.heads, self.kv_heads, self.head_dim, self.first_tile, self.tiles);
+        let Self { tokens, heads, kv_heads, head_dim, first_tile, tiles, .. } = *self;
+        Sizes { tokens, heads, kv_heads, head_dim, first_tile, tiles }.check::<Self>();
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
@@ -91,8 +102,8 @@ impl Kernel for AttentionBackwardQuery<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let flops = 6.0 * TILE as f64 * f64::from(self.tokens) * f64::from(self.heads * self.head_dim);
-        launch_tiles(&VARIANTS[0], self.tiles, self.heads, self.head_dim, flops)
+        let [longest, heads, head_dim] = [self.longest, self.heads, self.head_dim].map(|size| size as usize);
+        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS[0], self.tiles, self.heads)
     }
 
     fn twin<T: Real>(&mut self) {

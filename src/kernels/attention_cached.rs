@@ -13,7 +13,7 @@ kernel! {
     /// `s = scale q . k` over the `count` cached keys of the row's sequence, `o = sum softmax(s) v`.
     pub struct AttentionCached in "attention_cached" of VARIANTS {
         /// `[rows, 2]`: the cache's row of the first key, and how many there are; at least one.
-        read spans,
+        index spans,
         /// `[rows, heads, head_dim]`
         read q,
         /// `[any, kv_heads, head_dim]`

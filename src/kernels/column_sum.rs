@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::variants::{by_width, launch_by_width};
-use crate::device::{Device, Kernel, Real, Tensor, kernel, reaches};
+use super::variants::{by_width_in_blocks, launch_by_width};
+use crate::device::{Device, Kernel, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = by_width(include_str!("../../shaders/column_sum.wgsl"));
+static VARIANTS: [Variant; 2] = by_width_in_blocks(include_str!("../../shaders/column_sum.wgsl"));
 
 kernel! {
     /// `sums[b, c] (+)= sum over the rows r of block b of x[r, c]`.
@@ -39,15 +39,14 @@ impl ColumnSum<'_> {
         rows: usize,
         cols: usize,
     ) {
-        let (rows, cols) = (rows as u32, cols as u32);
-        let block_rows = BLOCK_ROWS as u32;
-        device.run(ColumnSum { x, sums: partial, rows, cols, block_rows, accumulate: 0 });
-        ColumnSum::of_partial(device, partial, sums, rows.div_ceil(block_rows) as usize, cols as usize);
+        let block_rows = word(BLOCK_ROWS);
+        device.run(ColumnSum { x, sums: partial, rows: word(rows), cols: word(cols), block_rows, accumulate: 0 });
+        ColumnSum::of_partial(device, partial, sums, rows.div_ceil(BLOCK_ROWS), cols);
     }
 
     /// The second step alone: `sums[c] += sum over b of partial[b, c]`.
     pub fn of_partial(device: &Device, partial: &Tensor, sums: &mut Tensor, blocks: usize, cols: usize) {
-        let (rows, cols) = (blocks as u32, cols as u32);
+        let (rows, cols) = (word(blocks), word(cols));
         device.run(ColumnSum { x: partial, sums, rows, cols, block_rows: rows.max(1), accumulate: 1 });
     }
 }

@@ -11,7 +11,7 @@ kernel! {
     /// `dlogp = -+beta sigmoid(-margin) / B` over the chosen and the rejected response.
     pub struct Dpo in "dpo" of VARIANTS {
         /// `[2 pairs + 1]`: where each sequence starts on the axis of positions; the chosen one of a pair is the first.
-        read starts,
+        index starts,
         /// `[positions, 4]`: log pi_ref, and three numbers that are not read.
         read rollout,
         /// `[positions]`: log pi of the actions.

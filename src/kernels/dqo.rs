@@ -1,10 +1,10 @@
 //! Direct Q-function Optimization, fused: importance weight, lambda-return, both residuals, both gradients and the
 //! statistics of every sequence in one dispatch (section 3 of the paper).
 
-use super::lambda_return::{REVERSE_SCAN, for_each_return};
-use super::variants::{only, shared};
+use super::lambda_return::{REVERSE_SCAN, Return, Weights, for_each_return};
+use super::variants::{launch_each, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/dqo.wgsl"), &[shared::GRID, REVERSE_SCAN]);
 
@@ -16,10 +16,10 @@ kernel! {
     /// `e = beta (logp - log pi_ref) - (reward + G' - V)`, `f = G - V`, `dlogp = 2 w beta e / B`, `dvalue = -2 w f / B`.
     pub struct Dqo in "dqo" of VARIANTS {
         /// `[sequences + 1]`: where each sequence starts on the axis of positions.
-        read starts,
-        /// `[positions, 4]`: log pi_ref, log mu, reward, and 1 where the response goes on behind its last action.
+        index starts,
+        /// `[positions, 4]`: log pi_ref, log mu, reward, and 1 where the response goes on after its last action.
         read rollout,
-        /// `[sequences]`: V of the state behind the last action, taken for 0 where the response does not go on.
+        /// `[sequences]`: V of the state after the last action, taken for 0 where the response does not go on.
         read bootstrap,
         /// `[positions]`: log pi of the actions.
         read logp,
@@ -62,21 +62,17 @@ impl Kernel for Dqo<'_> {
         for tensor in [self.value, self.dlogp, self.dvalue] {
             reaches::<Self>(tensor, positions);
         }
-        reaches::<Self>(self.statistics, (self.first_sequence + self.sequences) as usize * STATISTICS);
+        reaches::<Self>(self.statistics, (self.first_sequence as usize + self.sequences as usize) * STATISTICS);
     }
 
     fn launch(&self, _: Traits) -> Launch {
         let positions = self.logp.len() as f64;
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line(self.sequences as usize),
-            cost: Cost { flops: 30.0 * positions, bytes: 32.0 * positions },
-        }
+        launch_each(&VARIANTS[0], self.sequences as usize, Cost { flops: 30.0 * positions, bytes: 32.0 * positions })
     }
 
     fn twin<T: Real>(&mut self) {
-        let (beta, target) = (T::of(self.beta.into()), (T::of(self.lambda.into()), self.paper_tail != 0));
+        let beta = T::of(self.beta.into());
+        let weights = Weights { lambda: T::of(self.lambda.into()), paper_tail: self.paper_tail != 0 };
         let starts = &self.starts.u32s()[..=self.sequences as usize];
         let (rollout, bootstrap) = (self.rollout.real::<T>(), self.bootstrap.real::<T>());
         let (logp, value) = (self.logp.real::<T>(), self.value.real::<T>());
@@ -101,26 +97,20 @@ impl Kernel for Dqo<'_> {
             let value_scale = scale * if self.value_is != 0 { w } else { T::one() };
 
             let [mut e_squared, mut f_squared, mut f_sum, mut g_sum, mut g_squared] = [T::zero(); 5];
-            let k = |t: usize| beta * (logp_ref(t) - logp[t]);
-            for_each_return(
-                positions.clone(),
-                |t| reward(t) + k(t),
-                value,
-                bootstrap,
-                target,
-                |t, g, g_next, v_next| {
-                    let next = if self.td_target != 0 { v_next } else { g_next };
-                    let e = beta * (logp[t] - logp_ref(t)) - (reward(t) + next - value[t]);
-                    let f = g - value[t];
-                    dlogp[t] = policy_scale * e;
-                    dvalue[t] = -value_scale * f;
-                    e_squared += e * e;
-                    f_squared += f * f;
-                    f_sum += f;
-                    g_sum += g;
-                    g_squared += g * g;
-                },
-            );
+            let reward_with_kl = |t: usize| reward(t) + beta * (logp_ref(t) - logp[t]);
+            for_each_return(positions, reward_with_kl, value, bootstrap, weights, |step| {
+                let Return { t, g, next_g, next_value } = step;
+                let next = if self.td_target != 0 { next_value } else { next_g };
+                let e = beta * (logp[t] - logp_ref(t)) - (reward(t) + next - value[t]);
+                let f = g - value[t];
+                dlogp[t] = policy_scale * e;
+                dvalue[t] = -value_scale * f;
+                e_squared += e * e;
+                f_squared += f * f;
+                f_sum += f;
+                g_sum += g;
+                g_squared += g * g;
+            });
             statistics.copy_from_slice(&[
                 w,
                 log_ratio,

@@ -14,10 +14,10 @@ kernel! {
     /// `dvalue = -2 delta / B` at a sequence's first position and 0 at the others.
     pub struct Dro in "dro" of VARIANTS {
         /// `[sequences + 1]`: where each sequence starts on the axis of positions.
-        read starts,
-        /// `[positions, 4]`: log pi_ref, log mu, reward, and 1 where the response goes on behind its last action.
+        index starts,
+        /// `[positions, 4]`: log pi_ref, log mu, reward, and 1 where the response goes on after its last action.
         read rollout,
-        /// `[sequences]`: V of the state behind the last action, which R counts where the response goes on.
+        /// `[sequences]`: V of the state after the last action, which R counts where the response goes on.
         read bootstrap,
         /// `[positions]`: log pi of the actions.
         read logp,
@@ -48,7 +48,7 @@ impl Kernel for Dro<'_> {
         for tensor in [self.value, self.dlogp, self.dvalue] {
             reaches::<Self>(tensor, positions);
         }
-        reaches::<Self>(self.statistics, (self.first_sequence + self.sequences) as usize * STATISTICS);
+        reaches::<Self>(self.statistics, (self.first_sequence as usize + self.sequences as usize) * STATISTICS);
     }
 
     fn launch(&self, traits: Traits) -> Launch {

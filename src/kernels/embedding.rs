@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::variants::{FLAT_LANES, by_weight};
+use super::variants::{by_weight, launch_flat};
 use crate::device::{DType, Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = by_weight(include_str!("../../shaders/embedding.wgsl"));
 
@@ -12,7 +12,7 @@ kernel! {
     /// `y[t] = scale * weight[ids[t] - first_row]` for the tokens whose id lies in the shard.
     pub struct Embedding in "embedding" of VARIANTS {
         /// `[tokens]`
-        read ids,
+        index ids,
         /// `[shard_rows, cols]`, f32 or bf16; `cols` is a multiple of 4.
         read weight,
         /// `[tokens, cols]`
@@ -39,17 +39,16 @@ impl Kernel for Embedding<'_> {
     fn launch(&self, _: Traits) -> Launch {
         let elements = self.tokens as usize * self.cols as usize;
         let bytes = ((self.weight.element_bytes() + 4) * elements) as f64;
-        Launch {
-            variant: &VARIANTS[usize::from(self.weight.dtype() == DType::Bf16)],
-            constants: Vec::new(),
-            workgroups: line((elements / 4).div_ceil(FLAT_LANES)),
-            cost: Cost { flops: elements as f64, bytes },
-        }
+        launch_flat(
+            &VARIANTS[usize::from(self.weight.dtype() == DType::Bf16)],
+            elements / 4,
+            Cost { flops: elements as f64, bytes },
+        )
     }
 
     fn twin<T: Real>(&mut self) {
         let cols = self.cols as usize;
-        let shard = self.first_row as usize..(self.first_row + self.shard_rows) as usize;
+        let shard = self.first_row as usize..self.first_row as usize + self.shard_rows as usize;
         let scale = T::of(self.scale.into());
         let ids = &self.ids.u32s()[..self.tokens as usize];
         let weight = self.weight;

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::variants::{FLAT_LANES, only, shared};
+use super::variants::{launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/embedding_backward.wgsl"), &[shared::GRID]);
 
@@ -12,11 +12,11 @@ kernel! {
     /// `dweight[id - first_row] += scale * sum over the tokens t with that id of dy[t]`, the tokens grouped by id.
     pub struct EmbeddingBackward in "embedding_backward" of VARIANTS {
         /// `[tokens]`: token numbers, group by group, ascending in each.
-        read order,
+        index order,
         /// `[groups + 1]`: where each group starts in `order`.
-        read group_starts,
+        index group_starts,
         /// `[groups]`: the id of each group, ascending.
-        read group_ids,
+        index group_ids,
         /// `[tokens, cols]`
         read dy,
         /// `[shard_rows, cols]`
@@ -43,12 +43,11 @@ impl Kernel for EmbeddingBackward<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let elements = self.order.len() * self.cols as usize;
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line((self.groups as usize * self.cols as usize / 4).div_ceil(FLAT_LANES)),
-            cost: Cost { flops: elements as f64, bytes: 8.0 * elements as f64 },
-        }
+        launch_flat(
+            &VARIANTS[0],
+            self.groups as usize * self.cols as usize / 4,
+            Cost { flops: elements as f64, bytes: 8.0 * elements as f64 },
+        )
     }
 
     fn twin<T: Real>(&mut self) {
@@ -62,7 +61,7 @@ impl Kernel for EmbeddingBackward<'_> {
         let mut next_row = self.first_row;
         let mut work = Vec::with_capacity(ids.len());
         for (group, &id) in ids.iter().enumerate() {
-            if !(self.first_row..self.first_row + self.shard_rows).contains(&id) {
+            if id.wrapping_sub(self.first_row) >= self.shard_rows {
                 continue;
             }
             let (_, from_row) = rest.split_at_mut((id - next_row) as usize * cols);

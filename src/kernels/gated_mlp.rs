@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::variants::{FLAT_LANES, only, shared};
+use super::variants::{launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 pub(super) const GATE: &str = include_str!("../../shaders/shared/gate.wgsl");
 
@@ -83,12 +83,11 @@ impl Kernel for GatedMlp<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost { flops: 8.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
-        }
+        launch_flat(
+            &VARIANTS[0],
+            (self.count as usize).div_ceil(4),
+            Cost { flops: 8.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
+        )
     }
 
     fn twin<T: Real>(&mut self) {

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::gated_mlp::{GATE, gate};
-use super::variants::{FLAT_LANES, only, shared};
+use super::variants::{launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp_backward.wgsl"), &[shared::GRID, GATE]);
 
@@ -40,12 +40,11 @@ impl Kernel for GatedMlpBackward<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost { flops: 16.0 * f64::from(self.count), bytes: 24.0 * f64::from(self.count) },
-        }
+        launch_flat(
+            &VARIANTS[0],
+            (self.count as usize).div_ceil(4),
+            Cost { flops: 16.0 * f64::from(self.count), bytes: 24.0 * f64::from(self.count) },
+        )
     }
 
     fn twin<T: Real>(&mut self) {

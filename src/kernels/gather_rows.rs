@@ -18,7 +18,7 @@ kernel! {
     /// `y[i] = x[index[i]]`, zeros where `index[i]` is [`NONE`].
     pub struct GatherRows in "gather_rows" of VARIANTS {
         /// `[rows]`
-        read index,
+        index index,
         /// `[any, cols]`
         read x,
         /// `[rows, cols]`

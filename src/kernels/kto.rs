@@ -14,7 +14,7 @@ kernel! {
     /// `L = w_u (1 - sigmoid(-u))`, `dlogp = -+w beta sigmoid(u) sigmoid(-u) / B`.
     pub struct Kto in "kto" of VARIANTS {
         /// `[sequences + 1]`: where each sequence starts on the axis of positions.
-        read starts,
+        index starts,
         /// `[positions, 4]`: log pi_ref, log mu, reward; a response is right where its last one is above 0.5.
         read rollout,
         /// `[positions]`: log pi of the actions.
@@ -45,7 +45,7 @@ impl Kernel for Kto<'_> {
         let positions = self.logp.len();
         reaches::<Self>(self.rollout, 4 * positions);
         reaches::<Self>(self.dlogp, positions);
-        reaches::<Self>(self.statistics, (self.first_sequence + self.sequences) as usize * STATISTICS);
+        reaches::<Self>(self.statistics, (self.first_sequence as usize + self.sequences as usize) * STATISTICS);
     }
 
     fn launch(&self, traits: Traits) -> Launch {

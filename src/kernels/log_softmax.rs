@@ -40,7 +40,7 @@ kernel! {
 impl Kernel for LogSoftmax<'_> {
     fn check(&self) {
         assert!(self.stride.is_multiple_of(4) && self.stride >= self.cols, "log_softmax: stride {}", self.stride);
-        let tokens = (self.first_row + self.rows) as usize;
+        let tokens = self.first_row as usize + self.rows as usize;
         reaches::<Self>(self.logits, self.rows as usize * self.stride as usize);
         reaches::<Self>(self.targets, tokens);
         reaches::<Self>(self.running, 4 * tokens);

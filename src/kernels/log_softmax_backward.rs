@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::variants::{only, shared};
+use super::variants::{launch_each, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/log_softmax_backward.wgsl"), &[shared::GRID]);
 
@@ -39,7 +39,7 @@ impl Kernel for LogSoftmaxBackward<'_> {
             "log_softmax_backward: stride {}",
             self.stride
         );
-        let tokens = (self.first_row + self.rows) as usize;
+        let tokens = self.first_row as usize + self.rows as usize;
         reaches::<Self>(self.targets, tokens);
         reaches::<Self>(self.lse, tokens);
         reaches::<Self>(self.dlogp, tokens);
@@ -48,12 +48,11 @@ impl Kernel for LogSoftmaxBackward<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let elements = self.rows as usize * self.stride as usize;
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line(self.rows as usize),
-            cost: Cost { flops: 4.0 * elements as f64, bytes: 8.0 * elements as f64 },
-        }
+        launch_each(
+            &VARIANTS[0],
+            self.rows as usize,
+            Cost { flops: 4.0 * elements as f64, bytes: 8.0 * elements as f64 },
+        )
     }
 
     fn twin<T: Real>(&mut self) {

@@ -1,4 +1,4 @@
-//! The mark behind a step: a device that fails in silence does not write it.
+//! The mark after a step: a device that fails in silence does not write it.
 
 use super::variants::only;
 use crate::device::{Kernel, Real, kernel, reaches};

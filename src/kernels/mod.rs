@@ -8,7 +8,7 @@ mod operand;
 mod products;
 mod variants;
 
-pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES};
+pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES, OutputGradient, Projections, Sequences};
 pub use column_sum::BLOCK_ROWS;
 pub use dqo::STATISTICS as DQO_STATISTICS;
 pub use dro::STATISTICS as DRO_STATISTICS;
@@ -20,9 +20,9 @@ pub use operand::{Operand, OperandMut};
 pub use ppo::STATISTICS as PPO_STATISTICS;
 pub use products::FEW_ROWS;
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
+pub use variants::{only, shared};
 
-pub(crate) use lambda_return::for_each_return;
-pub(crate) use variants::{only, shared};
+pub(crate) use lambda_return::{Weights, for_each_return};
 
 macro_rules! declare {
     ($($name:ident: $call:ident,)*) => {

@@ -2,9 +2,9 @@
 //! dispatch.
 
 use super::lambda_return::REVERSE_SCAN;
-use super::variants::{only, shared};
+use super::variants::{launch_each, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/ppo.wgsl"), &[shared::GRID, REVERSE_SCAN]);
 
@@ -20,7 +20,7 @@ kernel! {
     /// where the clipped term is the larger one.
     pub struct Ppo in "ppo" of VARIANTS {
         /// `[sequences + 1]`: where each sequence starts on the axis of positions.
-        read starts,
+        index starts,
         /// `[positions, 4]`: log pi_old, advantage A, return R, V_old.
         read rollout,
         /// `[positions]`: log pi of the actions.
@@ -55,17 +55,12 @@ impl Kernel for Ppo<'_> {
         for tensor in [self.value, self.dlogp, self.dvalue] {
             reaches::<Self>(tensor, positions);
         }
-        reaches::<Self>(self.statistics, (self.first_sequence + self.sequences) as usize * STATISTICS);
+        reaches::<Self>(self.statistics, (self.first_sequence as usize + self.sequences as usize) * STATISTICS);
     }
 
     fn launch(&self, _: Traits) -> Launch {
         let positions = self.logp.len() as f64;
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line(self.sequences as usize),
-            cost: Cost { flops: 30.0 * positions, bytes: 32.0 * positions },
-        }
+        launch_each(&VARIANTS[0], self.sequences as usize, Cost { flops: 30.0 * positions, bytes: 32.0 * positions })
     }
 
     fn twin<T: Real>(&mut self) {

@@ -3,11 +3,11 @@
 
 use rayon::prelude::*;
 
-use super::variants::{by_width, launch_by_width};
+use super::variants::{by_width_in_blocks, launch_by_width};
 use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = by_width(include_str!("../../shaders/rms_norm_backward_weight.wgsl"));
+static VARIANTS: [Variant; 2] = by_width_in_blocks(include_str!("../../shaders/rms_norm_backward_weight.wgsl"));
 
 kernel! {
     /// `partial[b, c] = sum over the rows r of block b of dy[r, c] x[r, c] rstd[r]`.

@@ -13,7 +13,7 @@ kernel! {
     /// in place.
     pub struct Rope in "rope" of VARIANTS {
         /// `[tokens]`: each token's place in its sequence.
-        read positions,
+        index positions,
         /// `[any, head_dim]`: for each position the cosines, then the sines, of `head_dim / 2` angles.
         read table,
         /// `[tokens, heads, head_dim]`
@@ -32,11 +32,11 @@ impl Kernel for Rope<'_> {
     fn check(&self) {
         assert!(self.head_dim.is_multiple_of(2), "rope: head_dim {} is odd", self.head_dim);
         reaches::<Self>(self.positions, self.tokens as usize);
-        reaches::<Self>(self.x, (self.tokens * self.heads) as usize * self.head_dim as usize);
+        reaches::<Self>(self.x, self.tokens as usize * self.heads as usize * self.head_dim as usize);
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        let rows = (self.tokens * self.heads) as usize;
+        let rows = self.tokens as usize * self.heads as usize;
         let elements = rows as f64 * f64::from(self.head_dim);
         launch_by_width(
             &VARIANTS,

@@ -11,7 +11,7 @@ kernel! {
     /// `y[index[i]] = x[i]`, for the rows whose `index[i]` is not [`NONE`]. (These are distinct, and below the rows of `y`.)
     pub struct ScatterRows in "scatter_rows" of VARIANTS {
         /// `[rows]`
-        read index,
+        index index,
         /// `[rows, cols]`
         read x,
         /// `[any, cols]`

@@ -10,7 +10,7 @@ kernel! {
     /// `sums[first_sequence + b] = sum of x[t]` over the positions of sequence `b`.
     pub struct SequenceSum in "sequence_sum" of VARIANTS {
         /// `[sequences + 1]`: where each sequence starts on the axis of `x`.
-        read starts,
+        index starts,
         /// `[positions]`
         read x,
         /// `[any]`
@@ -25,7 +25,7 @@ kernel! {
 impl Kernel for SequenceSum<'_> {
     fn check(&self) {
         reaches::<Self>(self.starts, self.sequences as usize + 1);
-        reaches::<Self>(self.sums, (self.first_sequence + self.sequences) as usize);
+        reaches::<Self>(self.sums, self.first_sequence as usize + self.sequences as usize);
     }
 
     fn launch(&self, traits: Traits) -> Launch {

@@ -1,8 +1,8 @@
 //! Supervised fine-tuning: the gradient of the mean negative log-prob.
 
-use super::variants::{FLAT_LANES, only, shared};
+use super::variants::{launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/sft.wgsl"), &[shared::GRID]);
 
@@ -24,12 +24,7 @@ impl Kernel for Sft<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line((self.positions as usize).div_ceil(FLAT_LANES)),
-            cost: Cost { flops: 0.0, bytes: 4.0 * f64::from(self.positions) },
-        }
+        launch_flat(&VARIANTS[0], self.positions as usize, Cost { flops: 0.0, bytes: 4.0 * f64::from(self.positions) })
     }
 
     fn twin<T: Real>(&mut self) {

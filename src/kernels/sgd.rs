@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::variants::{FLAT_LANES, only, shared};
+use super::variants::{launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/sgd.wgsl"), &[shared::GRID]);
 
@@ -29,12 +29,11 @@ impl Kernel for Sgd<'_> {
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        Launch {
-            variant: &VARIANTS[0],
-            constants: Vec::new(),
-            workgroups: line((self.count as usize).div_ceil(4 * FLAT_LANES)),
-            cost: Cost { flops: 2.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
-        }
+        launch_flat(
+            &VARIANTS[0],
+            (self.count as usize).div_ceil(4),
+            Cost { flops: 2.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
+        )
     }
 
     fn twin<T: Real>(&mut self) {

@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::variants::{by_width, launch_by_width};
+use super::variants::{by_width_in_blocks, launch_by_width};
 use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = by_width(include_str!("../../shaders/value_head_backward.wgsl"));
+static VARIANTS: [Variant; 2] = by_width_in_blocks(include_str!("../../shaders/value_head_backward.wgsl"));
 
 kernel! {
     /// `dh = dvalue weight` and, block by block of rows, `partial = sum of dvalue h`.

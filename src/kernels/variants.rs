@@ -2,10 +2,12 @@
 
 use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
-/// The shared shader files.
+/// The shared shader files, to be included by a [`Variant`].
 pub mod shared {
     /// Folded grids.
     pub const GRID: &str = include_str!("../../shaders/shared/grid.wgsl");
+    /// Rows cut into blocks.
+    pub const ROW_BLOCKS: &str = include_str!("../../shaders/shared/row_blocks.wgsl");
     /// `element` = four values.
     pub const VEC4: &str = include_str!("../../shaders/shared/vec4.wgsl");
     /// `element` = one value.
@@ -23,7 +25,7 @@ pub mod shared {
 /// The invocations of a workgroup that reduces through workgroup memory.
 const WORKGROUP_ROW_LANES: u32 = 64;
 
-/// A kernel that needs no choice.
+/// The only variant of a kernel that needs no choice: its shader file and the shared files that complete it.
 pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [Variant; 1] {
     [Variant { name: "", source, includes, subgroups: false }]
 }
@@ -82,14 +84,32 @@ pub const fn by_width(source: &'static str) -> [Variant; 2] {
     ]
 }
 
+/// As [`by_width`], where an invocation takes an element of every row of a block of rows.
+pub const fn by_width_in_blocks(source: &'static str) -> [Variant; 2] {
+    use shared::{GRID, ROW_BLOCKS, SCALAR, VEC4};
+    [
+        Variant { name: "vec4", source, includes: &[GRID, ROW_BLOCKS, VEC4], subgroups: false },
+        Variant { name: "scalar", source, includes: &[GRID, ROW_BLOCKS, SCALAR], subgroups: false },
+    ]
+}
+
 /// The invocations of a workgroup of the kernels whose invocations do not meet; their shaders say it as a number.
-pub const FLAT_LANES: usize = 64;
+const FLAT_LANES: usize = 64;
+
+/// The launch of `invocations` that do not meet.
+pub fn launch_flat(variant: &'static Variant, invocations: usize, cost: Cost) -> Launch {
+    launch_each(variant, invocations.div_ceil(FLAT_LANES), cost)
+}
+
+/// The launch of a workgroup for each of `count` rows or sequences.
+pub fn launch_each(variant: &'static Variant, count: usize, cost: Cost) -> Launch {
+    Launch { variant, constants: Vec::new(), workgroups: line(count), cost }
+}
 
 /// The launch of one of [`by_width`]: `rows` of `cols` values, an invocation for every element of every row.
 pub fn launch_by_width(variants: &'static [Variant; 2], rows: usize, cols: usize, cost: Cost) -> Launch {
     let (variant, width) = if cols.is_multiple_of(4) { (&variants[0], 4) } else { (&variants[1], 1) };
-    let workgroups = line((rows * (cols / width)).div_ceil(FLAT_LANES));
-    Launch { variant, constants: Vec::new(), workgroups, cost }
+    launch_flat(variant, rows * (cols / width), cost)
 }
 
 /// A kernel that reads a matrix stored as f32 or as bf16.

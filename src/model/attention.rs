@@ -12,7 +12,9 @@ use super::norm::Norm;
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::device::{Device, Tensor};
-use crate::kernels::{self, Attention as AttentionKernel, AttentionCached, Heads, Rope};
+use crate::kernels::{
+    self, Attention as AttentionKernel, AttentionCached, Heads, OutputGradient, Projections, Rope, Sequences,
+};
 
 /// The signs of the angles of a rotation and of its inverse, which is its gradient's.
 const FORWARD: f32 = 1.0;
@@ -228,9 +230,9 @@ impl Attention {
                 return self.attend_to_cache(device, cache, places, saved, tokens);
             }
         }
-        let qkv = (&saved.q, &saved.k, &saved.v);
-        let size = (tokens, pass.batch.longest);
-        AttentionKernel::run(device, self.heads, size, &pass.batch.bounds, qkv, (&mut saved.o, &mut saved.lse));
+        let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
+        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
+        AttentionKernel::run(device, self.heads, sequences, projections, &mut saved.o, &mut saved.lse);
     }
 
     fn attend_to_cache(
@@ -260,8 +262,8 @@ impl Attention {
     fn attend_backward(&self, pass: &Pass, saved: &AttentionActivations, gradients: &mut AttentionGradients) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let AttentionGradients { dout, row_statistics, dq, dk, dv, .. } = gradients;
-        let qkv = (&saved.q, &saved.k, &saved.v);
-        let size = (tokens, pass.batch.longest);
+        let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
+        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
         device.run(kernels::AttentionBackwardDelta {
             o: &saved.o,
             dout,
@@ -270,9 +272,9 @@ impl Attention {
             rows: (tokens * self.heads.heads) as u32,
             head_dim: self.heads.head_dim as u32,
         });
-        let (bounds, outer) = (&pass.batch.bounds, (&*dout, &*row_statistics));
-        kernels::AttentionBackwardQuery::run(device, self.heads, size, bounds, qkv, outer, dq);
-        kernels::AttentionBackwardKeyValue::run(device, self.heads, size, bounds, qkv, outer, (dk, dv));
+        let output = OutputGradient { dout, row_statistics };
+        kernels::AttentionBackwardQuery::run(device, self.heads, sequences, projections, output, dq);
+        kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, dk, dv);
     }
 
     /// Turns each of the `heads` that a token has in `x` by its position's angles, or back.

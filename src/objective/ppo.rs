@@ -8,7 +8,7 @@ use super::method::{About, MethodOptions, defaults};
 use super::options::{ReferenceOptions, ValueOptions};
 use super::range::{not_negative, positive, unit};
 use super::seam::{Estimates, Metrics, Objective, Online, RoundSizes, Scored, Seam, StepTotals, TrainsOn};
-use crate::kernels::{self, PPO_STATISTICS, for_each_return};
+use crate::kernels::{self, PPO_STATISTICS, Weights, for_each_return};
 
 /// Proximal Policy Optimization, online: problems are sampled, graded and trained on in rounds
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,8 +92,9 @@ impl Estimation {
         let outcome = |t: usize| if t + 1 == count { reward } else { 0.0 };
         let rewards = |t: usize| outcome(t) - self.beta * (logps_old[t] - logps_ref[t]);
         let mut estimates = vec![Estimate::default(); count];
-        for_each_return(0..count, rewards, values_old, 0.0, (self.lambda, false), |t, g, _, _| {
-            estimates[t] = Estimate { advantage: g - values_old[t], target: g };
+        let weights = Weights { lambda: self.lambda, paper_tail: false };
+        for_each_return(0..count, rewards, values_old, 0.0, weights, |step| {
+            estimates[step.t] = Estimate { advantage: step.g - values_old[step.t], target: step.g };
         });
         estimates
     }

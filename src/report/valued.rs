@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::correlation::{pearson, spearman};
 use super::values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
-use crate::kernels::for_each_return;
+use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::progress::Progress;
 use crate::sample::{Segment, split};
@@ -97,8 +97,8 @@ fn valued(
     let step_reward = |t: usize| config.process_scale * example.step_rewards.get(t).copied().unwrap_or(0.0);
     let reward = |t: usize| step_reward(t) + if t == last { example.reward.unwrap_or(0.0) } else { 0.0 };
     let mut advantages = vec![0.0; ids.len()];
-    let target = (config.lambda, false);
-    for_each_return(0..ids.len(), reward, values, 0.0, target, |t, g, _, _| advantages[t] = g - values[t]);
+    let weights = Weights { lambda: config.lambda, paper_tail: false };
+    for_each_return(0..ids.len(), reward, values, 0.0, weights, |step| advantages[step.t] = step.g - values[step.t]);
 
     let pieces = tokenizer.pieces(ids).with_context(|| format!("the response on line {}", row.line))?;
     let segments = steps(row, &pieces);

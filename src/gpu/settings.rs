@@ -1,0 +1,20 @@
+//! How an adapter is opened.
+
+use super::traits::Traits;
+
+/// What [`Gpu::open_with`](super::Gpu::open_with) may be told; [`Settings::of`] has what suits the adapter.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// What kernels choose their variants by: how tests reach those that this adapter would not choose.
+    pub traits: Traits,
+    /// Whether every shader checks its bounds, its loops and its divisors. Where it is off, only those kernels check their
+    /// bounds that read or write where a tensor's values say; the calls have checked all other indices.
+    pub checks: bool,
+}
+
+impl Settings {
+    /// The adapter's own traits, and no more checks than are needed.
+    pub fn of(adapter: &wgpu::Adapter) -> Self {
+        Self { traits: Traits::of(&adapter.get_info(), adapter.features()), checks: false }
+    }
+}
