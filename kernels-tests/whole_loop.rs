@@ -193,7 +193,7 @@ fn from_problems_to_an_evaluated_policy() {
     }
 }
 
-/// A right response's segments share 1; a wrong one's have 1/n up to the last right one, and 0 behind it.
+/// A right response's segments share 1; a wrong one's have 1/n up to the last right one, and 0 after it.
 fn check_process_rewards(rows: &[Value]) {
     let mut with_right_steps = 0;
     for row in rows {

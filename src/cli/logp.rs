@@ -14,6 +14,7 @@ use crate::model::{Checkpoint, ModelFiles, ModelOptions};
 use crate::progress::Progress;
 use crate::train::{Scorer, Scoring, Source};
 
+// There is no file that could name the model.
 #[derive(Args)]
 #[command(mut_arg("model", |model| model.required(true)))]
 pub struct LogpArgs {

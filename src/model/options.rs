@@ -46,9 +46,11 @@ const AUTO: &str = "auto";
 
 /// A model's files, before its weights are read.
 pub struct ModelFiles {
+    /// Where they are.
     pub dir: PathBuf,
     pub config: ModelConfig,
     pub tokenizer: Tokenizer,
+    /// Over the model.
     pub adapter: Option<Adapter>,
 }
 

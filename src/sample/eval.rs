@@ -169,7 +169,7 @@ impl Evaluation<'_> {
 }
 
 impl EvalSummary {
-    /// Of the predictions of [`evaluate`].
+    /// Of the predictions of [`Evaluation::run`].
     pub fn of(predictions: &[Prediction], asked: &AskedProblems) -> Self {
         let score_by = |key: &dyn Fn(&Prediction) -> Option<String>| {
             let mut groups: BTreeMap<String, Vec<&Prediction>> = BTreeMap::new();
