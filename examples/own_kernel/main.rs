@@ -4,8 +4,8 @@
 
 use anyhow::{Result, ensure};
 use dqo_wgpu::device::{DType, Device, Kernel, Precision, Real, kernel, reaches, word};
-use dqo_wgpu::gpu::{AdapterList, Cost, DeviceChoice, Gpu, Launch, Traits, Variant, line};
-use dqo_wgpu::kernels::{only, shared};
+use dqo_wgpu::gpu::{AdapterList, Cost, DeviceChoice, Gpu, Launch, Traits, Variant};
+use dqo_wgpu::kernels::{launch_flat, only, shared};
 
 static VARIANTS: [Variant; 1] = only(include_str!("soft_cap.wgsl"), &[shared::GRID]);
 
@@ -30,9 +30,7 @@ impl Kernel for SoftCap<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let count = f64::from(self.count);
-        let workgroups = line((self.count as usize).div_ceil(64));
-        let cost = Cost { flops: 10.0 * count, bytes: 8.0 * count };
-        Launch { variant: &VARIANTS[0], constants: Vec::new(), workgroups, cost }
+        launch_flat(&VARIANTS[0], self.count as usize, Cost { flops: 10.0 * count, bytes: 8.0 * count })
     }
 
     fn twin<T: Real>(&mut self) {

@@ -98,9 +98,9 @@ fn compile(device: &wgpu::Device, signature: &Signature, launch: &Launch, checks
         }
     };
     // SAFETY: an index that a shader computes from sizes is below the tensor's length: the call checks that before it is
-    // recorded. An index that is read from a tensor is checked by the shader (kernels-tests follow such values through
-    // every shader and find a kernel that does not say so). No loop is without an end and no divisor is zero; the tests
-    // run every shader with all checks on.
+    // recorded. An index that is read from a tensor is bounded by `min` or checked by the shader (kernels-tests follow such
+    // values through every shader and find one that is neither). No loop is without an end and no divisor is zero; the
+    // tests run every shader with all checks on.
     let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
     let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&label),
