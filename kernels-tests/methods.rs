@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dqo_wgpu::objective::METHODS;
 use dqo_wgpu::train::{OptimizerType, Watch};
 use serde_json::{Value, json};
 
@@ -15,20 +16,24 @@ use crate::model::{golden, json_lines};
 use crate::training::{compare_step, config, devices, open, same_weights, tensors, train, with};
 
 const SET: &str = "methods";
-const METHODS: [&str; 6] = ["dqo", "dro", "dpo", "kto", "sft", "rs"];
+const OFFLINE: [&str; 6] = ["dqo", "dro", "dpo", "kto", "sft", "rs"];
 
 /// A golden case's configuration: one plain step over all rows.
 fn case_config(case: &Value, output: &Path) -> Value {
     let set = golden(SET);
-    let base = with(
+    let method = METHODS.iter().find(|method| case["method"] == method.name).unwrap();
+    let mut config = with(
         config(&set, case["data"].as_str().unwrap(), output),
         json!({
-            "ref_model": set.join("reference").to_str().unwrap().to_owned(), "optimizer": OptimizerType::Sgd,
+            "method": method.name, "ref_model": set.join("reference"), "optimizer": OptimizerType::Sgd,
             "learning_rate": 1.0, "max_grad_norm": 0.0, "max_steps": 1, "batch_size": 7,
         }),
     );
-    let base = with(base, json!({"method": case["method"]}));
-    with(base, case["settings"].clone())
+    // Every method has the networks that it knows of.
+    for option in ["value_model", "ref_model"].into_iter().filter(|option| !method.has(option)) {
+        config = with(config, json!({ option: null }));
+    }
+    with(config, case["settings"].clone())
 }
 
 #[test]
@@ -134,7 +139,7 @@ fn rollouts(dir: &Path) -> PathBuf {
 
 #[test]
 fn every_method_goes_from_rollouts_to_a_policy_that_loads() {
-    for method in METHODS {
+    for method in OFFLINE {
         let dir = tempfile::tempdir().unwrap();
         let rows = rollouts(dir.path());
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
@@ -318,7 +323,7 @@ fn rows_that_a_method_cannot_use_are_refused() {
 #[test]
 fn pairs_are_for_dpo_alone_and_not_mixed_with_responses() {
     let pairs = Rows::new(&[pair(), pair()]);
-    for method in METHODS.iter().filter(|method| **method != "dpo") {
+    for method in OFFLINE.iter().filter(|method| **method != "dpo") {
         assert_eq!(
             pairs.error(method, &[]),
             format!(
@@ -466,7 +471,7 @@ fn the_plan_counts_pairs_and_what_is_left_out() {
         assert_eq!((&plan["rows"], &plan["dropped_rows"]), (&json!(count), &json!(left_out)), "{method}");
     }
     // Without data: the fullest micro-batch of each, a pair being two sequences.
-    for method in METHODS {
+    for method in OFFLINE {
         let mut command = dqo();
         command.args(["plan", "--json", "--device", "cpu", "--method", method, "--max-length", "33"]);
         command.args(["--tokens-per-micro-batch", "200", "--model"]).arg(golden(SET).join("policy"));

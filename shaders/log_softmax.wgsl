@@ -77,8 +77,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
         var target_logit = before.w;
         let column = targets[token] - params.first_col; // wraps, and so is too large, below the chunk
-        if (column < params.cols) {
-            target_logit = logits[start + column / 4u][column % 4u];
+        let bounded = min(column, params.cols - 1u);
+        if (column == bounded) {
+            target_logit = logits[start + bounded / 4u][bounded % 4u];
         }
         running[token] = vec4(whole_m, whole_s, whole_u, target_logit);
         let log_s = log(max(whole_s, 1e-30));

@@ -16,4 +16,4 @@ pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
 pub use real::{Matrix, MatrixMut, Real, sum_terms};
-pub use tensor::{Tensor, to_bf16};
+pub use tensor::{MAX_ELEMENTS, Tensor, to_bf16};

@@ -12,7 +12,7 @@ use crate::format::format_bytes;
 use crate::gpu::Binding;
 
 /// The most elements of a tensor: kernels count them in 32 bits.
-const MAX_ELEMENTS: usize = u32::MAX as usize;
+pub const MAX_ELEMENTS: usize = u32::MAX as usize;
 
 /// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Even, as two bf16 share a word.
 const PART: usize = 1 << 20;

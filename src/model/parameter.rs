@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::values::Values;
-use crate::device::{DType, Device, Tensor};
+use crate::device::{DType, Device, MAX_ELEMENTS, Tensor};
 
 /// How a model's matrices are stored, and whether they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl Parameter {
         let dtype = if is_vector { DType::Real } else { storage.dtype };
         // The gradient is the largest of what belongs to a row: it is never bf16.
         let row_bytes = (cols * device.precision().bytes()) as u64;
-        let fitting = usize::try_from(device.limits().tensor_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
+        let bound = usize::try_from(device.limits().tensor_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
+        let fitting = bound.min(MAX_ELEMENTS / cols.max(1));
         let shard_rows = if is_vector { 1 } else { (fitting / 4 * 4).max(4) };
 
         let mut shards = Vec::new();

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, Truncated, TruncatedOptions};
 use super::range::not_negative;
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
@@ -27,12 +27,6 @@ pub struct Dpo {
     #[command(flatten)]
     #[serde(flatten)]
     pub reference: ReferenceOptions,
-}
-
-impl Default for Dpo {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Dpo {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, Truncated, TruncatedOptions, ValueOptions};
 use super::range::{not_negative, unit, within};
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
@@ -76,12 +76,6 @@ pub struct Dqo {
     #[command(flatten)]
     #[serde(flatten)]
     pub reference: ReferenceOptions,
-}
-
-impl Default for Dqo {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Dqo {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, Truncated, TruncatedOptions, ValueOptions};
 use super::range::{not_negative, within};
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
@@ -29,12 +29,6 @@ pub struct Dro {
     #[command(flatten)]
     #[serde(flatten)]
     pub reference: ReferenceOptions,
-}
-
-impl Default for Dro {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Dro {

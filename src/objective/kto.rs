@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::mismatched::Mismatched;
 use super::options::{ReferenceOptions, Truncated, TruncatedOptions};
 use super::range::not_negative;
@@ -37,12 +37,6 @@ pub struct Kto {
     #[arg(skip)]
     #[serde(skip)]
     pub z: f64,
-}
-
-impl Default for Kto {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Kto {

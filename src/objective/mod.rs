@@ -22,6 +22,15 @@ macro_rules! methods {
         $( pub mod $file; )*
         $( pub use $file::$options; )*
 
+        $(
+            impl Default for $options {
+                /// As the command line has them.
+                fn default() -> Self {
+                    defaults()
+                }
+            }
+        )*
+
         /// Every method.
         pub static METHODS: &[Method] = &[ $( Method::of::<$options>(stringify!($file)), )* ];
     };

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, ValueOptions};
 use super::range::{not_negative, positive, unit};
 use super::seam::{Estimates, Metrics, Objective, Online, RoundSizes, Scored, Seam, StepTotals, TrainsOn};
@@ -41,12 +41,6 @@ pub struct Ppo {
     #[command(flatten)]
     #[serde(flatten)]
     pub reference: ReferenceOptions,
-}
-
-impl Default for Ppo {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Ppo {

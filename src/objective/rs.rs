@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::options::Truncated;
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use super::sft::Sft;
@@ -15,12 +15,6 @@ pub struct Rs {
     #[command(flatten)]
     #[serde(flatten)]
     pub sft: Sft,
-}
-
-impl Default for Rs {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Rs {

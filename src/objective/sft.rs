@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::method::{About, MethodOptions, defaults};
+use super::method::{About, MethodOptions};
 use super::options::{Truncated, TruncatedOptions};
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, SequenceSum};
@@ -15,12 +15,6 @@ pub struct Sft {
     #[command(flatten)]
     #[serde(flatten)]
     pub rows: TruncatedOptions,
-}
-
-impl Default for Sft {
-    fn default() -> Self {
-        defaults()
-    }
 }
 
 impl MethodOptions for Sft {
