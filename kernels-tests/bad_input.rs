@@ -428,8 +428,8 @@ fn a_run_larger_than_the_device_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let set = copy_of(SET, &dir.path().join("set"));
     for part in ["policy", "value"] {
-        // A hundred million times the vocabulary: no machine has that much memory.
-        edit_json(&set.join(part).join("config.json"), |json| json["vocab_size"] = 4_000_000_000_000u64.into());
+        // Ten billion times the vocabulary: no machine has that much memory.
+        edit_json(&set.join(part).join("config.json"), |json| json["vocab_size"] = 400_000_000_000u64.into());
     }
     let output = dir.path().join("out");
     let mut command = dqo();

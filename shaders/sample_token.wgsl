@@ -45,7 +45,7 @@ fn weights_of(keys: vec4<u32>, limit: u32, least: f32) -> vec4<f32> {
 
 // The largest key below which the tokens up to `limit` have less than `goal`, of their number or of their weight: three
 // bits a pass over the row, from the top.
-fn key_of_rank(row: Row, lane: u32, limit: u32, goal: f32, by_weight: bool) -> u32 {
+fn key_of_rank(row: Row, largest: f32, lane: u32, limit: u32, goal: f32, by_weight: bool) -> u32 {
     var key = 0u;
     for (var pass_number = 0u; pass_number < 11u; pass_number += 1u) {
         let step = 1u << (28u - min(3u * pass_number, 28u)); // 28, 25, ..., 1, and 0
@@ -54,7 +54,7 @@ fn key_of_rank(row: Row, lane: u32, limit: u32, goal: f32, by_weight: bool) -> u
         var below = vec4(0.0);
         var more_below = vec4(0.0);
         for (var quad = lane; quad < row.quads; quad += LANES) {
-            let keys = keys_at(quad, row.start, row.largest);
+            let keys = keys_at(quad, row.start, largest);
             var weights = weights_of(keys, limit, 0.0);
             if (!by_weight) {
                 weights = select(vec4(0.0), vec4(1.0), keys <= vec4(limit));
@@ -77,19 +77,18 @@ fn key_of_rank(row: Row, lane: u32, limit: u32, goal: f32, by_weight: bool) -> u
 }
 
 // The weight of all tokens that pass.
-fn kept_weight(row: Row, lane: u32, limit: u32) -> f32 {
+fn kept_weight(row: Row, largest: f32, lane: u32, limit: u32) -> f32 {
     var kept = vec4(0.0);
     for (var quad = lane; quad < row.quads; quad += LANES) {
-        kept += weights_of(keys_at(quad, row.start, row.largest), limit, 0.0);
+        kept += weights_of(keys_at(quad, row.start, largest), limit, 0.0);
     }
     return row_sum(dot(kept, vec4(1.0)), lane);
 }
 
-// A row of logits: its first quad, how many there are, and the largest logit.
+// A row of logits: its first quad, and how many there are.
 struct Row {
     start: u32,
     quads: u32,
-    largest: f32,
 }
 
 @compute @workgroup_size(LANES)
@@ -116,7 +115,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     // Negative, as a float (exact below 2^24), so that the maximum over lanes is the first place.
     let negative_place = select(-f32(params.cols), -f32(own_place), own_largest == largest);
     let best = u32(-row_max(negative_place, lane));
-    let row = Row(start, quads, largest);
+    let row = Row(start, quads);
 
     var exponentials = vec4(0.0);
     for (var quad = lane; quad < quads; quad += LANES) {
@@ -135,13 +134,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     var limit = OUTSIDE - 1u;
     if (params.top_k > 0u && params.top_k < params.cols) {
-        limit = min(limit, key_of_rank(row, lane, limit, f32(params.top_k), false));
+        limit = min(limit, key_of_rank(row, largest, lane, limit, f32(params.top_k), false));
     }
     if (params.top_p < 1.0) {
-        let goal = params.top_p * kept_weight(row, lane, limit);
-        limit = min(limit, key_of_rank(row, lane, limit, goal, true));
+        let goal = params.top_p * kept_weight(row, largest, lane, limit);
+        limit = min(limit, key_of_rank(row, largest, lane, limit, goal, true));
     }
-    let least = params.min_prob * kept_weight(row, lane, limit);
+    let least = params.min_prob * kept_weight(row, largest, lane, limit);
 
     // The draw: each lane sums up a stretch of the ids, and the one that the goal falls into walks it again.
     let stretch = (quads + LANES - 1u) / LANES;
@@ -186,6 +185,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
         }
         tokens[index] = token;
-        logp[index] = logits[start + token / 4u][token % 4u] - largest - log_sum;
+        let place = min(token, params.cols - 1u);
+        logp[index] = logits[start + place / 4u][place % 4u] - largest - log_sum;
     }
 }
