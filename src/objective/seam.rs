@@ -152,12 +152,15 @@ pub trait Objective {
     fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics;
 }
 
+/// From a step, by the numbers of its examples, to the numbers of those that it wants scored.
+pub type OfStep = dyn Fn(&[usize]) -> Vec<usize>;
+
 /// Examples that are scored and not trained on.
 pub struct Probes {
     /// All that any step wants; their numbers follow those of the run's own examples.
     pub examples: Vec<Example>,
     /// Which ones a step wants, given by the numbers of its examples: numbers, that may repeat.
-    pub of_step: Box<dyn Fn(&[usize]) -> Vec<usize>>,
+    pub of_step: Box<OfStep>,
 }
 
 /// A method that samples the responses that it learns from, round by round.
