@@ -121,11 +121,11 @@ impl Analysis<'_> {
                 self.counted_to_data(walk, *left);
                 self.counted_to_data(walk, *right);
             }
-            Expression::Binary { op, left, right } if is_comparison(*op) => {
-                if self.is_data(walk, *left) || self.is_data(walk, *right) {
-                    walk.mark_variables(*left);
-                    walk.mark_variables(*right);
-                }
+            Expression::Binary { op, left, right }
+                if is_comparison(*op) && (self.is_data(walk, *left) || self.is_data(walk, *right)) =>
+            {
+                walk.mark_variables(*left);
+                walk.mark_variables(*right);
             }
             Expression::Unary { expr, .. } => self.counted_to_data(walk, *expr),
             _ => {}
