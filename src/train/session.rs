@@ -51,7 +51,7 @@ pub struct Session {
     pub statistics: Tensor,
     /// `[sequences of a step]`: the sum of each sequence's entropies.
     pub entropies: Tensor,
-    /// What the last dispatch that ran has written: see [`Session::confirm`].
+    /// What the last dispatch that ran has written: see `Session::confirm`.
     pub marker: Tensor,
     /// How often work was confirmed.
     confirmed: u32,
