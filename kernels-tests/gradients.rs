@@ -6,7 +6,7 @@ use dqo_wgpu::data::{Capacity, Example, Examples, RowFile, Sequence, Tokenizer};
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Checkpoint, ModelConfig, Parameter};
-use dqo_wgpu::objective::{Dpo, Dqo, Dro, Kto, Objective, Ppo, Seam, Sft, StepTotals, ValueSeam};
+use dqo_wgpu::objective::{Dpo, Dqo, Dro, Kto, Objective, Ppo, Sft, StepTotals};
 use dqo_wgpu::train::{Session, Source, Sources, TrainConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,42 +64,20 @@ fn rollout(examples: &[Example]) -> Vec<f64> {
 
 impl Setup {
     fn forward(&mut self) -> (Vec<f64>, Vec<f64>) {
-        let Session { policy, value, scratch, batch, .. } = &mut self.session;
-        policy.network.forward(batch, &mut policy.activations, scratch);
+        self.session.forward();
+        let Session { policy, value, .. } = &self.session;
         let logp = policy.activations.head.logp.read(self.positions).unwrap();
-        let values = value.as_mut().map_or_else(Vec::new, |value| {
-            value.network.forward(batch, &mut value.activations, scratch);
-            value.activations.value.read(self.positions).unwrap()
-        });
-        (logp, values)
+        let values = value.as_ref().map(|value| value.activations.value.read(self.positions).unwrap());
+        (logp, values.unwrap_or_default())
     }
 
     /// The method's gradients at the seam, then the backward passes.
     fn backward(&mut self) -> (Vec<f64>, Vec<f64>) {
-        let Session { device, policy, value, scratch, batch, rollout, dlogp, statistics, .. } = &mut self.session;
-        self.objective
-            .gradients(Seam {
-                device,
-                batch,
-                rollout,
-                logp: &policy.activations.head.logp,
-                value: value.as_mut().map(|value| ValueSeam {
-                    value: &value.activations.value,
-                    bootstrap: &value.activations.bootstrap,
-                    dvalue: &mut value.dvalue,
-                }),
-                dlogp,
-                statistics,
-                first_sequence: 0,
-                totals: self.totals,
-            })
-            .unwrap();
-        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
-        let dvalue = value.as_mut().map_or_else(Vec::new, |value| {
-            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
-            value.dvalue.read(self.positions).unwrap()
-        });
-        (dlogp.read(self.positions).unwrap(), dvalue)
+        self.objective.gradients(self.session.seam(0, self.totals)).unwrap();
+        self.session.backward();
+        let Session { dlogp, value, .. } = &self.session;
+        let dvalue = value.as_ref().map(|value| value.dvalue.read(self.positions).unwrap());
+        (dlogp.read(self.positions).unwrap(), dvalue.unwrap_or_default())
     }
 
     fn parameters(&mut self) -> Vec<&mut Parameter> {

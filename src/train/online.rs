@@ -271,11 +271,10 @@ struct Passes {
 }
 
 fn forward(session: &mut Session, micro_batch: &MicroBatch) -> Result<Passes> {
-    let Session { policy, value, scratch, batch, .. } = session;
-    let value = value.as_mut().context("an online run has a value network")?;
-    batch.load(&micro_batch.sequences)?;
-    policy.network.forward(batch, &mut policy.activations, scratch);
-    value.network.forward(batch, &mut value.activations, scratch);
+    session.batch.load(&micro_batch.sequences)?;
+    session.forward();
+    let Session { policy, value, batch, .. } = session;
+    let value = value.as_ref().context("an online run has a value network")?;
     Ok(Passes {
         logps: policy.activations.head.logp.read(batch.positions)?,
         values: value.activations.value.read(batch.positions)?,

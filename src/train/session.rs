@@ -10,7 +10,7 @@ use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
 use crate::model::{Base, Build, Keep, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations};
-use crate::objective::Objective;
+use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
 use crate::sample::{Generator, Sizes};
 
 /// Where the weights of the two networks come from.
@@ -116,6 +116,36 @@ impl Session {
             confirmed: 0,
             generator,
         })
+    }
+
+    /// The networks' forward passes over the batch.
+    pub fn forward(&mut self) {
+        let Self { policy, value, scratch, batch, .. } = self;
+        policy.network.forward(batch, &mut policy.activations, scratch);
+        if let Some(value) = value {
+            value.network.forward(batch, &mut value.activations, scratch);
+        }
+    }
+
+    /// What a method sees of the batch after the forward passes, and where it writes.
+    pub fn seam(&mut self, first_sequence: usize, totals: StepTotals) -> Seam<'_> {
+        let Self { device, policy, value, batch, rollout, dlogp, statistics, .. } = self;
+        let value = value.as_mut().map(|value| ValueSeam {
+            value: &value.activations.value,
+            bootstrap: &value.activations.bootstrap,
+            dvalue: &mut value.dvalue,
+        });
+        let logp = &policy.activations.head.logp;
+        Seam { device, batch, rollout, logp, value, dlogp, statistics, first_sequence, totals }
+    }
+
+    /// The networks' backward passes from what the method wrote; gradients are added to.
+    pub fn backward(&mut self) {
+        let Self { policy, value, scratch, batch, dlogp, .. } = self;
+        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
+        if let Some(value) = value {
+            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
+        }
     }
 
     /// Weights that have gradients.

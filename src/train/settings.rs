@@ -30,7 +30,7 @@ impl TrainSettings {
         let method = method_of(table.remove(METHOD))?;
         let common = TrainConfig::augment_args(Command::new("train"));
         let is_common = |name: &str| common.get_arguments().any(|argument| argument.get_id() == name);
-        refuse_others(method, table.keys().filter(|name| !is_common(name)).map(|name| format!("`{name}`")))?;
+        refuse_others(method, table.keys().filter(|name| !is_common(name)), |name| format!("`{name}`"))?;
 
         let mut settings = toml::Table::try_from(TrainConfig::default())?;
         let mut options = toml::Table::new();
@@ -65,20 +65,27 @@ fn method_of(name: Option<toml::Value>) -> Result<&'static Method> {
     Ok(method)
 }
 
-/// Refuses options that are not the method's, named as their user has named them.
-fn refuse_others(method: &Method, names: impl Iterator<Item = String>) -> Result<()> {
-    let id = |name: &str| name.trim_matches(['-', '`']).replace('-', "_");
-    let others: Vec<String> = names.filter(|name| !method.has(&id(name))).collect();
-    if let Some(unknown) = others.iter().find(|name| METHODS.iter().all(|method| !method.has(&id(name)))) {
-        bail!("unknown key {unknown}; keys are the options' names with _ for -");
+/// Refuses options that are not the method's; `shown` is how their user has named them.
+fn refuse_others<'a>(
+    method: &Method,
+    options: impl Iterator<Item = &'a String>,
+    shown: fn(&str) -> String,
+) -> Result<()> {
+    let others: Vec<&String> = options.filter(|option| !method.has(option)).collect();
+    if let Some(unknown) = others.iter().find(|option| METHODS.iter().all(|method| !method.has(option))) {
+        bail!("unknown key {}; keys are the options' names with _ for -", shown(unknown));
     }
     match &others[..] {
         [] => Ok(()),
-        [name] => {
-            let theirs = METHODS.iter().filter(|method| method.has(&id(name))).map(|method| method.name);
-            bail!("{name} is not an option of {}; it is one of {}", method.name, theirs.collect::<Vec<_>>().join(", "))
+        [option] => {
+            let theirs = METHODS.iter().filter(|method| method.has(option)).map(|method| method.name);
+            let theirs = theirs.collect::<Vec<_>>().join(", ");
+            bail!("{} is not an option of {}; it is one of {theirs}", shown(option), method.name)
         }
-        [names @ .., last] => bail!("{} and {last} are not options of {}", names.join(", "), method.name),
+        [options @ .., last] => {
+            let options: Vec<_> = options.iter().map(|option| shown(option)).collect();
+            bail!("{} and {} are not options of {}", options.join(", "), shown(last), method.name)
+        }
     }
 }
 
@@ -101,7 +108,7 @@ impl MethodArgs {
         }
         if !self.typed.is_empty() {
             let method = method_of(table.get(METHOD).cloned())?;
-            refuse_others(method, self.typed.keys().map(|name| format!("--{}", name.replace('_', "-"))))?;
+            refuse_others(method, self.typed.keys(), |name| format!("--{}", name.replace('_', "-")))?;
         }
         table.extend(self.typed);
         Ok(table)

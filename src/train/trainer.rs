@@ -21,7 +21,7 @@ use crate::device::Device;
 use crate::grade::Grading;
 use crate::kernels::SequenceSum;
 use crate::model::Checkpoint;
-use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
+use crate::objective::{Objective, StepTotals};
 use crate::sample::{AskedProblems, EvalSummary, Evaluation, SamplingSettings};
 
 /// A run in training.
@@ -177,30 +177,11 @@ impl Trainer {
         first_sequence: usize,
         totals: StepTotals,
     ) -> Result<()> {
-        let Session { device, policy, value, scratch, batch, rollout, dlogp, statistics, entropies, .. } =
-            &mut self.session;
-        batch.load(&micro_batch.sequences)?;
-        rollout.write(0, round.known.rollout(micro_batch).into_iter())?;
-
-        policy.network.forward(batch, &mut policy.activations, scratch);
-        if let Some(value) = value {
-            value.network.forward(batch, &mut value.activations, scratch);
-        }
-        self.objective.gradients(Seam {
-            device,
-            batch,
-            rollout,
-            logp: &policy.activations.head.logp,
-            value: value.as_mut().map(|value| ValueSeam {
-                value: &value.activations.value,
-                bootstrap: &value.activations.bootstrap,
-                dvalue: &mut value.dvalue,
-            }),
-            dlogp,
-            statistics,
-            first_sequence,
-            totals,
-        })?;
+        self.session.batch.load(&micro_batch.sequences)?;
+        self.session.rollout.write(0, round.known.rollout(micro_batch).into_iter())?;
+        self.session.forward();
+        self.objective.gradients(self.session.seam(first_sequence, totals))?;
+        let Session { device, policy, batch, entropies, .. } = &mut self.session;
         device.run(SequenceSum {
             starts: &batch.response_starts,
             x: &policy.activations.head.entropy,
@@ -208,10 +189,7 @@ impl Trainer {
             sequences: batch.sequences as u32,
             first_sequence: first_sequence as u32,
         });
-        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
-        if let Some(value) = value {
-            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
-        }
+        self.session.backward();
         Ok(())
     }
 
