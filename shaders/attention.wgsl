@@ -42,15 +42,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var output: array<vec4<f32>, 32>;
 
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
-        let key_tile = tile - steps;
+        let first_key = (tile - steps) * TILE;
         var s: array<vec4<f32>, 4>;
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_left(Q, first_query, head, chunk, lane);
-            load_right(K, key_tile * TILE, kv_head, chunk, lane);
-            workgroupBarrier();
-            multiply_transposed(&s, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_rows(&s, Rows(Q, first_query, head), Rows(K, first_key, kv_head), lane);
         for (var r = 0u; r < 4u; r += 1u) {
             s[r] *= params.scale;
             scores[(4u * ty + r) * PITCH + tx] = s[r];
@@ -65,13 +59,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
             var grown = largest[r];
             for (var c = 0u; c < QUADS; c += 1u) {
-                let x = select(vec4(grown), scores[row + c], visible(key_tile * TILE + 4u * c, start[r], query[r]));
+                let x = select(vec4(grown), scores[row + c], visible(first_key + 4u * c, start[r], query[r]));
                 grown = max(grown, max(max(x.x, x.y), max(x.z, x.w)));
             }
             let shrink = exp(min(largest[r] - grown, 0.0));
             largest[r] = grown;
             let p = exp(min(s[r] - grown, vec4(0.0)));
-            s[r] = select(vec4(0.0), p, visible(key_tile * TILE + 4u * tx, start[r], query[r]));
+            s[r] = select(vec4(0.0), p, visible(first_key + 4u * tx, start[r], query[r]));
             weight[r] = fma(weight[r], shrink, dot(s[r], vec4(1.0)));
             for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
                 output[4u * chunk + r] *= shrink;
@@ -81,12 +75,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var r = 0u; r < 4u; r += 1u) {
             scores[(4u * ty + r) * PITCH + tx] = s[r];
         }
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_right(V, key_tile * TILE, kv_head, chunk, lane);
-            workgroupBarrier();
-            multiply_scores(&output, chunk, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_scores(&output, Rows(V, first_key, kv_head), lane);
     }
 
     // The eight invocations of a row add up their weights.

@@ -45,18 +45,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let first_query = (tile + step % tiles) * TILE;
         var s: array<vec4<f32>, 4>;
         var dp: array<vec4<f32>, 4>;
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_left(K, first_key, kv_head, chunk, lane);
-            load_right(Q, first_query, head, chunk, lane);
-            workgroupBarrier();
-            multiply_transposed(&s, ty, tx);
-            workgroupBarrier();
-            load_left(V, first_key, kv_head, chunk, lane);
-            load_right(DOUT, first_query, head, chunk, lane);
-            workgroupBarrier();
-            multiply_transposed(&dp, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_rows(&s, Rows(K, first_key, kv_head), Rows(Q, first_query, head), lane);
+        multiply_rows(&dp, Rows(V, first_key, kv_head), Rows(DOUT, first_query, head), lane);
         // p and ds: a column is a query, a row a key
         for (var c = 0u; c < 4u; c += 1u) {
             let query = first_query + 4u * tx + c;
@@ -74,21 +64,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var r = 0u; r < 4u; r += 1u) {
             scores[(4u * ty + r) * PITCH + tx] = s[r];
         }
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_right(DOUT, first_query, head, chunk, lane);
-            workgroupBarrier();
-            multiply_scores(&value_gradient, chunk, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_scores(&value_gradient, Rows(DOUT, first_query, head), lane);
         for (var r = 0u; r < 4u; r += 1u) {
             scores[(4u * ty + r) * PITCH + tx] = dp[r];
         }
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_right(Q, first_query, head, chunk, lane);
-            workgroupBarrier();
-            multiply_scores(&key_gradient, chunk, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_scores(&key_gradient, Rows(Q, first_query, head), lane);
     }
 
     for (var r = 0u; r < 4u; r += 1u) {

@@ -35,18 +35,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let first_key = (tile - steps) * TILE;
         var s: array<vec4<f32>, 4>;
         var dp: array<vec4<f32>, 4>;
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_left(Q, first_query, head, chunk, lane);
-            load_right(K, first_key, kv_head, chunk, lane);
-            workgroupBarrier();
-            multiply_transposed(&s, ty, tx);
-            workgroupBarrier();
-            load_left(DOUT, first_query, head, chunk, lane);
-            load_right(V, first_key, kv_head, chunk, lane);
-            workgroupBarrier();
-            multiply_transposed(&dp, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_rows(&s, Rows(Q, first_query, head), Rows(K, first_key, kv_head), lane);
+        multiply_rows(&dp, Rows(DOUT, first_query, head), Rows(V, first_key, kv_head), lane);
         for (var r = 0u; r < 4u; r += 1u) {
             let query = min(first_query + 4u * ty + r, params.tokens - 1u);
             let statistics = row_statistics[query * params.heads + head];
@@ -56,12 +46,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
             scores[(4u * ty + r) * PITCH + tx] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
         }
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            load_right(K, first_key, kv_head, chunk, lane);
-            workgroupBarrier();
-            multiply_scores(&gradient, chunk, ty, tx);
-            workgroupBarrier();
-        }
+        multiply_scores(&gradient, Rows(K, first_key, kv_head), lane);
     }
 
     for (var r = 0u; r < 4u; r += 1u) {

@@ -39,12 +39,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var item = 0u; item < ITEMS; item += 1u) {
             if (skip + item < end - start) {
                 let t = end - 1u - skip - item;
-                var next_value = final_value;
-                if (t + 1u < end) {
-                    next_value = value[t + 1u];
-                }
                 power *= params.lambda;
-                own = compose(return_map(reward[t], next_value, params.lambda, select(0.0, power, paper_tail)), own);
+                own = compose(step_map(t, end, final_value, select(0.0, power, paper_tail)), own);
             }
         }
 
@@ -54,16 +50,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var item = 0u; item < ITEMS; item += 1u) {
             if (skip + item < end - start) {
                 let t = end - 1u - skip - item;
-                var next_value = final_value;
-                if (t + 1u < end) {
-                    next_value = value[t + 1u];
-                }
                 power *= params.lambda;
-                let map = return_map(reward[t], next_value, params.lambda, select(0.0, power, paper_tail));
+                let map = step_map(t, end, final_value, select(0.0, power, paper_tail));
                 g = fma(map.y, g, map.x);
                 returns[t] = g;
             }
         }
         carry = fma(scanned.w, carry, scanned.z);
     }
+}
+
+fn step_map(t: u32, end: u32, final_value: f32, tail_power: f32) -> vec2<f32> {
+    var next_value = final_value;
+    if (t + 1u < end) {
+        next_value = value[t + 1u];
+    }
+    return return_map(reward[t], next_value, params.lambda, tail_power);
 }

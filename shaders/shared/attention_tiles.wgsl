@@ -19,29 +19,36 @@ const DOUT = 1u; // [tokens, heads, HEAD_DIM]
 const K = 2u; // [tokens, kv_heads, HEAD_DIM]
 const V = 3u; // [tokens, kv_heads, HEAD_DIM]
 
-// Group `quad` of chunk `chunk` of a token's head. After the last token and the last column it is something valid
-// that is not used.
-fn fetch_quad(source: u32, token: u32, head: u32, chunk: u32, quad: u32) -> vec4<f32> {
-    let heads = select(params.kv_heads, params.heads, source <= DOUT);
-    let column = min(chunk * QUADS + quad, HEAD_DIM / 4u - 1u);
-    return fetch(source, (min(token, params.tokens - 1u) * heads + head) * (HEAD_DIM / 4u) + column);
+// One head's rows of a source, from a token on: what a tile is loaded from.
+struct Rows {
+    source: u32,
+    first_token: u32,
+    head: u32,
 }
 
-fn load_right(source: u32, first_token: u32, head: u32, chunk: u32, lane: u32) {
+// Group `quad` of chunk `chunk` of row `row`. After the last token and the last column it is something valid that is not
+// used.
+fn fetch_quad(rows: Rows, row: u32, chunk: u32, quad: u32) -> vec4<f32> {
+    let heads = select(params.kv_heads, params.heads, rows.source <= DOUT);
+    let token = min(rows.first_token + row, params.tokens - 1u);
+    let column = min(chunk * QUADS + quad, HEAD_DIM / 4u - 1u);
+    return fetch(rows.source, (token * heads + rows.head) * (HEAD_DIM / 4u) + column);
+}
+
+fn load_right(rows: Rows, chunk: u32, lane: u32) {
     for (var i = lane; i < TILE * QUADS; i += 64u) {
         let row = i / QUADS;
         let quad = i % QUADS;
-        right[row * PITCH + quad] = fetch_quad(source, first_token + row, head, chunk, quad);
+        right[row * PITCH + quad] = fetch_quad(rows, row, chunk, quad);
     }
 }
 
 // As load_right, with zeros after the last column: a product of left and right is then right in every column.
-fn load_left(source: u32, first_token: u32, head: u32, chunk: u32, lane: u32) {
+fn load_left(rows: Rows, chunk: u32, lane: u32) {
     for (var i = lane; i < TILE * QUADS; i += 64u) {
         let row = i / QUADS;
         let quad = i % QUADS;
-        let value = fetch_quad(source, first_token + row, head, chunk, quad);
-        left[row * PITCH + quad] = select(vec4(0.0), value, in_head(chunk, quad));
+        left[row * PITCH + quad] = select(vec4(0.0), fetch_quad(rows, row, chunk, quad), in_head(chunk, quad));
     }
 }
 
@@ -49,30 +56,46 @@ fn in_head(chunk: u32, quad: u32) -> bool {
     return chunk * QUADS + quad < HEAD_DIM / 4u;
 }
 
-// product[r] += left rows (4 ty + r) . right rows (4 tx ..), over one chunk of columns
-fn multiply_transposed(product: ptr<function, array<vec4<f32>, 4>>, ty: u32, tx: u32) {
-    for (var c = 0u; c < QUADS; c += 1u) {
-        let b0 = right[(4u * tx) * PITCH + c];
-        let b1 = right[(4u * tx + 1u) * PITCH + c];
-        let b2 = right[(4u * tx + 2u) * PITCH + c];
-        let b3 = right[(4u * tx + 3u) * PITCH + c];
-        for (var r = 0u; r < 4u; r += 1u) {
-            let a = left[(4u * ty + r) * PITCH + c];
-            (*product)[r] += vec4(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3));
+// product[r] += the dot products of row (4 ty + r) of a with the rows (4 tx ..) of b, over all of a head's columns.
+fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Rows, b: Rows, lane: u32) {
+    let first_row = lane / 8u * 4u * PITCH;
+    let first_column = lane % 8u * 4u * PITCH;
+    for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+        load_left(a, chunk, lane);
+        load_right(b, chunk, lane);
+        workgroupBarrier();
+        for (var c = 0u; c < QUADS; c += 1u) {
+            let b0 = right[first_column + c];
+            let b1 = right[first_column + PITCH + c];
+            let b2 = right[first_column + 2u * PITCH + c];
+            let b3 = right[first_column + 3u * PITCH + c];
+            for (var r = 0u; r < 4u; r += 1u) {
+                let row = left[first_row + r * PITCH + c];
+                (*product)[r] += vec4(dot(row, b0), dot(row, b1), dot(row, b2), dot(row, b3));
+            }
         }
+        workgroupBarrier();
     }
 }
 
-// sums[4 chunk + r] += scores row (4 ty + r) x right, over the tile's 32 rows of `right`
-fn multiply_scores(sums: ptr<function, array<vec4<f32>, 32>>, chunk: u32, ty: u32, tx: u32) {
-    for (var c = 0u; c < QUADS; c += 1u) {
-        let b0 = right[(4u * c) * PITCH + tx];
-        let b1 = right[(4u * c + 1u) * PITCH + tx];
-        let b2 = right[(4u * c + 2u) * PITCH + tx];
-        let b3 = right[(4u * c + 3u) * PITCH + tx];
-        for (var r = 0u; r < 4u; r += 1u) {
-            let p = scores[(4u * ty + r) * PITCH + c];
-            (*sums)[4u * chunk + r] += p.x * b0 + p.y * b1 + p.z * b2 + p.w * b3;
+// sums[4 chunk + r] += row (4 ty + r) of the scores x b's tile, for each chunk of its columns. The scores are written before
+// the call, each by the invocation that owns it.
+fn multiply_scores(sums: ptr<function, array<vec4<f32>, 32>>, b: Rows, lane: u32) {
+    let first_row = lane / 8u * 4u * PITCH;
+    let column = lane % 8u;
+    for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+        load_right(b, chunk, lane);
+        workgroupBarrier();
+        for (var c = 0u; c < QUADS; c += 1u) {
+            let b0 = right[(4u * c) * PITCH + column];
+            let b1 = right[(4u * c + 1u) * PITCH + column];
+            let b2 = right[(4u * c + 2u) * PITCH + column];
+            let b3 = right[(4u * c + 3u) * PITCH + column];
+            for (var r = 0u; r < 4u; r += 1u) {
+                let p = scores[first_row + r * PITCH + c];
+                (*sums)[4u * chunk + r] += p.x * b0 + p.y * b1 + p.z * b2 + p.w * b3;
+            }
         }
+        workgroupBarrier();
     }
 }

@@ -38,17 +38,17 @@ macro_rules! dots {
                 for first_col in (0..cols).step_by(COLS) {
                     for first_row in (0..rows).step_by(ROWS) {
                         // After the last row and column the last is computed again.
-                        let mut x_rows: [(&[S::$vector], &[$type]); ROWS] = [(&[], &[]); ROWS];
-                        let mut w_rows: [(&[S::$vector], &[$type]); COLS] = [(&[], &[]); COLS];
-                        for (i, row) in x_rows.iter_mut().enumerate() {
-                            *row = S::$as_simd(&x[(first_row + i).min(rows - 1) * x_stride..][..inner]);
+                        let (mut x_vectors, mut x_rest) = ([&[] as &[S::$vector]; ROWS], [&[] as &[$type]; ROWS]);
+                        let (mut w_vectors, mut w_rest) = ([&[] as &[S::$vector]; COLS], [&[] as &[$type]; COLS]);
+                        for i in 0..ROWS {
+                            let row = &x[(first_row + i).min(rows - 1) * x_stride..][..inner];
+                            (x_vectors[i], x_rest[i]) = S::$as_simd(row);
                         }
-                        for (i, row) in w_rows.iter_mut().enumerate() {
-                            *row = S::$as_simd(&w[(first_col + i).min(cols - 1) * w_stride..][..inner]);
+                        for j in 0..COLS {
+                            let row = &w[(first_col + j).min(cols - 1) * w_stride..][..inner];
+                            (w_vectors[j], w_rest[j]) = S::$as_simd(row);
                         }
-                        let vectors = x_rows[0].0.len();
-                        let x_vectors = x_rows.map(|(vectors_of_row, _)| &vectors_of_row[..vectors]);
-                        let w_vectors = w_rows.map(|(vectors_of_row, _)| &vectors_of_row[..vectors]);
+                        let vectors = x_vectors[0].len();
                         let mut sums = [[simd.$splat(0.0); ROWS]; COLS];
                         for k in 0..vectors {
                             for j in 0..COLS {
@@ -59,7 +59,10 @@ macro_rules! dots {
                         }
                         for j in 0..COLS.min(cols - first_col) {
                             for i in 0..ROWS.min(rows - first_row) {
-                                let rest = x_rows[i].1.iter().zip(w_rows[j].1).map(|(x, w)| x * w).sum::<$type>();
+                                let mut rest = 0.0;
+                                for k in 0..x_rest[i].len() {
+                                    rest += x_rest[i][k] * w_rest[j][k];
+                                }
                                 y[(first_col + j) * rows + first_row + i] = simd.$reduce_sum(sums[j][i]) + rest;
                             }
                         }

@@ -33,20 +33,32 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
 
 /// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
 /// error grows with `len / 16`.
+#[inline]
 pub fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T; N]) -> [T; N] {
     const LANES: usize = 16;
     let mut sums = [[T::zero(); LANES]; N];
     let mut add = |i: usize, lane: usize| {
-        for (sums, term) in sums.iter_mut().zip(term(i)) {
-            sums[lane] += term;
+        let terms = term(i);
+        for n in 0..N {
+            sums[n][lane] += terms[n];
         }
     };
     let whole = len - len % LANES;
     for first in (0..whole).step_by(LANES) {
-        (0..LANES).for_each(|lane| add(first + lane, lane));
+        for lane in 0..LANES {
+            add(first + lane, lane);
+        }
     }
-    (whole..len).for_each(|i| add(i, i - whole));
-    sums.map(|sums| sums.into_iter().sum())
+    for i in whole..len {
+        add(i, i - whole);
+    }
+    let mut totals = [T::zero(); N];
+    for n in 0..N {
+        for &sum in &sums[n] {
+            totals[n] += sum;
+        }
+    }
+    totals
 }
 
 /// A read-only operand of [`Real::gemm`]: element (i, j) is `data[i * row_stride + j * col_stride]`.
@@ -107,10 +119,12 @@ macro_rules! real {
                 }
             }
 
+            #[inline]
             fn of(value: f64) -> Self {
                 value as $type
             }
 
+            #[inline]
             fn wide(self) -> f64 {
                 f64::from(self)
             }

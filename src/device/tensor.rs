@@ -308,6 +308,7 @@ fn widen<T>(elements: Vec<T>, wide: impl Fn(T) -> f64) -> Vec<f64> {
 }
 
 /// To bf16, to nearest even, by way of f32: `bf16::from_f64` drops the lower 32 bits before it rounds.
+#[inline]
 pub fn to_bf16(value: f64) -> bf16 {
     bf16::from_f32(value as f32)
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::variants::{launch_flat, only, shared};
+use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
@@ -59,13 +59,16 @@ impl Kernel for AdamW<'_> {
         let inverse_sqrt_correction2 = of(self.inverse_sqrt_correction2);
         let gradient = &self.gradient.real::<T>()[..count];
         let (weight, m, v) = (self.weight.real_mut::<T>(), self.m.real_mut::<T>(), self.v.real_mut::<T>());
-        let state = (weight.par_iter_mut(), m.par_iter_mut(), v.par_iter_mut()).into_par_iter();
-        gradient.par_iter().zip(state).with_min_len(8192).for_each(|(&gradient, (weight, m, v))| {
-            let g = scale * gradient;
-            *m += (T::one() - beta1) * (g - *m);
-            *v = beta2 * *v + (T::one() - beta2) * g * g;
-            let direction = *m / (v.sqrt() * inverse_sqrt_correction2 + epsilon);
-            *weight = *weight * keep - step_size * direction;
+        let state = (weight.par_chunks_mut(TWIN_BLOCK), m.par_chunks_mut(TWIN_BLOCK), v.par_chunks_mut(TWIN_BLOCK))
+            .into_par_iter();
+        gradient.par_chunks(TWIN_BLOCK).zip(state).for_each(|(gradient, (weight, m, v))| {
+            for i in 0..gradient.len() {
+                let g = scale * gradient[i];
+                m[i] += (T::one() - beta1) * (g - m[i]);
+                v[i] = beta2 * v[i] + (T::one() - beta2) * g * g;
+                let direction = m[i] / (v[i].sqrt() * inverse_sqrt_correction2 + epsilon);
+                weight[i] = weight[i] * keep - step_size * direction;
+            }
         });
     }
 }

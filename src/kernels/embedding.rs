@@ -58,7 +58,9 @@ impl Kernel for Embedding<'_> {
                 let first = (id as usize - shard.start) * cols;
                 if weight.dtype() == DType::Bf16 {
                     let row = &weight.bf16s()[first..first + cols];
-                    y.iter_mut().zip(row).for_each(|(y, w)| *y = scale * T::of(w.to_f64()));
+                    for c in 0..cols {
+                        y[c] = scale * T::of(row[c].to_f64());
+                    }
                 } else {
                     let row = &weight.real::<T>()[first..first + cols];
                     y.iter_mut().zip(row).for_each(|(y, &w)| *y = scale * w);

@@ -71,7 +71,10 @@ impl Kernel for EmbeddingBackward<'_> {
         }
         work.into_par_iter().for_each(|(tokens, row)| {
             for (c, dweight) in row.iter_mut().enumerate() {
-                let sum: T = tokens.iter().map(|&t| dy[t as usize * cols + c]).sum();
+                let mut sum = T::zero();
+                for &t in tokens {
+                    sum += dy[t as usize * cols + c];
+                }
                 *dweight += scale * sum;
             }
         });

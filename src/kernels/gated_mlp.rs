@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::variants::{launch_flat, only, shared};
+use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
@@ -21,6 +21,7 @@ pub enum Activation {
 
 impl Activation {
     /// As the shaders count them.
+    #[inline]
     pub fn index(self) -> u32 {
         match self {
             Activation::Silu => 0,
@@ -28,11 +29,13 @@ impl Activation {
         }
     }
 
+    #[inline]
     fn of_index(index: u32) -> Self {
         if index == Activation::GeluTanh.index() { Activation::GeluTanh } else { Activation::Silu }
     }
 
     /// `z` and `z'` of `f(x) = x sigmoid(z(x))`.
+    #[inline]
     fn z<T: Real>(self, x: T) -> (T, T) {
         match self {
             Activation::Silu => (x, T::one()),
@@ -45,18 +48,20 @@ impl Activation {
     }
 }
 
-/// `1 / (1 + exp(-z))`, by `exp(-|z|)`.
-fn sigmoid<T: Real>(z: T) -> T {
+/// `1 / (1 + exp(-z))` and `1 / (1 + exp(z))`, by `exp(-|z|)`.
+#[inline]
+fn sigmoids<T: Real>(z: T) -> (T, T) {
     let e = (-z.abs()).exp();
-    let numerator = if z >= T::zero() { T::one() } else { e };
-    numerator / (T::one() + e)
+    let (numerator, other) = if z >= T::zero() { (T::one(), e) } else { (e, T::one()) };
+    (numerator / (T::one() + e), other / (T::one() + e))
 }
 
 /// `f(x)` and `f'(x)` of the activation with this index.
+#[inline]
 pub(super) fn gate<T: Real>(x: T, activation: u32) -> (T, T) {
     let (z, dz) = Activation::of_index(activation).z(x);
-    let s = sigmoid(z);
-    (x * s, s + x * s * sigmoid(-z) * dz)
+    let (s, s_of_minus_z) = sigmoids(z);
+    (x * s, s + x * s * s_of_minus_z * dz)
 }
 
 kernel! {
@@ -95,10 +100,12 @@ impl Kernel for GatedMlp<'_> {
         let activation = self.activation;
         let (x, up) = (&self.gate.real::<T>()[..count], self.up.real::<T>());
         let act = self.act.real_mut::<T>();
-        (x.par_iter(), up.par_iter(), act.par_iter_mut()).into_par_iter().with_min_len(4096).for_each(
-            |(&x, &up, act)| {
-                *act = gate(x, activation).0 * up;
-            },
-        );
+        let blocks =
+            (x.par_chunks(TWIN_BLOCK), up.par_chunks(TWIN_BLOCK), act.par_chunks_mut(TWIN_BLOCK)).into_par_iter();
+        blocks.for_each(|(x, up, act)| {
+            for i in 0..x.len() {
+                act[i] = gate(x[i], activation).0 * up[i];
+            }
+        });
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::gated_mlp::{GATE, gate};
-use super::variants::{launch_flat, only, shared};
+use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
@@ -52,13 +52,16 @@ impl Kernel for GatedMlpBackward<'_> {
         let activation = self.activation;
         let (x, up, dact) = (&self.gate.real::<T>()[..count], self.up.real::<T>(), self.dact.real::<T>());
         let (dgate, dup, act) = (self.dgate.real_mut::<T>(), self.dup.real_mut::<T>(), self.act.real_mut::<T>());
-        let inputs = (x.par_iter(), up.par_iter(), dact.par_iter()).into_par_iter();
-        let outputs = (dgate.par_iter_mut(), dup.par_iter_mut(), act.par_iter_mut()).into_par_iter();
-        inputs.zip(outputs).with_min_len(4096).for_each(|((&x, &up, &dact), (dgate, dup, act))| {
-            let (f, slope) = gate(x, activation);
-            *dgate = dact * up * slope;
-            *dup = dact * f;
-            *act = f * up;
+        let inputs = (x.par_chunks(TWIN_BLOCK), up.par_chunks(TWIN_BLOCK), dact.par_chunks(TWIN_BLOCK)).into_par_iter();
+        let outputs =
+            (dgate.par_chunks_mut(TWIN_BLOCK), dup.par_chunks_mut(TWIN_BLOCK), act.par_chunks_mut(TWIN_BLOCK));
+        inputs.zip(outputs.into_par_iter()).for_each(|((x, up, dact), (dgate, dup, act))| {
+            for i in 0..x.len() {
+                let (f, slope) = gate(x[i], activation);
+                dgate[i] = dact[i] * up[i] * slope;
+                dup[i] = dact[i] * f;
+                act[i] = f * up[i];
+            }
         });
     }
 }

@@ -67,7 +67,8 @@ impl Kernel for Ppo<'_> {
         let (clip_range, value_clip_range) = (T::of(self.clip_range.into()), T::of(self.value_clip_range.into()));
         let scale = T::one() / T::of(self.batch_tokens.into());
         let starts = &self.starts.u32s()[..=self.sequences as usize];
-        let (rollout, logp, value) = (self.rollout.real::<T>(), self.logp.real::<T>(), self.value.real::<T>());
+        let (rollout, _) = self.rollout.real::<T>().as_chunks::<4>();
+        let (logp, value) = (self.logp.real::<T>(), self.value.real::<T>());
         let (dlogp, dvalue) = (self.dlogp.real_mut::<T>(), self.dvalue.real_mut::<T>());
         let statistics = &mut self.statistics.real_mut::<T>()[self.first_sequence as usize * STATISTICS..];
         let clamp = |x: T, low: T, high: T| x.max(low).min(high);
@@ -75,7 +76,7 @@ impl Kernel for Ppo<'_> {
 
         // One token: what its sequence sums up, and its two gradients.
         let token = |t: usize| {
-            let [logp_old, advantage, target, value_old] = [0, 1, 2, 3].map(|column| rollout[4 * t + column]);
+            let [logp_old, advantage, target, value_old] = rollout[t];
             let log_ratio = logp[t] - logp_old;
             let ratio = log_ratio.min(T::of(MAX_LOG_RATIO)).exp();
             let p = -advantage * ratio;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
+use super::variants::TWIN_BLOCK;
 use crate::device::{DType, Matrix, MatrixMut, Real, Tensor};
 
 /// The most rows that are multiplied as dot products: a tile of decoded tokens. Beyond them a general product is faster.
@@ -25,7 +26,13 @@ impl<'a> Stored<'a> {
         match self.tensor.dtype() {
             DType::Bf16 => {
                 let values = &self.tensor.bf16s()[first..first + len];
-                Cow::Owned(values.par_iter().map(|value| T::of(value.to_f64())).collect())
+                let mut widened = vec![T::zero(); len];
+                widened.par_chunks_mut(TWIN_BLOCK).zip(values.par_chunks(TWIN_BLOCK)).for_each(|(widened, values)| {
+                    for i in 0..values.len() {
+                        widened[i] = T::of(values[i].to_f64());
+                    }
+                });
+                Cow::Owned(widened)
             }
             _ => Cow::Borrowed(&self.tensor.real::<T>()[first..first + len]),
         }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::variants::{launch_flat, only, shared};
+use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches, to_bf16};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
@@ -36,6 +36,10 @@ impl Kernel for RoundBf16<'_> {
 
     fn twin<T: Real>(&mut self) {
         let x = &self.x.real::<T>()[..self.count as usize];
-        self.y.bf16s_mut().par_iter_mut().zip(x).for_each(|(y, x)| *y = to_bf16(x.wide()));
+        self.y.bf16s_mut().par_chunks_mut(TWIN_BLOCK).zip(x.par_chunks(TWIN_BLOCK)).for_each(|(y, x)| {
+            for i in 0..x.len() {
+                y[i] = to_bf16(x[i].wide());
+            }
+        });
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::variants::{launch_flat, only, shared};
+use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
@@ -40,6 +40,10 @@ impl Kernel for Sgd<'_> {
         let step_size = T::of(self.step_size.into());
         let gradient = &self.gradient.real::<T>()[..self.count as usize];
         let weight = self.weight.real_mut::<T>();
-        weight.par_iter_mut().zip(gradient).for_each(|(weight, &gradient)| *weight -= step_size * gradient);
+        weight.par_chunks_mut(TWIN_BLOCK).zip(gradient.par_chunks(TWIN_BLOCK)).for_each(|(weight, gradient)| {
+            for i in 0..gradient.len() {
+                weight[i] -= step_size * gradient[i];
+            }
+        });
     }
 }

@@ -96,6 +96,10 @@ pub const fn by_width_in_blocks(source: &'static str) -> [Variant; 2] {
 /// The invocations of a workgroup of the kernels whose invocations do not meet; their shaders say it as a number.
 const FLAT_LANES: usize = 64;
 
+/// The elements that a thread takes at a time in the twin of a kernel that computes each by itself. Its loop over them is a
+/// plain one: whatever is called once an element must be inlined, and adapters of another crate are not.
+pub const TWIN_BLOCK: usize = 4096;
+
 /// The launch of `invocations` that do not meet.
 pub fn launch_flat(variant: &'static Variant, invocations: usize, cost: Cost) -> Launch {
     launch_each(variant, invocations.div_ceil(FLAT_LANES), cost)
