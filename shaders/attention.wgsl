@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
         let first_key = (tile - steps) * TILE;
         var s: array<vec4<f32>, 4>;
-        multiply_rows(&s, Rows(Q, first_query, head), Rows(K, first_key, kv_head), lane);
+        multiply_rows(&s, Head(Q, head), first_query, Head(K, kv_head), first_key, lane);
         for (var r = 0u; r < 4u; r += 1u) {
             s[r] *= params.scale;
             scores[(4u * ty + r) * PITCH + tx] = s[r];
@@ -75,7 +75,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var r = 0u; r < 4u; r += 1u) {
             scores[(4u * ty + r) * PITCH + tx] = s[r];
         }
-        multiply_scores(&output, Rows(V, first_key, kv_head), lane);
+        multiply_scores(&output, Head(V, kv_head), first_key, lane);
     }
 
     // The eight invocations of a row add up their weights.

@@ -45,8 +45,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let first_query = (tile + step % tiles) * TILE;
         var s: array<vec4<f32>, 4>;
         var dp: array<vec4<f32>, 4>;
-        multiply_rows(&s, Rows(K, first_key, kv_head), Rows(Q, first_query, head), lane);
-        multiply_rows(&dp, Rows(V, first_key, kv_head), Rows(DOUT, first_query, head), lane);
+        multiply_rows(&s, Head(K, kv_head), first_key, Head(Q, head), first_query, lane);
+        multiply_rows(&dp, Head(V, kv_head), first_key, Head(DOUT, head), first_query, lane);
         // p and ds: a column is a query, a row a key
         for (var c = 0u; c < 4u; c += 1u) {
             let query = first_query + 4u * tx + c;
@@ -64,11 +64,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var r = 0u; r < 4u; r += 1u) {
             scores[(4u * ty + r) * PITCH + tx] = s[r];
         }
-        multiply_scores(&value_gradient, Rows(DOUT, first_query, head), lane);
+        multiply_scores(&value_gradient, Head(DOUT, head), first_query, lane);
         for (var r = 0u; r < 4u; r += 1u) {
             scores[(4u * ty + r) * PITCH + tx] = dp[r];
         }
-        multiply_scores(&key_gradient, Rows(Q, first_query, head), lane);
+        multiply_scores(&key_gradient, Head(Q, head), first_query, lane);
     }
 
     for (var r = 0u; r < 4u; r += 1u) {

@@ -35,8 +35,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let first_key = (tile - steps) * TILE;
         var s: array<vec4<f32>, 4>;
         var dp: array<vec4<f32>, 4>;
-        multiply_rows(&s, Rows(Q, first_query, head), Rows(K, first_key, kv_head), lane);
-        multiply_rows(&dp, Rows(DOUT, first_query, head), Rows(V, first_key, kv_head), lane);
+        multiply_rows(&s, Head(Q, head), first_query, Head(K, kv_head), first_key, lane);
+        multiply_rows(&dp, Head(DOUT, head), first_query, Head(V, kv_head), first_key, lane);
         for (var r = 0u; r < 4u; r += 1u) {
             let query = min(first_query + 4u * ty + r, params.tokens - 1u);
             let statistics = row_statistics[query * params.heads + head];
@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
             scores[(4u * ty + r) * PITCH + tx] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
         }
-        multiply_scores(&gradient, Rows(K, first_key, kv_head), lane);
+        multiply_scores(&gradient, Head(K, kv_head), first_key, lane);
     }
 
     for (var r = 0u; r < 4u; r += 1u) {

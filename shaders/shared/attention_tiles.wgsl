@@ -19,36 +19,35 @@ const DOUT = 1u; // [tokens, heads, HEAD_DIM]
 const K = 2u; // [tokens, kv_heads, HEAD_DIM]
 const V = 3u; // [tokens, kv_heads, HEAD_DIM]
 
-// One head's rows of a source, from a token on: what a tile is loaded from.
-struct Rows {
+// One head of a source; a tile is 32 of its rows.
+struct Head {
     source: u32,
-    first_token: u32,
-    head: u32,
+    index: u32,
 }
 
-// Group `quad` of chunk `chunk` of row `row`. After the last token and the last column it is something valid that is not
+// Group `quad` of chunk `chunk` of a token. After the last token and the last column it is something valid that is not
 // used.
-fn fetch_quad(rows: Rows, row: u32, chunk: u32, quad: u32) -> vec4<f32> {
-    let heads = select(params.kv_heads, params.heads, rows.source <= DOUT);
-    let token = min(rows.first_token + row, params.tokens - 1u);
+fn fetch_quad(head: Head, token: u32, chunk: u32, quad: u32) -> vec4<f32> {
+    let heads = select(params.kv_heads, params.heads, head.source <= DOUT);
     let column = min(chunk * QUADS + quad, HEAD_DIM / 4u - 1u);
-    return fetch(rows.source, (token * heads + rows.head) * (HEAD_DIM / 4u) + column);
+    return fetch(head.source, (min(token, params.tokens - 1u) * heads + head.index) * (HEAD_DIM / 4u) + column);
 }
 
-fn load_right(rows: Rows, chunk: u32, lane: u32) {
+fn load_right(head: Head, first_token: u32, chunk: u32, lane: u32) {
     for (var i = lane; i < TILE * QUADS; i += 64u) {
         let row = i / QUADS;
         let quad = i % QUADS;
-        right[row * PITCH + quad] = fetch_quad(rows, row, chunk, quad);
+        right[row * PITCH + quad] = fetch_quad(head, first_token + row, chunk, quad);
     }
 }
 
 // As load_right, with zeros after the last column: a product of left and right is then right in every column.
-fn load_left(rows: Rows, chunk: u32, lane: u32) {
+fn load_left(head: Head, first_token: u32, chunk: u32, lane: u32) {
     for (var i = lane; i < TILE * QUADS; i += 64u) {
         let row = i / QUADS;
         let quad = i % QUADS;
-        left[row * PITCH + quad] = select(vec4(0.0), fetch_quad(rows, row, chunk, quad), in_head(chunk, quad));
+        let value = fetch_quad(head, first_token + row, chunk, quad);
+        left[row * PITCH + quad] = select(vec4(0.0), value, in_head(chunk, quad));
     }
 }
 
@@ -56,13 +55,13 @@ fn in_head(chunk: u32, quad: u32) -> bool {
     return chunk * QUADS + quad < HEAD_DIM / 4u;
 }
 
-// product[r] += the dot products of row (4 ty + r) of a with the rows (4 tx ..) of b, over all of a head's columns.
-fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Rows, b: Rows, lane: u32) {
+// product[r] += the dot products of row (4 ty + r) of a's tile with the rows (4 tx ..) of b's, over all of a head's columns.
+fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Head, first_a: u32, b: Head, first_b: u32, lane: u32) {
     let first_row = lane / 8u * 4u * PITCH;
     let first_column = lane % 8u * 4u * PITCH;
     for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-        load_left(a, chunk, lane);
-        load_right(b, chunk, lane);
+        load_left(a, first_a, chunk, lane);
+        load_right(b, first_b, chunk, lane);
         workgroupBarrier();
         for (var c = 0u; c < QUADS; c += 1u) {
             let b0 = right[first_column + c];
@@ -80,11 +79,11 @@ fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Rows, b: Rows, 
 
 // sums[4 chunk + r] += row (4 ty + r) of the scores x b's tile, for each chunk of its columns. The scores are written before
 // the call, each by the invocation that owns it.
-fn multiply_scores(sums: ptr<function, array<vec4<f32>, 32>>, b: Rows, lane: u32) {
+fn multiply_scores(sums: ptr<function, array<vec4<f32>, 32>>, b: Head, first_b: u32, lane: u32) {
     let first_row = lane / 8u * 4u * PITCH;
     let column = lane % 8u;
     for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-        load_right(b, chunk, lane);
+        load_right(b, first_b, chunk, lane);
         workgroupBarrier();
         for (var c = 0u; c < QUADS; c += 1u) {
             let b0 = right[(4u * c) * PITCH + column];
