@@ -17,6 +17,8 @@ mod harness;
 #[cfg(feature = "hub")]
 mod hub;
 mod lora;
+#[cfg(unix)]
+mod losses;
 mod memory;
 mod methods;
 mod model;

@@ -15,7 +15,7 @@ use crate::whole_loop::{problems, sample, with_model};
 const STEPS: usize = 30;
 
 /// A run of [`STEPS`] steps with everything that has a state: warm-up, moments, micro-batches, several epochs.
-fn long_run(output: &Path, device: &str) -> Command {
+pub fn long_run(output: &Path, device: &str) -> Command {
     let mut command = train("dqo/llama", &golden("dqo/llama/rows.jsonl"), output);
     let steps = STEPS.to_string();
     command.args(["--device", device, "--batch-size", "3", "--tokens-per-micro-batch", "20", "--max-steps", &steps]);

@@ -1,11 +1,11 @@
 //! Files and directories that are there whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -24,7 +24,8 @@ struct Entry {
 }
 
 /// Makes `dir` by filling `dir.tmp`, syncing every file, adding the manifest, and renaming. What was there under
-/// either name is replaced. Where anything fails, `dir` is as it was and `dir.tmp` is gone.
+/// either name is replaced. Where anything fails, `dir` is as it was and `dir.tmp` is gone; where the process ends between
+/// the two renames, [`recover_dir`] puts `dir` back.
 ///
 /// # Errors
 /// Names the file that cannot be written.
@@ -39,7 +40,11 @@ pub fn write_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
         if dir.exists() {
             fs::rename(dir, &old).with_context(in_place)?;
         }
-        fs::rename(&temporary, dir).with_context(in_place)?;
+        if let Err(error) = fs::rename(&temporary, dir) {
+            // What was there is put back; where that fails too, `recover_dir` finds it.
+            let _ = fs::rename(&old, dir);
+            return Err(error).with_context(in_place);
+        }
         sync_parent(dir)?;
         remove_dir(&old)
     });
@@ -66,19 +71,84 @@ fn fill_and_seal(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
     sync_dirs(dir)
 }
 
-/// Checks a directory that [`write_dir`] made against its manifest.
+/// Undoes what a [`write_dir`] that was cut off left: where `dir` is gone and the one before is there, that has its name
+/// again; else what is left over is removed.
 ///
 /// # Errors
-/// Names the file that is missing, has another size, or other contents.
-pub fn verify_dir(dir: &Path) -> Result<()> {
-    let path = dir.join(MANIFEST);
-    let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let manifest: Manifest = serde_json::from_str(&text).with_context(|| format!("{}: is damaged", path.display()))?;
-    for (name, expected) in &manifest.files {
-        let path = dir.join(name);
-        ensure!(entry(&path)? == *expected, "{}: is not as {MANIFEST} says", path.display());
+/// Names what cannot be renamed or removed.
+pub fn recover_dir(dir: &Path) -> Result<()> {
+    remove_dir(&with_suffix(dir, ".tmp"))?;
+    let old = with_suffix(dir, ".old");
+    if dir.exists() {
+        return remove_dir(&old);
+    }
+    if old.exists() {
+        fs::rename(&old, dir).with_context(|| format!("{}: cannot be put in place", dir.display()))?;
+        sync_parent(dir)?;
     }
     Ok(())
+}
+
+/// What a directory that [`write_dir`] made is like.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// As its manifest says.
+    Whole,
+    /// Not so: why.
+    Damaged(String),
+}
+
+/// Reads a directory that [`write_dir`] made, and holds it against its manifest.
+///
+/// # Errors
+/// Where a file that is there cannot be read: it may be whole.
+pub fn verify_dir(dir: &Path) -> Result<Condition> {
+    compare_with_manifest(dir, |path, expected| Ok(entry(path)? == *expected))
+}
+
+/// As [`verify_dir`], by the files' sizes alone.
+///
+/// # Errors
+/// As [`verify_dir`].
+pub fn glance_at_dir(dir: &Path) -> Result<Condition> {
+    compare_with_manifest(dir, |path, expected| {
+        let metadata = fs::metadata(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        Ok(metadata.len() == expected.size)
+    })
+}
+
+fn compare_with_manifest(dir: &Path, is_as: impl Fn(&Path, &Entry) -> Result<bool>) -> Result<Condition> {
+    let path = dir.join(MANIFEST);
+    let damaged = |path: &Path, how: &str| Ok(Condition::Damaged(format!("{}: {how}", path.display())));
+    let text = match fs::read_to_string(&path) {
+        Err(error) if is_missing(&error) => return damaged(&path, "is missing"),
+        Err(error) if error.kind() == ErrorKind::InvalidData => return damaged(&path, "is damaged"),
+        text => text.with_context(|| format!("{}: cannot be read", path.display()))?,
+    };
+    let Ok(manifest) = serde_json::from_str::<Manifest>(&text) else { return damaged(&path, "is damaged") };
+    for (name, expected) in &manifest.files {
+        let path = dir.join(name);
+        if fs::metadata(&path).is_err_and(|error| is_missing(&error)) {
+            return damaged(&path, "is missing");
+        }
+        if !is_as(&path, expected)? {
+            return damaged(&path, &format!("is not as {MANIFEST} says"));
+        }
+    }
+    Ok(Condition::Whole)
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Makes a directory and those above it, so that its name lasts.
+///
+/// # Errors
+/// Names it where it cannot be made.
+pub fn make_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
+    sync_parent(dir)
 }
 
 /// Replaces a file by way of `path.tmp` and a rename.
@@ -106,7 +176,7 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{}: cannot be removed", dir.display()))
         }
         _ => Ok(()),
@@ -157,7 +227,24 @@ fn sync_dirs(dir: &Path) -> Result<()> {
 }
 
 fn sync_parent(path: &Path) -> Result<()> {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)
+    match path.parent() {
+        // A bare name is one in the working directory.
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// Holds a file for this process alone until it is dropped; a crash frees it too.
+///
+/// # Errors
+/// Where another process holds it.
+pub fn lock(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => bail!("{}: another process writes it; let it end, or stop it", path.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{}: cannot be locked", path.display())),
+    }
 }
 
 /// Windows has no way to sync a directory, and needs none.
@@ -182,19 +269,51 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        verify_dir(&dir).unwrap();
+        assert_eq!(verify_dir(&dir).unwrap(), Condition::Whole);
 
         let failed = write_dir(&dir, |dir| {
             fs::write(dir.join("b"), "2")?;
             anyhow::bail!("no room")
         });
         assert_eq!(failed.unwrap_err().to_string(), "no room");
-        verify_dir(&dir).unwrap();
+        assert_eq!(verify_dir(&dir).unwrap(), Condition::Whole);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
 
         fs::write(dir.join("inner/a"), "2").unwrap();
         let path = dir.join("inner/a");
         let message = format!("{}: is not as manifest.json says", path.display());
-        assert_eq!(verify_dir(&dir).unwrap_err().to_string(), message);
+        assert_eq!(verify_dir(&dir).unwrap(), Condition::Damaged(message));
+        assert_eq!(glance_at_dir(&dir).unwrap(), Condition::Whole);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(glance_at_dir(&dir).unwrap(), Condition::Damaged(format!("{}: is missing", path.display())));
+    }
+
+    /// Cut off at each point between the names, the directory is there again, as it was or as it was to be.
+    #[test]
+    fn a_directory_that_was_being_replaced_is_put_back() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("made");
+        let (old, temporary) = (root.path().join("made.old"), root.path().join("made.tmp"));
+        let make = |dir: &Path| write_dir(dir, |dir| Ok(fs::write(dir.join("a"), "1")?)).unwrap();
+        for present in [vec![&dir, &temporary], vec![&old, &temporary], vec![&old, &dir], vec![&dir], vec![&old]] {
+            present.iter().for_each(|dir| make(dir));
+            recover_dir(&dir).unwrap();
+            assert_eq!(verify_dir(&dir).unwrap(), Condition::Whole);
+            assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "of {present:?}");
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        recover_dir(&dir).unwrap();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_file_has_one_writer() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("rows");
+        let [first, second] = [(), ()].map(|()| File::options().create(true).append(true).open(&path).unwrap());
+        lock(&first, &path).unwrap();
+        assert!(lock(&second, &path).unwrap_err().to_string().contains("another process writes it"));
+        drop(first);
+        lock(&second, &path).unwrap();
     }
 }

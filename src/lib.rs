@@ -1,6 +1,9 @@
 //! Offline reinforcement learning of language models on any GPU: hand-written WGSL kernels with CPU twins, a small
 //! transformer with hand-written forward and backward passes, and a thin trainer.
 
+// What is said goes through `progress::say` and results through the command line's `print`: a reader that is gone ends no run.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod cli;
 pub mod data;
 pub mod demo;

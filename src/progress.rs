@@ -1,9 +1,17 @@
 //! Progress on stderr: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line on stderr. Where nobody reads it any more (a closed pipe, a full disk), the work goes on without.
+pub fn say(line: impl Display) {
+    // Whole, so that lines of two threads do not mix.
+    let line = format!("{line}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
 
 /// Where a long task stands.
 pub struct Progress {
@@ -46,7 +54,7 @@ impl Progress {
         }
         let due = self.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
         if due || self.done == self.total {
-            eprintln!("{} {}/{} {message}", self.title, self.done, self.total);
+            say(format_args!("{} {}/{} {message}", self.title, self.done, self.total));
             self.last_line = Some(Instant::now());
         }
     }
@@ -56,7 +64,7 @@ impl Progress {
         match &self.bar {
             Some(bar) if bar.is_hidden() => {}
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => say(line),
         }
     }
 }

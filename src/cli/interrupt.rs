@@ -4,19 +4,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use crate::progress::say;
+
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Begins to listen; the flag is set by the first signal.
+/// Whether a signal has come.
+pub fn is_requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
+}
+
+/// Begins to listen; the flag is set by the first signal. A hang-up that is ignored, as `nohup` has it, stays so.
 ///
 /// # Errors
 /// Where the system refuses the handler.
 pub fn listen() -> Result<&'static AtomicBool> {
+    let ignores_hangup = hangup::ignore();
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("interrupted: what is finished is saved first; once more ends at once");
+        say("interrupted: what is finished is saved first; once more ends at once");
     })
     .context("Ctrl-C cannot be caught")?;
+    if ignores_hangup {
+        hangup::ignore();
+    }
     Ok(&REQUESTED)
+}
+
+#[cfg(unix)]
+mod hangup {
+    /// Ignores hang-ups; whether they were ignored before.
+    pub fn ignore() -> bool {
+        // SAFETY: no handler is installed; ignoring a signal runs no code.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) == libc::SIG_IGN }
+    }
+}
+
+#[cfg(not(unix))]
+mod hangup {
+    /// There are none.
+    pub fn ignore() -> bool {
+        false
+    }
 }

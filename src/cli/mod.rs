@@ -27,6 +27,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::progress::say;
+
 /// Fine-tunes language models by offline reinforcement learning (DQO) on any GPU.
 #[derive(Parser)]
 #[command(name = "dqo-wgpu", version, max_term_width = 100)]
@@ -93,7 +95,7 @@ pub fn main() -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -114,15 +116,19 @@ fn print(line: impl Display) {
     print_text(format_args!("{line}\n"));
 }
 
-/// A part of the result. Where nobody reads on (a pipe that was closed), the command ends there.
+/// A part of the result. Where nobody reads on (a pipe that was closed), the command ends there; as interrupted, where it was.
 fn print_text(text: impl Display) {
     let mut stdout = std::io::stdout();
     if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         let closed = error.kind() == ErrorKind::BrokenPipe;
         if !closed {
-            eprintln!("error: standard output cannot be written: {error}");
+            say(format_args!("error: standard output cannot be written: {error}"));
         }
-        std::process::exit(i32::from(!closed));
+        std::process::exit(match (closed, interrupt::is_requested()) {
+            (true, true) => 130,
+            (true, false) => 0,
+            (false, _) => 1,
+        });
     }
 }
 

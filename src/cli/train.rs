@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args};
 
 use super::config_file::{config_file, merge_training};
 use super::{Ended, interrupt, print};
+use crate::progress::say;
 use crate::train::{MethodArgs, Outcome, Run, TrainConfig, Watch};
 
 #[derive(Args)]
@@ -33,7 +34,7 @@ pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
             Ok(Ended::Done)
         }
         Outcome::Interrupted(step) => {
-            eprintln!("interrupted after step {step}; --resume goes on from there");
+            say(format_args!("interrupted after step {step}; --resume goes on from there"));
             Ok(Ended::Interrupted)
         }
     }

@@ -39,6 +39,6 @@ pub use network::{Policy, PolicyActivations, Value, ValueActivations};
 pub use options::{DeviceOptions, ModelFiles, ModelOptions};
 pub use parameter::{Parameter, Shard, Storage};
 pub use save::{save_policy, save_value};
-pub use stored::write_safetensors;
+pub use stored::{NotFinite, write_safetensors};
 pub use values::Values;
 pub use weight_type::WeightType;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::path::Path;
 
@@ -68,10 +69,28 @@ impl Stored for Parameter {
     }
 }
 
+/// A value that no model has.
+#[derive(Debug)]
+pub struct NotFinite {
+    /// The tensor's.
+    pub name: String,
+    /// Its place in the tensor.
+    pub element: usize,
+}
+
+impl Display for NotFinite {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        write!(f, "{}: element {} is not finite, and what is not finite is not saved", self.name, self.element)
+    }
+}
+
+impl std::error::Error for NotFinite {}
+
 /// Writes tensors by name.
 ///
 /// # Errors
-/// Names the file where it cannot be written; the device's fault where it has one.
+/// Names the file where it cannot be written; the device's fault where it has one; [`NotFinite`] where a tensor has an
+/// infinity or a NaN.
 pub fn write_safetensors<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, &'a dyn Stored)>,
@@ -81,7 +100,7 @@ pub fn write_safetensors<'a>(
     // The crate writes a file that only its owner may read; this one gets the permissions of any new file.
     let permissions = File::create(path).and_then(|file| file.metadata()).with_context(context)?.permissions();
     let fault = RefCell::new(None);
-    let views = tensors.map(|(name, tensor)| (name, OnDemand { tensor, fault: &fault }));
+    let views = tensors.map(|(name, tensor)| (name.clone(), OnDemand { name, tensor, fault: &fault }));
     safetensors::serialize_to_file(views, metadata, path).with_context(context)?;
     std::fs::set_permissions(path, permissions).with_context(context)?;
     fault.take().map_or(Ok(()), Err)
@@ -89,6 +108,7 @@ pub fn write_safetensors<'a>(
 
 /// A tensor that is read from its device when its bytes are written.
 struct OnDemand<'a> {
+    name: String,
     tensor: &'a dyn Stored,
     /// The first fault of a read: `View` has no way to say it.
     fault: &'a RefCell<Option<anyhow::Error>>,
@@ -104,7 +124,11 @@ impl View for OnDemand<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        match self.tensor.read_stored() {
+        let read = self.tensor.read_stored().and_then(|bytes| match first_not_finite(&bytes, self.dtype()) {
+            Some(element) => Err(NotFinite { name: self.name.clone(), element }.into()),
+            None => Ok(bytes),
+        });
+        match read {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.fault.borrow_mut().get_or_insert(error);
@@ -115,5 +139,44 @@ impl View for OnDemand<'_> {
 
     fn data_len(&self) -> usize {
         self.shape().iter().product::<usize>() * self.dtype().bitsize() / 8
+    }
+}
+
+/// The first infinity or NaN: a value whose exponent's bits are all set.
+fn first_not_finite(bytes: &[u8], dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::F64 => position(bytes, |value| u64::from_le_bytes(value) >> 52 & 0x7ff == 0x7ff),
+        Dtype::F32 => position(bytes, |value| u32::from_le_bytes(value) >> 23 & 0xff == 0xff),
+        Dtype::BF16 => position(bytes, |value| u16::from_le_bytes(value) >> 7 & 0xff == 0xff),
+        Dtype::F16 => position(bytes, |value| u16::from_le_bytes(value) >> 10 & 0x1f == 0x1f),
+        _ => None,
+    }
+}
+
+fn position<const SIZE: usize>(bytes: &[u8], is_sought: impl Fn([u8; SIZE]) -> bool) -> Option<usize> {
+    bytes.as_chunks().0.iter().position(|value| is_sought(*value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_found() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let of = |values: [f64; 3]| values.map(|value| half::bf16::from_f64(value).to_le_bytes()).concat();
+            assert_eq!(first_not_finite(&of([1.0, value, value]), Dtype::BF16), Some(1));
+            assert_eq!(first_not_finite(&of([1.0, -2.0, 3e38]), Dtype::BF16), None);
+            let of = |values: [f64; 3]| values.map(|value| half::f16::from_f64(value).to_le_bytes()).concat();
+            assert_eq!(first_not_finite(&of([1.0, value, value]), Dtype::F16), Some(1));
+            assert_eq!(first_not_finite(&of([1.0, -2.0, 6e4]), Dtype::F16), None);
+            let of = |values: [f64; 3]| values.map(|value| (value as f32).to_le_bytes()).concat();
+            assert_eq!(first_not_finite(&of([1.0, -2.0, value]), Dtype::F32), Some(2));
+            assert_eq!(first_not_finite(&of([1.0, -2.0, 3e38]), Dtype::F32), None);
+            let of = |values: [f64; 3]| values.map(f64::to_le_bytes).concat();
+            assert_eq!(first_not_finite(&of([value, -2.0, 1.0]), Dtype::F64), Some(0));
+            assert_eq!(first_not_finite(&of([1.0, -2.0, 1e308]), Dtype::F64), None);
+        }
+        assert_eq!(first_not_finite(&[0xff; 8], Dtype::U32), None);
     }
 }

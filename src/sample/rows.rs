@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::write_file;
+use crate::files::{lock, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
@@ -36,22 +36,24 @@ impl RowsInProgress {
             "{}: exists already; go on with it by --resume, or choose another --output",
             path.display()
         );
-        let mut done = BTreeMap::new();
-        let mut length = 0;
         if path.exists() {
             let before =
                 std::fs::read_to_string(&kept).with_context(|| format!("{}: cannot be read", kept.display()))?;
             check_settings(&before, &settings, &kept)?;
-            let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-            for (number, line) in whole_lines(&bytes).enumerate() {
-                let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
-                done.insert(place, row);
-                length += line.len() as u64 + 1;
-            }
         } else {
             write_file(&kept, settings.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        // Before the rows are read: no other process adds to them from here on.
+        lock(&file, path)?;
+        let mut done = BTreeMap::new();
+        let mut length = 0;
+        let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        for (number, line) in whole_lines(&bytes).enumerate() {
+            let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
+            done.insert(place, row);
+            length += line.len() as u64 + 1;
+        }
         // What a kill left of a row is dropped.
         file.set_len(length).with_context(cannot)?;
         Ok(Self { path: path.to_owned(), file, length, done })

@@ -9,6 +9,7 @@ use serde_json::{Map, Number, Value};
 
 use super::tensorboard::EventWriter;
 use crate::files;
+use crate::progress::say;
 
 /// Where each step's metrics go.
 pub struct MetricsLog {
@@ -22,18 +23,27 @@ pub type MetricsRow = Vec<(&'static str, f64)>;
 
 impl MetricsLog {
     /// Opens the records in `dir` behind the row of step `done`; rows of later steps, which a run that goes on from a
-    /// checkpoint computes again, are removed.
+    /// checkpoint computes again, are removed. Where rows of earlier steps are missing, stderr says so.
     ///
     /// # Errors
     /// Names the file that cannot be read or written.
     pub fn open(dir: &Path, done: usize) -> Result<Self> {
         let path = dir.join("metrics.jsonl");
-        if path.exists() {
-            keep_rows(&path, done)?;
+        let kept = if path.exists() { keep_rows(&path, done)? } else { 0 };
+        if kept < done {
+            say(format_args!("warning: {}: has {kept} rows of the {done} steps that are done", path.display()));
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
         Ok(Self { file, path, events: EventWriter::create(&dir.join("tensorboard"))? })
+    }
+
+    /// Makes the rows last: a checkpoint that is whole has the rows before it.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().with_context(|| format!("{}: cannot be synced", self.path.display()))
     }
 
     /// Adds the row of a step.
@@ -61,14 +71,19 @@ fn number(value: f64) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-fn keep_rows(path: &Path, done: usize) -> Result<()> {
+/// Removes the rows of steps after `done`; how many are left.
+fn keep_rows(path: &Path, done: usize) -> Result<usize> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let is_kept = |line: &&str| {
         let step = serde_json::from_str::<Value>(line).ok().and_then(|row| row["step"].as_u64());
         step.is_some_and(|step| step as usize <= done)
     };
-    let kept: String = text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
-    if kept == text { Ok(()) } else { files::write_file(path, kept.as_bytes()) }
+    let lines: Vec<_> = text.lines().filter(is_kept).collect();
+    let kept: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    if kept != text {
+        files::write_file(path, kept.as_bytes())?;
+    }
+    Ok(lines.len())
 }
 
 #[cfg(test)]

@@ -94,13 +94,13 @@ impl Scorer {
                 for &member in &members {
                     let range = first..first + window[member].completion_ids.len();
                     first = range.end;
-                    let logps = logps[range.clone()].to_vec();
+                    let (logps, entropies) = (logps[range.clone()].to_vec(), entropies[range].to_vec());
                     ensure!(
-                        logps.iter().all(|logp| logp.is_finite()),
+                        logps.iter().chain(&entropies).all(|value| value.is_finite()),
                         "the log-probs of the row on line {} are not finite: the model's weights are damaged",
                         window[member].line
                     );
-                    scored[member] = TokenLogps { logps, entropies: entropies[range].to_vec() };
+                    scored[member] = TokenLogps { logps, entropies };
                 }
             }
             visit(index * WINDOW, scored)?;

@@ -168,6 +168,7 @@ fn train_on(
 
             let is_interrupted = watch.has_interrupted();
             if is_interrupted || (trainer.is_saved() && !is_last) {
+                log.sync()?;
                 trainer.save(Saved::Checkpoint)?;
             }
             if is_interrupted {
@@ -175,6 +176,7 @@ fn train_on(
             }
         }
     }
+    log.sync()?;
     trainer.save(Saved::Checkpoint)?;
     Ok(Outcome::Finished(trainer.save(Saved::Final)?))
 }

@@ -1,6 +1,6 @@
 //! A run's output directory: its configuration, its checkpoints, its result.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::session::{Session, ValueSide};
 use crate::device::Tensor;
-use crate::files;
+use crate::files::{self, Condition};
 use crate::model::{
     Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
 };
+use crate::progress::say;
 
-/// `OUT`.
+/// `OUT`, held for this process alone.
 pub struct RunDir {
     path: PathBuf,
+    /// Locked while the run goes on.
+    _lock: File,
 }
 
 /// Where a run stands, beside its tensors.
@@ -59,8 +62,25 @@ pub struct ModelFiles<'a> {
 
 const CONFIG: &str = "config.toml";
 const CHECKPOINT: &str = "checkpoint-";
+const BEST: &str = "best";
+const FINAL: &str = "final";
+const LOCK: &str = "lock";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+
+/// The step in the name of a checkpoint's directory.
+fn checkpoint_step(name: &str) -> Option<usize> {
+    name.strip_prefix(CHECKPOINT)?.parse().ok()
+}
+
+/// Holds a run's directory: two processes that trained in one would mix their steps.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
+    files::lock(&file, dir)?;
+    Ok(file)
+}
 
 impl RunDir {
     /// A new run's directory, with its configuration in it.
@@ -68,15 +88,15 @@ impl RunDir {
     /// # Errors
     /// Where there is a run already, or the directory cannot be written.
     pub fn create(path: &Path, settings: &toml::Table) -> Result<Self> {
-        let run = Self { path: path.to_owned() };
         ensure!(
             !path.join(CONFIG).exists(),
             "{}: has a run already; go on with it by --resume, or choose another --output-dir",
             path.display()
         );
-        fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))?;
+        files::make_dir(path)?;
+        let lock = lock(path)?;
         files::write_file(&path.join(CONFIG), toml::to_string(settings)?.as_bytes())?;
-        Ok(run)
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
     /// The directory of a run that goes on. Of what a run may change, this one may not change what its rows `depend_on`.
@@ -86,6 +106,7 @@ impl RunDir {
     pub fn reopen(path: &Path, current: &toml::Table, depend_on: &[&str]) -> Result<Self> {
         let file = path.join(CONFIG);
         ensure!(file.exists(), "{}: has no run to resume", path.display());
+        let lock = lock(path)?;
         let text = fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
         let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
         let names = recorded.keys().chain(current.keys());
@@ -103,7 +124,26 @@ impl RunDir {
             );
         }
         files::write_file(&file, toml::to_string(current)?.as_bytes())?;
-        Ok(Self { path: path.to_owned() })
+        let run = Self { path: path.to_owned(), _lock: lock };
+        run.recover()?;
+        Ok(run)
+    }
+
+    /// Puts in place what a process that was cut off was replacing.
+    fn recover(&self) -> Result<()> {
+        let names = self.names()?;
+        let whole = |name: &String| name.strip_suffix(".old").or_else(|| name.strip_suffix(".tmp")).map(str::to_owned);
+        let ours = |name: &String| name == BEST || name == FINAL || checkpoint_step(name).is_some();
+        names.iter().filter_map(whole).filter(ours).try_for_each(|name| files::recover_dir(&self.path.join(name)))
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let context = || format!("{}: cannot be listed", self.path.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).with_context(context)? {
+            names.extend(entry.with_context(context)?.file_name().into_string().ok());
+        }
+        Ok(names)
     }
 
     /// The directory.
@@ -114,12 +154,12 @@ impl RunDir {
     /// The newest checkpoint whose manifest holds; stderr says why newer ones were passed over.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// Where the directory, or a file that may be whole, cannot be read.
     pub fn newest_checkpoint(&self) -> Result<Option<PathBuf>> {
         for NumberedDir { path, .. } in self.checkpoints()?.into_iter().rev() {
-            match files::verify_dir(&path) {
-                Ok(()) => return Ok(Some(path)),
-                Err(error) => eprintln!("a checkpoint is passed over: {error:#}"),
+            match files::verify_dir(&path)? {
+                Condition::Whole => return Ok(Some(path)),
+                Condition::Damaged(how) => say(format_args!("a checkpoint is passed over: {how}")),
             }
         }
         Ok(None)
@@ -127,20 +167,14 @@ impl RunDir {
 
     /// Checkpoints by step.
     fn checkpoints(&self) -> Result<Vec<NumberedDir>> {
-        let entries = fs::read_dir(&self.path).with_context(|| format!("{}: cannot be listed", self.path.display()))?;
-        let mut found = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if let Some(step) = name.strip_prefix(CHECKPOINT).and_then(|step| step.parse().ok()) {
-                found.push(NumberedDir { step, path });
-            }
-        }
+        let numbered = |name: String| Some(NumberedDir { step: checkpoint_step(&name)?, path: self.path.join(name) });
+        let mut found: Vec<_> = self.names()?.into_iter().filter_map(numbered).collect();
         found.sort();
         Ok(found)
     }
 
-    /// Writes a checkpoint whole or not at all, then removes old ones beyond `keep` (0: none).
+    /// Writes a checkpoint whole or not at all, then removes older ones, so that `keep` whole ones are left (0: all). One of
+    /// this step that is whole stays as it is.
     ///
     /// # Errors
     /// Where a file cannot be written or the device fails; the checkpoints before it are kept then.
@@ -152,6 +186,9 @@ impl RunDir {
         keep: usize,
     ) -> Result<PathBuf> {
         let dir = self.path.join(format!("{CHECKPOINT}{:06}", state.step));
+        if dir.exists() && files::verify_dir(&dir)? == Condition::Whole {
+            return Ok(dir);
+        }
         files::write_dir(&dir, |dir| {
             save_networks(session, files, dir)?;
             save_optimizer(session, &dir.join(OPTIMIZER))?;
@@ -160,12 +197,26 @@ impl RunDir {
                 .with_context(|| format!("{}: cannot be written", path.display()))
         })?;
         if keep > 0 {
-            let checkpoints = self.checkpoints()?;
-            for NumberedDir { path: old, .. } in &checkpoints[..checkpoints.len().saturating_sub(keep)] {
-                fs::remove_dir_all(old).with_context(|| format!("{}: cannot be removed", old.display()))?;
-            }
+            self.prune(state.step, keep)?;
         }
         Ok(dir)
+    }
+
+    /// Removes whole checkpoints from before a step, but for the newest; with the step's own `keep` are left. What is
+    /// damaged counts for nothing.
+    fn prune(&self, step: usize, keep: usize) -> Result<()> {
+        let mut kept = 1;
+        for NumberedDir { path, .. } in self.checkpoints()?.into_iter().rev().filter(|dir| dir.step < step) {
+            if files::glance_at_dir(&path)? != Condition::Whole {
+                continue;
+            }
+            if kept < keep {
+                kept += 1;
+            } else {
+                fs::remove_dir_all(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `best`.
@@ -173,7 +224,7 @@ impl RunDir {
     /// # Errors
     /// Where a file cannot be written or the device fails; what was the best before is kept then.
     pub fn save_best(&self, session: &mut Session, best: Best, files: &ModelFiles) -> Result<PathBuf> {
-        let dir = self.path.join("best");
+        let dir = self.path.join(BEST);
         files::write_dir(&dir, |dir| {
             save_networks(session, files, dir)?;
             let path = dir.join(STATE);
@@ -188,7 +239,7 @@ impl RunDir {
     /// # Errors
     /// Where a file cannot be written or the device fails.
     pub fn save_final(&self, session: &mut Session, files: &ModelFiles) -> Result<PathBuf> {
-        let dir = self.path.join("final");
+        let dir = self.path.join(FINAL);
         files::write_dir(&dir, |dir| save_networks(session, files, dir))?;
         Ok(dir)
     }

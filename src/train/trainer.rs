@@ -20,7 +20,7 @@ use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::grade::Grading;
 use crate::kernels::SequenceSum;
-use crate::model::Checkpoint;
+use crate::model::{Checkpoint, NotFinite};
 use crate::objective::{Objective, StepTotals};
 use crate::sample::{AskedProblems, EvalSummary, Evaluation, SamplingSettings};
 
@@ -255,11 +255,18 @@ impl Trainer {
             value_adapter: models.adapters.value().map(|adapter| &adapter.config),
             base: base_name(config.model.model.as_deref().unwrap_or_default())?,
         };
-        match (what, state.best) {
+        let step = state.step;
+        let saved = match (what, state.best) {
             (Saved::Checkpoint, _) => dir.save_checkpoint(session, *state, &files, config.saving.save_total_limit),
             (Saved::Best, Some(best)) => dir.save_best(session, best, &files),
             (Saved::Best | Saved::Final, _) => dir.save_final(session, &files),
-        }
+        };
+        saved.map_err(|error| match error.downcast_ref::<NotFinite>() {
+            Some(_) => error.context(format!(
+                "step {step} left weights that are not finite; what was saved before is kept. Try a smaller --learning-rate"
+            )),
+            None => error,
+        })
     }
 
     /// The error of a step in which `what` is not finite: the rows whose statistics show it, else all rows in it.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 
 /// A run's watcher.
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ impl<'a> Watch<'a> {
     /// Something to know before the run begins.
     pub fn say(&self, line: impl Display) {
         if !self.is_silent {
-            eprintln!("{line}");
+            say(line);
         }
     }
 

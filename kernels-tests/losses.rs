@@ -1,0 +1,198 @@
+//! What a user may not lose: a run whose terminal is gone, a checkpoint, a directory that was being replaced, an output that
+//! two processes would write.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::command::{error_of, stderr, train};
+use crate::model::golden;
+use crate::resume::{interrupted, long_run, result, signal, steps_done, until_caught, wait_until};
+use crate::whole_loop::{problems, sample};
+
+/// Waits until a run has done some steps, and holds it there; whether it was caught.
+fn hold(child: &mut Child, output: &Path) -> bool {
+    let caught = wait_until(child, || steps_done(output) >= 2);
+    if caught {
+        signal(child, "STOP");
+    }
+    caught
+}
+
+#[test]
+fn a_run_whose_reader_is_gone_saves_and_goes_on_to_the_bit() {
+    until_caught(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+        assert!(long_run(&whole, "cpu").status().unwrap().success());
+        let mut child = long_run(&cut, "cpu").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        if !interrupted(&mut child, "INT", || steps_done(&cut) >= 3) {
+            return false;
+        }
+        assert!(long_run(&cut, "cpu").arg("--resume").status().unwrap().success());
+        assert!(result(&whole) == result(&cut));
+        true
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_the_log_ends_no_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    assert!(long_run(&dir.path().join("run"), "cpu").stderr(full).status().unwrap().success());
+}
+
+#[test]
+fn a_sample_that_is_interrupted_says_so_though_nobody_reads() {
+    until_caught(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, output) = (problems(dir.path(), 24), dir.path().join("rows.jsonl"));
+        let mut command = sample(&data, &output, &["--num-samples", "40"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        let caught = wait_until(&mut child, || fs::metadata(&output).is_ok_and(|file| file.len() > 0));
+        if caught {
+            signal(&child, "INT");
+        }
+        let code = child.wait().unwrap().code();
+        let rows = fs::read_to_string(&output).unwrap().lines().count();
+        if !caught || rows == 24 * 40 {
+            return false;
+        }
+        assert_eq!(code, Some(130), "with {rows} rows");
+        true
+    });
+}
+
+#[test]
+fn a_hang_up_that_is_ignored_ends_no_run() {
+    until_caught(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("run");
+        let run = long_run(&output, "cpu");
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let caught = wait_until(&mut child, || steps_done(&output) >= 2);
+        if caught {
+            signal(&child, "HUP");
+        }
+        assert!(child.wait().unwrap().success());
+        caught
+    });
+}
+
+/// Both optimizers, by a rate that no weight survives: nothing is saved, and what was saved before stays.
+#[test]
+fn a_model_that_is_not_finite_is_not_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    for (optimizer, rate) in [("sgd", "1e39"), ("adamw", "1e39"), ("adamw", "1e308")] {
+        let output = dir.path().join(format!("{optimizer}{rate}"));
+        let run = || {
+            let mut command = train("dqo/llama", &golden("dqo/llama/rows.jsonl"), &output);
+            command.args(["--optimizer", optimizer, "--learning-rate", rate, "--max-steps", "1", "--save-steps", "1"]);
+            command
+        };
+        let message = error_of(&mut run());
+        let expected =
+            "step 1 left weights that are not finite; what was saved before is kept. Try a smaller --learning-rate: ";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(message.ends_with("is not finite, and what is not finite is not saved"), "{message}");
+        let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            !left
+                .iter()
+                .any(|name| ["final", "checkpoint-"].iter().any(|begin| name.to_string_lossy().starts_with(begin))),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn the_checkpoint_just_written_is_kept_where_newer_ones_are_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("run");
+    let run = |more: &[&str]| long_run(&output, "cpu").args(more).status().unwrap();
+    assert!(run(&["--save-steps", "10", "--save-total-limit", "0"]).success());
+    for step in [20, 30] {
+        let weights = output.join(format!("checkpoint-0000{step}/policy/model.safetensors"));
+        fs::File::options().write(true).open(&weights).unwrap().set_len(100).unwrap();
+    }
+    assert!(run(&["--resume", "--save-total-limit", "1", "--max-steps", "15"]).success());
+    assert!(output.join("checkpoint-000015").exists(), "what was just written");
+    assert!(!output.join("checkpoint-000010").exists(), "an older one that is whole");
+    fs::remove_dir_all(output.join("final")).unwrap();
+    let before = fs::read(output.join("metrics.jsonl")).unwrap();
+    assert!(run(&["--resume", "--save-total-limit", "1", "--max-steps", "15"]).success());
+    assert!(before == fs::read(output.join("metrics.jsonl")).unwrap(), "the run went on from step 15");
+}
+
+#[test]
+fn a_run_that_was_cut_off_between_two_names_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("run");
+    assert!(long_run(&output, "cpu").status().unwrap().success());
+    let before = fs::read(output.join("metrics.jsonl")).unwrap();
+    for name in ["checkpoint-000030", "final"] {
+        fs::rename(output.join(name), output.join(format!("{name}.old"))).unwrap();
+    }
+    assert!(long_run(&output, "cpu").arg("--resume").status().unwrap().success());
+    assert!(before == fs::read(output.join("metrics.jsonl")).unwrap(), "no step was computed again");
+    let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".old")), "{left:?}");
+    assert!(output.join("final").exists());
+}
+
+#[test]
+fn holes_in_the_records_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("run");
+    assert!(long_run(&output, "cpu").status().unwrap().success());
+    let path = output.join("metrics.jsonl");
+    let rows = fs::read_to_string(&path).unwrap();
+    let holes: String = rows.lines().filter(|row| !row.contains("\"step\":7,")).flat_map(|row| [row, "\n"]).collect();
+    fs::write(&path, holes).unwrap();
+    let resumed = long_run(&output, "cpu").arg("--resume").stderr(Stdio::piped()).output().unwrap();
+    let expected = format!("warning: {}: has 29 rows of the 30 steps that are done", path.display());
+    assert!(stderr(&resumed).contains(&expected), "{}", stderr(&resumed));
+}
+
+#[test]
+fn two_processes_do_not_train_in_one_directory() {
+    until_caught(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("run");
+        let mut first = long_run(&output, "cpu").spawn().unwrap();
+        if !hold(&mut first, &output) {
+            return false;
+        }
+        let message = error_of(long_run(&output, "cpu").arg("--resume").stderr(Stdio::piped()));
+        assert_eq!(message, format!("{}: another process writes it; let it end, or stop it", output.display()));
+        signal(&first, "CONT");
+        assert!(first.wait().unwrap().success());
+        assert_eq!(steps_done(&output), 30);
+        true
+    });
+}
+
+#[test]
+fn two_processes_do_not_sample_into_one_file() {
+    until_caught(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, output) = (problems(dir.path(), 24), dir.path().join("rows.jsonl"));
+        let samples = ["--num-samples", "4"];
+        let mut first = sample(&data, &output, &samples).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if !wait_until(&mut first, || fs::metadata(&output).is_ok_and(|file| file.len() > 0)) {
+            return false;
+        }
+        signal(&first, "STOP");
+        let message = error_of(sample(&data, &output, &samples).arg("--resume"));
+        assert_eq!(message, format!("{}: another process writes it; let it end, or stop it", output.display()));
+        signal(&first, "CONT");
+        assert!(first.wait().unwrap().success());
+        assert_eq!(fs::read_to_string(&output).unwrap().lines().count(), 24 * 4);
+        true
+    });
+}
