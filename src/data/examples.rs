@@ -1,6 +1,7 @@
 //! Rows as the networks see them: token ids, and a reward at each of the response's tokens.
 
 use anyhow::{Result, bail, ensure};
+use rayon::prelude::*;
 
 use super::limits::ModelLimits;
 use super::rows::{Row, RowFile};
@@ -84,15 +85,18 @@ impl Examples {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn build(file: &RowFile, tokenizer: &Tokenizer, limits: ModelLimits, max_length: usize) -> Result<Self> {
-        let mut built = Self { examples: Vec::with_capacity(file.rows.len()), cut: 0 };
-        for (index, row) in file.rows.iter().enumerate() {
+        let read = |(index, row)| {
             let completion_field = match (file.paired, index % 2) {
                 (false, _) => "completion_ids",
                 (true, 0) => "chosen_ids",
                 (true, _) => "rejected_ids",
             };
-            let example = example(row, completion_field, tokenizer, limits);
-            let example = example.map_err(|error| error.context(file.place(row)))?;
+            example(row, completion_field, tokenizer, limits).map_err(|error| error.context(file.place(row)))
+        };
+        let examples: Vec<Result<Example>> = file.rows.par_iter().enumerate().map(read).collect();
+        let mut built = Self { examples: Vec::with_capacity(file.rows.len()), cut: 0 };
+        for example in examples {
+            let example = example?;
             if example.prompt_ids.len() >= max_length {
                 continue;
             }
