@@ -394,7 +394,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         .arg(command.get_program())
         .args(command.get_args());
     let message = error_of(&mut limited);
-    let model = output.join("checkpoint-000001.tmp/policy/model.safetensors");
+    let model = output.join(".checkpoint-000001.dqo-new/policy/model.safetensors");
     assert!(message.starts_with(&format!("{}: cannot be written: ", model.display())), "{message}");
     let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("checkpoint")), "{left:?}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::command::{error_of, stderr, train};
+use crate::command::{copy_of, dqo, error_of, stderr, train};
 use crate::model::golden;
 use crate::resume::{interrupted, long_run, result, signal, steps_done, until_caught, wait_until};
 use crate::whole_loop::{problems, sample};
@@ -136,12 +136,12 @@ fn a_run_that_was_cut_off_between_two_names_goes_on() {
     assert!(long_run(&output, "cpu").status().unwrap().success());
     let before = fs::read(output.join("metrics.jsonl")).unwrap();
     for name in ["checkpoint-000030", "final"] {
-        fs::rename(output.join(name), output.join(format!("{name}.old"))).unwrap();
+        fs::rename(output.join(name), output.join(format!(".{name}.dqo-old"))).unwrap();
     }
     assert!(long_run(&output, "cpu").arg("--resume").status().unwrap().success());
     assert!(before == fs::read(output.join("metrics.jsonl")).unwrap(), "no step was computed again");
     let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".old")), "{left:?}");
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
     assert!(output.join("final").exists());
 }
 
@@ -195,4 +195,150 @@ fn two_processes_do_not_sample_into_one_file() {
         assert_eq!(fs::read_to_string(&output).unwrap().lines().count(), 24 * 4);
         true
     });
+}
+
+#[test]
+fn an_input_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = copy_of("dqo/llama", &dir.path().join("model"));
+    let rows = model.join("rows.jsonl");
+    let verb = |verb: &str, output: &Path| {
+        let mut command = dqo();
+        command.arg(verb).args(["--device", "cpu", "--data"]).arg(&rows).arg("--output").arg(output);
+        command
+    };
+    let logp = |output: &Path| {
+        let mut command = verb("logp", output);
+        command.arg("--model").arg(model.join("policy"));
+        command
+    };
+    let weights = model.join("policy/model.safetensors");
+    let link = dir.path().join("link.jsonl");
+    std::os::unix::fs::symlink(&rows, &link).unwrap();
+    let graded = |output: &Path| {
+        let mut command = dqo();
+        command.args(["grade", "--task", "gsm8k", "--data"]).arg(&rows).arg("--output").arg(output);
+        command
+    };
+    let valued = |output: &Path| {
+        let mut command = verb("values", output);
+        command.arg("--value").arg(model.join("value"));
+        command
+    };
+    let before = [&rows, &weights].map(|path| fs::read(path).unwrap());
+    for (mut command, output) in [
+        (logp(&rows), &rows),
+        (logp(&link), &link),
+        (logp(&weights), &weights),
+        (graded(&rows), &rows),
+        (valued(&rows), &rows),
+    ] {
+        let expected = format!("{}: is read here and would be overwritten; choose another --output", output.display());
+        assert_eq!(error_of(&mut command), expected);
+    }
+    assert!(before == [&rows, &weights].map(|path| fs::read(path).unwrap()));
+}
+
+/// A user's file may have the name that settings are kept under.
+#[test]
+fn settings_do_not_overwrite_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, output) = (problems(dir.path(), 2), dir.path().join("exp"));
+    let theirs = dir.path().join("exp.toml");
+    fs::write(&theirs, "num_samples = 1\n").unwrap();
+    let message = error_of(sample(&data, &output, &[]).arg("--config").arg(&theirs));
+    let expected =
+        format!("{}: exists already, and the settings would go there; choose another --output", theirs.display());
+    assert_eq!(message, expected);
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "num_samples = 1\n");
+    assert!(!output.exists());
+}
+
+#[test]
+fn a_pipe_and_a_link_stay_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = copy_of("dqo/llama", &dir.path().join("model")).join("rows.jsonl");
+    let logp = |output: &Path| {
+        let mut command = dqo();
+        command.args(["logp", "--device", "cpu", "--model"]).arg(golden("dqo/llama/policy"));
+        command.arg("--data").arg(&rows).arg("--output").arg(output).stdout(Stdio::null());
+        command
+    };
+    let (plain, target) = (dir.path().join("plain.jsonl"), dir.path().join("target.jsonl"));
+    assert!(logp(&plain).status().unwrap().success());
+    let expected = fs::read_to_string(&plain).unwrap();
+
+    fs::write(&target, "").unwrap();
+    let link = dir.path().join("link.jsonl");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    assert!(logp(&link).status().unwrap().success());
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&target).unwrap(), expected);
+
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut child = logp(&fifo).spawn().unwrap();
+    assert_eq!(fs::read_to_string(&fifo).unwrap(), expected);
+    assert!(child.wait().unwrap().success());
+    assert!(!fs::metadata(&fifo).unwrap().is_file());
+}
+
+/// The user's own files beside an output keep their contents, whatever they are called.
+#[test]
+fn what_lies_beside_an_output_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = ["rows.jsonl.tmp", "rows.jsonl.old"].map(|name| dir.path().join(name));
+    theirs.iter().for_each(|path| fs::write(path, "theirs").unwrap());
+    let mut command = dqo();
+    command.args(["logp", "--device", "cpu", "--model"]).arg(golden("dqo/llama/policy"));
+    let data = dir.path().join("data.jsonl");
+    fs::copy(golden("dqo/llama/rows.jsonl"), &data).unwrap();
+    command.arg("--data").arg(&data).arg("--output").arg(dir.path().join("rows.jsonl"));
+    assert!(command.output().unwrap().status.success());
+    theirs.iter().for_each(|path| assert_eq!(fs::read_to_string(path).unwrap(), "theirs"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+}
+
+/// A command that fails before its first result leaves nothing, and can be given again.
+#[test]
+fn a_failed_start_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = problems(dir.path(), 2);
+    let model = copy_of("dqo/llama", &dir.path().join("model"));
+    let weights = model.join("policy/model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    let begin = |names: &[&str]| {
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.retain(|name| names.iter().any(|begin| name.to_string_lossy().starts_with(begin)));
+        left
+    };
+    let run = || {
+        let mut command = dqo();
+        command.args([
+            "train",
+            "--method",
+            "dqo",
+            "--device",
+            "cpu",
+            "--batch-size",
+            "4",
+            "--max-steps",
+            "1",
+            "--model",
+        ]);
+        command.arg(model.join("policy")).arg("--value-model").arg(model.join("value"));
+        command.arg("--data").arg(model.join("rows.jsonl")).arg("--output-dir").arg(dir.path().join("out"));
+        command
+    };
+    error_of(&mut run());
+    assert!(begin(&["out"]).is_empty(), "{:?}", begin(&["out"]));
+    let mut sampled = dqo();
+    sampled.args(["sample", "--device", "cpu", "--task", "gsm8k", "--model"]).arg(model.join("policy"));
+    sampled.arg("--data").arg(&data).arg("--output").arg(dir.path().join("sampled.jsonl"));
+    error_of(&mut sampled);
+    assert!(begin(&["sampled"]).is_empty(), "{:?}", begin(&["sampled"]));
+
+    fs::write(&weights, &whole).unwrap();
+    assert!(run().output().unwrap().status.success());
 }

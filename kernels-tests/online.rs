@@ -266,7 +266,7 @@ fn sampling_stops_at_once_and_what_is_planned_is_allocated() {
     });
     let device = Device::cpu(Precision::F32);
     let outcome = open(&config, &device).train(false, Watch::silent(&AtomicBool::new(true))).unwrap();
-    assert_eq!(outcome, Outcome::Interrupted(0));
+    assert_eq!(outcome, Outcome::Interrupted(Some(0)));
     assert!(output.join("checkpoint-000000/policy").exists() && !output.join("rollouts").exists());
     let run = open(&config, &device);
     let plan = run.plan().unwrap();

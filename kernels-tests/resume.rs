@@ -140,7 +140,7 @@ fn killed_and_resumed() -> bool {
 
     let is_saving = || {
         let entries = fs::read_dir(&cut).into_iter().flatten();
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"))
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".dqo-new"))
     };
     let mut kills = 0;
     for attempt in 0..6 {
@@ -168,7 +168,7 @@ fn killed_and_resumed() -> bool {
     }
     assert!(result(&whole) == result(&cut), "{kills} kills changed the run");
     let left: Vec<_> = fs::read_dir(&cut).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
     true
 }
 

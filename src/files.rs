@@ -1,11 +1,12 @@
 //! Files and directories that are there whole or not at all.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -23,18 +24,17 @@ struct Entry {
     sha256: String,
 }
 
-/// Makes `dir` by filling `dir.tmp`, syncing every file, adding the manifest, and renaming. What was there under
-/// either name is replaced. Where anything fails, `dir` is as it was and `dir.tmp` is gone; where the process ends between
-/// the two renames, [`recover_dir`] puts `dir` back.
+/// Makes `dir` by filling a directory beside it, syncing every file, adding the manifest, and renaming; what was there is
+/// replaced. Where anything fails, `dir` is as it was and nothing is beside it; where the process ends between the two
+/// renames, [`recover_dir`] puts `dir` back.
 ///
 /// # Errors
 /// Names the file that cannot be written.
 pub fn write_dir(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = with_suffix(dir, ".tmp");
+    let (temporary, old) = (beside(dir, NEW), beside(dir, OLD));
     remove_dir(&temporary)?;
     let written = fill_and_seal(&temporary, fill).and_then(|()| {
         // What was there stays until the new one has its name.
-        let old = with_suffix(dir, ".old");
         remove_dir(&old)?;
         let in_place = || format!("{}: cannot be put in place", dir.display());
         if dir.exists() {
@@ -77,8 +77,8 @@ fn fill_and_seal(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
 /// # Errors
 /// Names what cannot be renamed or removed.
 pub fn recover_dir(dir: &Path) -> Result<()> {
-    remove_dir(&with_suffix(dir, ".tmp"))?;
-    let old = with_suffix(dir, ".old");
+    remove_dir(&beside(dir, NEW))?;
+    let old = beside(dir, OLD);
     if dir.exists() {
         return remove_dir(&old);
     }
@@ -151,20 +151,70 @@ pub fn make_dir(dir: &Path) -> Result<()> {
     sync_parent(dir)
 }
 
-/// Replaces a file by way of `path.tmp` and a rename.
+/// Replaces a file by way of one beside it and a rename: it is there as it was or as it is to be. What a link points to is
+/// replaced and the link stays; a device or a pipe is written to.
 ///
 /// # Errors
-/// Names the file that cannot be written.
+/// Names the file that cannot be written; nothing is beside it then.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
-    let temporary = with_suffix(path, ".tmp");
+    let context = || format!("{}: cannot be written", path.display());
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return File::options()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(contents))
+            .with_context(context);
+    }
+    let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
+    let path = if is_link { path.canonicalize().with_context(context)? } else { path.to_owned() };
+    let temporary = beside(&path, NEW);
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(contents)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, &path)
     };
-    write().with_context(|| format!("{}: cannot be written", path.display()))?;
-    sync_parent(path)
+    let written = write().with_context(context);
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync_parent(&path))
+}
+
+/// What is being made of a file or a directory, and what was there before: names that nobody else gives, so that what has
+/// them is ours to remove.
+const NEW: &str = ".dqo-new";
+const OLD: &str = ".dqo-old";
+
+/// `.NAME` and an ending, in the directory of `path`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// The name of which a directory's entry is what [`write_dir`] was making or replacing.
+pub fn unfinished(entry: &str) -> Option<&str> {
+    let name = entry.strip_prefix('.')?;
+    name.strip_suffix(NEW).or_else(|| name.strip_suffix(OLD))
+}
+
+/// Refuses an output that is one of the inputs, or is there already in a directory that is one.
+///
+/// # Errors
+/// Names the output.
+pub fn spare(inputs: &[&Path], output: &Path) -> Result<()> {
+    // Where nothing is there, nothing is overwritten.
+    let Ok(place) = output.canonicalize() else { return Ok(()) };
+    let is_input = |input: &&Path| input.canonicalize().is_ok_and(|input| place.starts_with(input));
+    ensure!(
+        !inputs.iter().any(is_input),
+        "{}: is read here and would be overwritten; choose another --output",
+        output.display()
+    );
+    Ok(())
 }
 
 /// `path` with `suffix` at the end of its name.
@@ -235,6 +285,34 @@ fn sync_parent(path: &Path) -> Result<()> {
     }
 }
 
+/// What a command makes before its first result. Where it fails before, all of it is taken away again, so that the same
+/// command can be given once more.
+#[derive(Default)]
+pub struct Fresh {
+    paths: Vec<PathBuf>,
+}
+
+impl Fresh {
+    /// Of these files and directories; a directory goes after what is in it, and stays where there is more.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths }
+    }
+
+    /// There is a result: all stays.
+    pub fn keep(&mut self) {
+        self.paths.clear();
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            // The command's own error is the one to tell.
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+        }
+    }
+}
+
 /// Holds a file for this process alone until it is dropped; a crash frees it too.
 ///
 /// # Errors
@@ -293,7 +371,9 @@ mod tests {
     fn a_directory_that_was_being_replaced_is_put_back() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("made");
-        let (old, temporary) = (root.path().join("made.old"), root.path().join("made.tmp"));
+        let (old, temporary) = (beside(&dir, OLD), beside(&dir, NEW));
+        let unfinished = [&old, &temporary].map(|path| unfinished(path.file_name().unwrap().to_str().unwrap()));
+        assert_eq!(unfinished, [Some("made"); 2]);
         let make = |dir: &Path| write_dir(dir, |dir| Ok(fs::write(dir.join("a"), "1")?)).unwrap();
         for present in [vec![&dir, &temporary], vec![&old, &temporary], vec![&old, &dir], vec![&dir], vec![&old]] {
             present.iter().for_each(|dir| make(dir));

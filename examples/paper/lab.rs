@@ -113,7 +113,7 @@ impl Lab {
         let watch = Watch::on_stderr(&NEVER);
         match Run::open(settings).and_then(|run| run.train(resume, watch)).with_context(|| name.to_owned())? {
             Outcome::Finished(_) => Ok(output),
-            Outcome::Interrupted(step) => anyhow::bail!("{name}: was interrupted at step {step}"),
+            Outcome::Interrupted(_) => anyhow::bail!("{name}: was interrupted"),
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Ended, print};
 use crate::data::{Examples, RowFile};
-use crate::files::write_file;
+use crate::files::{spare, write_file};
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
 use crate::progress::Progress;
 use crate::train::{Scorer, Scoring, Source};
@@ -34,6 +34,7 @@ pub struct LogpArgs {
 pub fn run(args: &LogpArgs) -> Result<Ended> {
     ensure!(args.tokens_per_micro_batch > 0, "--tokens-per-micro-batch is 0; it must be at least 1");
     let ModelFiles { dir, config, tokenizer, adapter } = args.model.open()?;
+    spare(&[&args.data, &dir], &args.output)?;
     let file = RowFile::read(&args.data)?;
     file.need_responses("logp")?;
     let built = Examples::build(&file, &tokenizer, config.limits(), usize::MAX)?;

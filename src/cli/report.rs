@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Ended, print};
-use crate::files::write_file;
+use crate::files::{spare, write_file};
 
 #[derive(Args)]
 pub struct ReportArgs {
@@ -19,6 +19,9 @@ pub struct ReportArgs {
 }
 
 pub fn run(args: &ReportArgs) -> Result<Ended> {
+    let read = |run: &PathBuf| ["config.toml", "metrics.jsonl", "final", "best"].map(|name| run.join(name));
+    let inputs: Vec<_> = args.runs.iter().flat_map(read).collect();
+    spare(&inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &args.output)?;
     let page = crate::report::report(&args.runs)?;
     write_file(&args.output, page.as_bytes())?;
     print(args.output.display());

@@ -34,7 +34,8 @@ pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
             Ok(Ended::Done)
         }
         Outcome::Interrupted(step) => {
-            say(format_args!("interrupted after step {step}; --resume goes on from there"));
+            let place = step.map_or("before the first step".to_owned(), |step| format!("after step {step}"));
+            say(format_args!("interrupted {place}; --resume goes on from there"));
             Ok(Ended::Interrupted)
         }
     }

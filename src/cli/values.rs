@@ -1,13 +1,13 @@
 //! `dqo-wgpu values`: what a value network says along given responses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
 use super::{Ended, print};
-use crate::files::write_file;
+use crate::files::{spare, write_file};
 use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
 
 #[derive(Args)]
@@ -27,6 +27,7 @@ pub fn run(args: &ValuesArgs) -> Result<Ended> {
     let as_page = extension == Some("html");
     ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", args.output.display());
     let ValuesConfig { value, data, .. } = &args.config;
+    spare(&[data, Path::new(value)], &args.output)?;
     let valued = value_responses(&args.config)?;
     let correlation = valued.correlation.as_ref();
     let contents = if as_page {

@@ -13,7 +13,7 @@ use super::generator::{Generated, Generator, Request};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
 use crate::data::Tokenizer;
-use crate::files::write_file;
+use crate::files::{spare, write_file};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
 use crate::progress::Progress;
@@ -229,6 +229,7 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     );
     let data = config.data.as_deref().context("--data is missing")?;
     let files = config.policy.open()?;
+    config.output.as_deref().map_or(Ok(()), |output| spare(&[data, &files.dir], output))?;
     let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
     asked.file.need_answers()?;
     let settings =

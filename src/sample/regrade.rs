@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::files::write_file;
+use crate::files::{spare, write_file};
 use crate::grade::{Grading, Task};
 
 /// What was graded.
@@ -25,6 +25,7 @@ pub struct GradeSummary {
 /// Names the file, the line and the field that is wrong; nothing is written then.
 pub fn grade_file(task: Task, grading: Grading, data: &Path, output: &Path) -> Result<GradeSummary> {
     ensure!(task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
+    spare(&[data], output)?;
     let text = std::fs::read_to_string(data).with_context(|| format!("{}: cannot be read", data.display()))?;
     let (mut summary, mut graded) = (GradeSummary::default(), String::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -10,13 +10,14 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{lock, write_file};
+use crate::files::{Fresh, lock, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
     path: PathBuf,
     file: File,
     length: u64,
+    fresh: Fresh,
     /// The rows that are whole, by their place in the finished file.
     done: BTreeMap<Vec<u64>, Value>,
 }
@@ -31,21 +32,32 @@ impl RowsInProgress {
         let kept = settings_path(path);
         let settings = toml::to_string(settings)?;
         let cannot = || format!("{}: cannot be written", path.display());
-        ensure!(
-            resume || !path.exists(),
-            "{}: exists already; go on with it by --resume, or choose another --output",
-            path.display()
-        );
-        if path.exists() {
+        let exists =
+            || format!("{}: exists already; go on with it by --resume, or choose another --output", path.display());
+        let is_new = !path.exists();
+        ensure!(resume || is_new, exists());
+        if is_new {
+            // One that is the same is what a run left that was killed before its first row.
+            let is_free = std::fs::read_to_string(&kept).map_or(!kept.exists(), |before| before == settings);
+            ensure!(
+                is_free,
+                "{}: exists already, and the settings would go there; choose another --output",
+                kept.display()
+            );
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        // From here on no other process writes it; before, one may have begun.
+        lock(&file, path)?;
+        ensure!(!is_new || file.metadata().with_context(cannot)?.len() == 0, exists());
+        let mut fresh = Fresh::default();
+        if is_new {
+            fresh = Fresh::new(vec![path.to_owned(), kept.clone()]);
+            write_file(&kept, settings.as_bytes())?;
+        } else {
             let before =
                 std::fs::read_to_string(&kept).with_context(|| format!("{}: cannot be read", kept.display()))?;
             check_settings(&before, &settings, &kept)?;
-        } else {
-            write_file(&kept, settings.as_bytes())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
-        // Before the rows are read: no other process adds to them from here on.
-        lock(&file, path)?;
         let mut done = BTreeMap::new();
         let mut length = 0;
         let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
@@ -56,7 +68,7 @@ impl RowsInProgress {
         }
         // What a kill left of a row is dropped.
         file.set_len(length).with_context(cannot)?;
-        Ok(Self { path: path.to_owned(), file, length, done })
+        Ok(Self { path: path.to_owned(), file, length, fresh, done })
     }
 
     /// Whether the row of this place is there.
@@ -81,6 +93,7 @@ impl RowsInProgress {
             let _ = self.file.set_len(self.length);
         }
         written.with_context(|| format!("{}: cannot be written; the finished rows are kept", self.path.display()))?;
+        self.fresh.keep();
         self.length += line.len() as u64;
         self.done.insert(place, row);
         Ok(())

@@ -186,15 +186,15 @@ impl Rows for Offline {
     }
 
     /// The reference's log-probs, where the method needs them: those that an earlier run kept, or new ones.
-    fn prepare(&mut self, place: Place, watch: Watch) -> Result<()> {
+    fn prepare(&mut self, place: Place, watch: Watch) -> Result<bool> {
         if !self.has_reference {
-            return Ok(());
+            return Ok(true);
         }
         let mut progress = watch.progress("reference", self.examples.len(), 0);
         let store = ReferenceStore { run: place.output_dir, data: &self.path, examples: &self.examples };
         if let Some(kept) = store.of_run(|line| progress.note(line))? {
             self.reference = Some(kept);
-            return Ok(());
+            return Ok(true);
         }
         let checkpoint = Checkpoint::open(&place.models.reference.dir)?;
         if checkpoint.bytes() > LARGE {
@@ -213,12 +213,18 @@ impl Rows for Offline {
             Some(kept) => Some(kept),
             None => {
                 let mut scorer = self.scorer_before(place.device, source)?.context("the reference has a scorer")?;
-                let logps = ReferenceLogps::compute(&mut scorer, &self.examples, |count| progress.advance(count, ""))?;
+                let finished = |count| {
+                    progress.advance(count, "");
+                    !watch.has_interrupted()
+                };
+                let Some(logps) = ReferenceLogps::compute(&mut scorer, &self.examples, finished)? else {
+                    return Ok(false);
+                };
                 store.keep(&logps, &origin, |line| progress.note(line))?;
                 Some(logps)
             }
         };
-        Ok(())
+        Ok(true)
     }
 
     fn round(&mut self, _: Maker, _: usize) -> Result<Option<Round<'_>>> {

@@ -380,8 +380,8 @@ impl Rows for Online {
         Scorer::with_capacity(device, reference, "reference", scoring, capacity).map(Some)
     }
 
-    fn prepare(&mut self, _: Place, _: Watch) -> Result<()> {
-        Ok(())
+    fn prepare(&mut self, _: Place, _: Watch) -> Result<bool> {
+        Ok(true)
     }
 
     fn round(&mut self, maker: Maker, done: usize) -> Result<Option<Round<'_>>> {

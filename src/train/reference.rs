@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::logps::Scorer;
+use super::logps::{Scorer, WINDOW};
 use super::source::Source;
 use crate::data::Example;
 use crate::device::Device;
@@ -62,25 +62,36 @@ const LOGPS: &str = "logps";
 const ORIGIN: &str = "origin";
 const SHA256: &str = "sha256";
 
+/// What the pass of the reference leaves in a run's directory.
+pub(super) const REFERENCE_FILES: [&str; 2] = [RECORD, FILE];
+
 impl ReferenceLogps {
     /// The log-probs of an example's response tokens.
     pub fn of(&self, example: usize) -> &[f64] {
         &self.logps[self.starts[example]..self.starts[example + 1]]
     }
 
-    /// Scores all examples.
+    /// Scores all examples; `finished` gets how many more are done and says whether to go on. `None` where it did not.
     ///
     /// # Errors
     /// Where the device fails or a log-prob is not finite.
-    pub fn compute(scorer: &mut Scorer, examples: &[Example], mut progress: impl FnMut(usize)) -> Result<Self> {
+    pub fn compute(
+        scorer: &mut Scorer,
+        examples: &[Example],
+        mut finished: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Self>> {
         let starts = starts(examples);
         let mut logps = Vec::with_capacity(starts.last().copied().unwrap_or(0));
-        scorer.score(examples, |_, scored| {
-            progress(scored.len());
-            logps.extend(scored.into_iter().flat_map(|scored| scored.logps));
-            Ok(())
-        })?;
-        Ok(Self { logps, starts })
+        for window in examples.chunks(WINDOW) {
+            scorer.score(window, |_, scored| {
+                logps.extend(scored.into_iter().flat_map(|scored| scored.logps));
+                Ok(())
+            })?;
+            if !finished(window.len()) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Self { logps, starts }))
     }
 }
 

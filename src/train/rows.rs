@@ -53,11 +53,11 @@ pub trait Rows {
     /// Where it has no room.
     fn scorer_beside(&self, device: &Device, reference: Source) -> Result<Option<Scorer>>;
 
-    /// Has the reference score what can be scored before the networks are made.
+    /// Has the reference score what can be scored before the networks are made; whether it was not interrupted.
     ///
     /// # Errors
     /// Where a file cannot be read or written, or the device fails.
-    fn prepare(&mut self, place: Place, watch: Watch) -> Result<()>;
+    fn prepare(&mut self, place: Place, watch: Watch) -> Result<bool>;
 
     /// The round of the step after `done` finished ones; `None` where it was interrupted while it was made.
     ///

@@ -30,8 +30,8 @@ pub struct Run {
 pub enum Outcome {
     /// All steps are done; the result is in this directory.
     Finished(PathBuf),
-    /// The user stopped it; a checkpoint of this step was saved.
-    Interrupted(usize),
+    /// The user stopped it: after this step, of which a checkpoint was saved, or before there was one to save.
+    Interrupted(Option<usize>),
 }
 
 impl Run {
@@ -95,11 +95,14 @@ impl Run {
         let Self { inputs, mut rows, device } = self;
 
         let settings = TrainSettings::to_table(&inputs.config, &*inputs.objective)?;
-        let dir = match resume {
+        let mut dir = match resume {
             true => RunDir::reopen(inputs.output_dir(), &settings, rows.depends_on())?,
             false => RunDir::create(inputs.output_dir(), &settings)?,
         };
-        rows.prepare(Place { device: &device, models: &inputs.models, output_dir: dir.path() }, watch)?;
+        if !rows.prepare(Place { device: &device, models: &inputs.models, output_dir: dir.path() }, watch)? {
+            dir.keep();
+            return Ok(Outcome::Interrupted(None));
+        }
         let mut trainer = Trainer::new(inputs, &*rows, &device, dir)?;
         let reference = reference_beside(&mut trainer, &*rows, &device)?;
         train_on(&mut trainer, &mut *rows, reference, watch)
@@ -135,6 +138,7 @@ fn train_on(
     mut reference: Option<Scorer>,
     watch: Watch,
 ) -> Result<Outcome> {
+    trainer.dir.keep();
     let total_steps = rows.total_steps();
     let mut log = MetricsLog::open(trainer.dir.path(), trainer.done())?;
     let mut progress = watch.progress("train", total_steps, trainer.done());
@@ -153,7 +157,7 @@ fn train_on(
         };
         let Some(round) = rows.round(maker, done)? else {
             trainer.save(Saved::Checkpoint)?;
-            return Ok(Outcome::Interrupted(done));
+            return Ok(Outcome::Interrupted(Some(done)));
         };
         while trainer.done() < round.steps.end {
             let mut row = trainer.step(&round)?;
@@ -172,7 +176,7 @@ fn train_on(
                 trainer.save(Saved::Checkpoint)?;
             }
             if is_interrupted {
-                return Ok(Outcome::Interrupted(trainer.done()));
+                return Ok(Outcome::Interrupted(Some(trainer.done())));
             }
         }
     }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::reference::REFERENCE_FILES;
 use super::session::{Session, ValueSide};
 use crate::device::Tensor;
-use crate::files::{self, Condition};
+use crate::files::{self, Condition, Fresh};
 use crate::model::{
     Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
 };
@@ -19,6 +20,7 @@ pub struct RunDir {
     path: PathBuf,
     /// Locked while the run goes on.
     _lock: File,
+    fresh: Fresh,
 }
 
 /// Where a run stands, beside its tensors.
@@ -88,15 +90,30 @@ impl RunDir {
     /// # Errors
     /// Where there is a run already, or the directory cannot be written.
     pub fn create(path: &Path, settings: &toml::Table) -> Result<Self> {
-        ensure!(
-            !path.join(CONFIG).exists(),
-            "{}: has a run already; go on with it by --resume, or choose another --output-dir",
-            path.display()
-        );
+        let refuse_a_run = || {
+            ensure!(
+                !path.join(CONFIG).exists(),
+                "{}: has a run already; go on with it by --resume, or choose another --output-dir",
+                path.display()
+            );
+            Ok(())
+        };
+        refuse_a_run()?;
+        let names = [CONFIG, LOCK].into_iter().chain(REFERENCE_FILES);
+        let paths = names.map(|name| path.join(name)).chain([path.to_owned()]);
+        let made = paths.filter(|path| !path.exists()).collect();
         files::make_dir(path)?;
+        // From here on no other process trains there; before, one may have begun.
         let lock = lock(path)?;
+        refuse_a_run()?;
+        let fresh = Fresh::new(made);
         files::write_file(&path.join(CONFIG), toml::to_string(settings)?.as_bytes())?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, fresh })
+    }
+
+    /// There is something to go on from: the directory stays, whatever happens.
+    pub fn keep(&mut self) {
+        self.fresh.keep();
     }
 
     /// The directory of a run that goes on. Of what a run may change, this one may not change what its rows `depend_on`.
@@ -124,7 +141,7 @@ impl RunDir {
             );
         }
         files::write_file(&file, toml::to_string(current)?.as_bytes())?;
-        let run = Self { path: path.to_owned(), _lock: lock };
+        let run = Self { path: path.to_owned(), _lock: lock, fresh: Fresh::default() };
         run.recover()?;
         Ok(run)
     }
@@ -132,9 +149,9 @@ impl RunDir {
     /// Puts in place what a process that was cut off was replacing.
     fn recover(&self) -> Result<()> {
         let names = self.names()?;
-        let whole = |name: &String| name.strip_suffix(".old").or_else(|| name.strip_suffix(".tmp")).map(str::to_owned);
-        let ours = |name: &String| name == BEST || name == FINAL || checkpoint_step(name).is_some();
-        names.iter().filter_map(whole).filter(ours).try_for_each(|name| files::recover_dir(&self.path.join(name)))
+        let is_ours = |name: &&str| *name == BEST || *name == FINAL || checkpoint_step(name).is_some();
+        let mut unfinished = names.iter().filter_map(|name| files::unfinished(name)).filter(is_ours);
+        unfinished.try_for_each(|name| files::recover_dir(&self.path.join(name)))
     }
 
     fn names(&self) -> Result<Vec<String>> {
