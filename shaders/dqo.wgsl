@@ -64,21 +64,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var span = 0u; span < length; span += LANES * ITEMS) {
         // This lane's positions are end - 1 - skip, end - 2 - skip, ...
         let skip = span + lane * ITEMS;
-        let first_power = integer_power(params.lambda, skip);
-
-        var own = IDENTITY;
-        var power = first_power;
-        for (var item = 0u; item < ITEMS; item += 1u) {
-            if (skip + item < length) {
-                let t = end - 1u - skip - item;
-                power *= params.lambda;
-                own = compose(step_map(t, end, final_value, select(0.0, power, paper_tail)), own);
-            }
-        }
-
+        let own = lane_map(skip, length, end, final_value, paper_tail);
         let scanned = scan_lanes(own, lane);
         var g_next = fma(scanned.y, carry, scanned.x);
-        power = first_power;
+        var power = integer_power(params.lambda, skip);
         for (var item = 0u; item < ITEMS; item += 1u) {
             if (skip + item < length) {
                 let t = end - 1u - skip - item;

@@ -1,12 +1,12 @@
 //! Direct Q-function Optimization, fused: importance weight, lambda-return, both residuals, both gradients and the
 //! statistics of every sequence in one dispatch (section 3 of the paper).
 
-use super::lambda_return::{REVERSE_SCAN, Return, Weights, for_each_return};
+use super::lambda_return::{LANE_MAP, REVERSE_SCAN, Return, Weights, for_each_return};
 use super::variants::{launch_each, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/dqo.wgsl"), &[shared::GRID, REVERSE_SCAN]);
+static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/dqo.wgsl"), &[shared::GRID, REVERSE_SCAN, LANE_MAP]);
 
 /// Numbers in a sequence's row of [`Dqo::statistics`].
 pub const STATISTICS: usize = 12;

@@ -5,8 +5,11 @@ use crate::device::{Kernel, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 pub(super) const REVERSE_SCAN: &str = include_str!("../../shaders/shared/reverse_scan.wgsl");
+/// Over [`REVERSE_SCAN`] and the kernel's own `step_map`.
+pub(super) const LANE_MAP: &str = include_str!("../../shaders/shared/lane_map.wgsl");
 
-static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/lambda_return.wgsl"), &[shared::GRID, REVERSE_SCAN]);
+static VARIANTS: [Variant; 1] =
+    only(include_str!("../../shaders/lambda_return.wgsl"), &[shared::GRID, REVERSE_SCAN, LANE_MAP]);
 
 kernel! {
     /// `G[t] = reward[t] + (1 - lambda) V[t + 1] + lambda G[t + 1]` over each sequence, from its end.
