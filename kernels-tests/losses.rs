@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::command::{copy_of, dqo, error_of, stderr, train};
 use crate::model::golden;
@@ -341,4 +342,37 @@ fn a_failed_start_leaves_nothing() {
 
     fs::write(&weights, &whole).unwrap();
     assert!(run().output().unwrap().status.success());
+}
+
+/// Before a run begins there is nothing to save: a signal ends it at once, however long its steps take to lay out.
+#[test]
+fn a_signal_before_the_run_begins_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = long_run(&dir.path().join("run"), "cpu");
+    let mut child = command.args(["--max-steps", "4294967296"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    signal(&child, "TERM");
+    let start = Instant::now();
+    assert!(!child.wait().unwrap().success());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(!dir.path().join("run").exists());
+}
+
+#[test]
+fn a_merge_that_is_not_finite_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = copy_of("lora/llama", &dir.path().join("set"));
+    let weights = set.join("policy/adapter_model.safetensors");
+    for not_finite in [f32::NAN, f32::INFINITY] {
+        let mut bytes = fs::read(&weights).unwrap();
+        let last = bytes.len() - 4;
+        bytes[last..].copy_from_slice(&not_finite.to_le_bytes());
+        fs::write(&weights, bytes).unwrap();
+        let output = dir.path().join("merged");
+        let mut command = dqo();
+        command.arg("merge").arg("--model").arg(set.join("model")).arg("--adapter").arg(set.join("policy"));
+        let message = error_of(command.arg("--output").arg(&output));
+        assert!(message.ends_with("is not finite, and what is not finite is not saved"), "{message}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the set");
+    }
 }

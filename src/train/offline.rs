@@ -29,6 +29,7 @@ pub struct Offline {
     rows: Vec<Vec<usize>>,
     probes: Option<Probes>,
     settings: CourseSettings,
+    capacity: Capacity,
     dtype: WeightType,
     has_reference: bool,
     /// The factor of process rewards.
@@ -84,12 +85,14 @@ impl Offline {
             rounds: None,
         };
         examples.extend(probes.iter_mut().flat_map(|probes| std::mem::take(&mut probes.examples)));
+        let capacity = Course::new(&examples, &rows, probes.as_ref(), settings).capacity();
         Ok(Self {
             path: file.path,
             examples,
             rows,
             probes,
             settings,
+            capacity,
             dtype: config.model.dtype,
             has_reference: objective.reference().is_some(),
             process_scale: match objective.trains_on() {
@@ -154,7 +157,7 @@ impl Rows for Offline {
     }
 
     fn capacity(&self) -> Capacity {
-        self.course().capacity()
+        self.capacity
     }
 
     fn sampling(&self) -> Option<Sizes> {
