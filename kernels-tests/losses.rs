@@ -20,6 +20,21 @@ fn hold(child: &mut Child, output: &Path) -> bool {
     caught
 }
 
+/// What is in a directory, by name.
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn logp(model: &Path, data: &Path, output: &Path) -> Command {
+    let mut command = dqo();
+    command.args(["logp", "--device", "cpu", "--model"]).arg(model).arg("--data").arg(data).arg("--output").arg(output);
+    command.stdout(Stdio::null());
+    command
+}
+
 #[test]
 fn a_run_whose_reader_is_gone_saves_and_goes_on_to_the_bit() {
     until_caught(|| {
@@ -101,13 +116,8 @@ fn a_model_that_is_not_finite_is_not_saved() {
             "step 1 left weights that are not finite; what was saved before is kept. Try a smaller --learning-rate: ";
         assert!(message.starts_with(expected), "{message}");
         assert!(message.ends_with("is not finite, and what is not finite is not saved"), "{message}");
-        let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(
-            !left
-                .iter()
-                .any(|name| ["final", "checkpoint-"].iter().any(|begin| name.to_string_lossy().starts_with(begin))),
-            "{left:?}"
-        );
+        let left = names(&output);
+        assert!(!left.iter().any(|name| name == "final" || name.starts_with("checkpoint-")), "{left:?}");
     }
 }
 
@@ -141,8 +151,8 @@ fn a_run_that_was_cut_off_between_two_names_goes_on() {
     }
     assert!(long_run(&output, "cpu").arg("--resume").status().unwrap().success());
     assert!(before == fs::read(output.join("metrics.jsonl")).unwrap(), "no step was computed again");
-    let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
+    let left = names(&output);
+    assert!(!left.iter().any(|name| name.starts_with('.')), "{left:?}");
     assert!(output.join("final").exists());
 }
 
@@ -203,16 +213,7 @@ fn an_input_is_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let model = copy_of("dqo/llama", &dir.path().join("model"));
     let rows = model.join("rows.jsonl");
-    let verb = |verb: &str, output: &Path| {
-        let mut command = dqo();
-        command.arg(verb).args(["--device", "cpu", "--data"]).arg(&rows).arg("--output").arg(output);
-        command
-    };
-    let logp = |output: &Path| {
-        let mut command = verb("logp", output);
-        command.arg("--model").arg(model.join("policy"));
-        command
-    };
+    let logp = |output: &Path| logp(&model.join("policy"), &rows, output);
     let weights = model.join("policy/model.safetensors");
     let link = dir.path().join("link.jsonl");
     std::os::unix::fs::symlink(&rows, &link).unwrap();
@@ -222,8 +223,9 @@ fn an_input_is_not_overwritten() {
         command
     };
     let valued = |output: &Path| {
-        let mut command = verb("values", output);
-        command.arg("--value").arg(model.join("value"));
+        let mut command = dqo();
+        command.args(["values", "--device", "cpu", "--value"]).arg(model.join("value"));
+        command.arg("--data").arg(&rows).arg("--output").arg(output);
         command
     };
     let before = [&rows, &weights].map(|path| fs::read(path).unwrap());
@@ -259,12 +261,7 @@ fn settings_do_not_overwrite_a_file() {
 fn a_pipe_and_a_link_stay_what_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let rows = copy_of("dqo/llama", &dir.path().join("model")).join("rows.jsonl");
-    let logp = |output: &Path| {
-        let mut command = dqo();
-        command.args(["logp", "--device", "cpu", "--model"]).arg(golden("dqo/llama/policy"));
-        command.arg("--data").arg(&rows).arg("--output").arg(output).stdout(Stdio::null());
-        command
-    };
+    let logp = |output: &Path| logp(&golden("dqo/llama/policy"), &rows, output);
     let (plain, target) = (dir.path().join("plain.jsonl"), dir.path().join("target.jsonl"));
     assert!(logp(&plain).status().unwrap().success());
     let expected = fs::read_to_string(&plain).unwrap();
@@ -290,14 +287,12 @@ fn what_lies_beside_an_output_is_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let theirs = ["rows.jsonl.tmp", "rows.jsonl.old"].map(|name| dir.path().join(name));
     theirs.iter().for_each(|path| fs::write(path, "theirs").unwrap());
-    let mut command = dqo();
-    command.args(["logp", "--device", "cpu", "--model"]).arg(golden("dqo/llama/policy"));
     let data = dir.path().join("data.jsonl");
     fs::copy(golden("dqo/llama/rows.jsonl"), &data).unwrap();
-    command.arg("--data").arg(&data).arg("--output").arg(dir.path().join("rows.jsonl"));
-    assert!(command.output().unwrap().status.success());
+    let mut command = logp(&golden("dqo/llama/policy"), &data, &dir.path().join("rows.jsonl"));
+    assert!(command.status().unwrap().success());
     theirs.iter().for_each(|path| assert_eq!(fs::read_to_string(path).unwrap(), "theirs"));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    assert_eq!(names(dir.path()).len(), 4);
 }
 
 /// A command that fails before its first result leaves nothing, and can be given again.
@@ -309,36 +304,22 @@ fn a_failed_start_leaves_nothing() {
     let weights = model.join("policy/model.safetensors");
     let whole = fs::read(&weights).unwrap();
     fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
-    let begin = |names: &[&str]| {
-        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.retain(|name| names.iter().any(|begin| name.to_string_lossy().starts_with(begin)));
-        left
-    };
+    let before = names(dir.path());
     let run = || {
         let mut command = dqo();
-        command.args([
-            "train",
-            "--method",
-            "dqo",
-            "--device",
-            "cpu",
-            "--batch-size",
-            "4",
-            "--max-steps",
-            "1",
-            "--model",
-        ]);
+        command.args(["train", "--method", "dqo", "--device", "cpu", "--batch-size", "4", "--max-steps", "1"]);
+        command.arg("--model");
         command.arg(model.join("policy")).arg("--value-model").arg(model.join("value"));
         command.arg("--data").arg(model.join("rows.jsonl")).arg("--output-dir").arg(dir.path().join("out"));
         command
     };
     error_of(&mut run());
-    assert!(begin(&["out"]).is_empty(), "{:?}", begin(&["out"]));
+    assert_eq!(names(dir.path()), before);
     let mut sampled = dqo();
     sampled.args(["sample", "--device", "cpu", "--task", "gsm8k", "--model"]).arg(model.join("policy"));
     sampled.arg("--data").arg(&data).arg("--output").arg(dir.path().join("sampled.jsonl"));
     error_of(&mut sampled);
-    assert!(begin(&["sampled"]).is_empty(), "{:?}", begin(&["sampled"]));
+    assert_eq!(names(dir.path()), before);
 
     fs::write(&weights, &whole).unwrap();
     assert!(run().output().unwrap().status.success());
@@ -373,6 +354,6 @@ fn a_merge_that_is_not_finite_is_refused() {
         command.arg("merge").arg("--model").arg(set.join("model")).arg("--adapter").arg(set.join("policy"));
         let message = error_of(command.arg("--output").arg(&output));
         assert!(message.ends_with("is not finite, and what is not finite is not saved"), "{message}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the set");
+        assert_eq!(names(dir.path()), ["set"]);
     }
 }

@@ -64,10 +64,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var span = 0u; span < length; span += LANES * ITEMS) {
         // This lane's positions are end - 1 - skip, end - 2 - skip, ...
         let skip = span + lane * ITEMS;
-        let own = lane_map(skip, length, end, final_value, paper_tail);
+        let first_power = integer_power(params.lambda, skip);
+        let own = lane_map(skip, first_power, length, end, final_value, paper_tail);
         let scanned = scan_lanes(own, lane);
         var g_next = fma(scanned.y, carry, scanned.x);
-        var power = integer_power(params.lambda, skip);
+        var power = first_power;
         for (var item = 0u; item < ITEMS; item += 1u) {
             if (skip + item < length) {
                 let t = end - 1u - skip - item;

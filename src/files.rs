@@ -1,4 +1,4 @@
-//! Files and directories that are there whole or not at all.
+//! Files and directories that are there whole or not at all, are one process's, and are nobody else's.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -205,12 +205,12 @@ pub fn unfinished(entry: &str) -> Option<&str> {
 ///
 /// # Errors
 /// Names the output.
-pub fn spare(inputs: &[&Path], output: &Path) -> Result<()> {
+pub fn spare(inputs: &[impl AsRef<Path>], output: &Path) -> Result<()> {
     // Where nothing is there, nothing is overwritten.
     let Ok(place) = output.canonicalize() else { return Ok(()) };
-    let is_input = |input: &&Path| input.canonicalize().is_ok_and(|input| place.starts_with(input));
+    let is_input = |input: &Path| input.canonicalize().is_ok_and(|input| place.starts_with(input));
     ensure!(
-        !inputs.iter().any(is_input),
+        !inputs.iter().any(|input| is_input(input.as_ref())),
         "{}: is read here and would be overwritten; choose another --output",
         output.display()
     );

@@ -21,7 +21,7 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs) -> Result<Ended> {
     let read = |run: &PathBuf| ["config.toml", "metrics.jsonl", "final", "best"].map(|name| run.join(name));
     let inputs: Vec<_> = args.runs.iter().flat_map(read).collect();
-    spare(&inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &args.output)?;
+    spare(&inputs, &args.output)?;
     let page = crate::report::report(&args.runs)?;
     write_file(&args.output, page.as_bytes())?;
     print(args.output.display());

@@ -27,7 +27,7 @@ pub fn run(args: &ValuesArgs) -> Result<Ended> {
     let as_page = extension == Some("html");
     ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", args.output.display());
     let ValuesConfig { value, data, .. } = &args.config;
-    spare(&[data, Path::new(value)], &args.output)?;
+    spare(&[data.as_path(), Path::new(value)], &args.output)?;
     let valued = value_responses(&args.config)?;
     let correlation = valued.correlation.as_ref();
     let contents = if as_page {

@@ -229,7 +229,9 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     );
     let data = config.data.as_deref().context("--data is missing")?;
     let files = config.policy.open()?;
-    config.output.as_deref().map_or(Ok(()), |output| spare(&[data, &files.dir], output))?;
+    if let Some(output) = &config.output {
+        spare(&[data, &files.dir], output)?;
+    }
     let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
     asked.file.need_answers()?;
     let settings =

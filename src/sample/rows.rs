@@ -10,14 +10,15 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{Fresh, lock, write_file};
+use crate::files::{Fresh, lock, with_suffix, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
     path: PathBuf,
+    /// Before the file, which is locked: what is taken away is so while no other process may begin.
+    fresh: Fresh,
     file: File,
     length: u64,
-    fresh: Fresh,
     /// The rows that are whole, by their place in the finished file.
     done: BTreeMap<Vec<u64>, Value>,
 }
@@ -29,7 +30,7 @@ impl RowsInProgress {
     /// # Errors
     /// Where there is an output already (or none to resume), its settings are others, or a row in it is damaged.
     pub fn open(path: &Path, resume: bool, settings: &impl Serialize, keys: &[&str]) -> Result<Self> {
-        let kept = settings_path(path);
+        let kept = with_suffix(path, ".toml");
         let settings = toml::to_string(settings)?;
         let cannot = || format!("{}: cannot be written", path.display());
         let exists =
@@ -49,15 +50,16 @@ impl RowsInProgress {
         // From here on no other process writes it; before, one may have begun.
         lock(&file, path)?;
         ensure!(!is_new || file.metadata().with_context(cannot)?.len() == 0, exists());
-        let mut fresh = Fresh::default();
-        if is_new {
-            fresh = Fresh::new(vec![path.to_owned(), kept.clone()]);
+        let fresh = if is_new {
+            let fresh = Fresh::new(vec![path.to_owned(), kept.clone()]);
             write_file(&kept, settings.as_bytes())?;
+            fresh
         } else {
             let before =
                 std::fs::read_to_string(&kept).with_context(|| format!("{}: cannot be read", kept.display()))?;
             check_settings(&before, &settings, &kept)?;
-        }
+            Fresh::default()
+        };
         let mut done = BTreeMap::new();
         let mut length = 0;
         let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
@@ -68,7 +70,7 @@ impl RowsInProgress {
         }
         // What a kill left of a row is dropped.
         file.set_len(length).with_context(cannot)?;
-        Ok(Self { path: path.to_owned(), file, length, fresh, done })
+        Ok(Self { path: path.to_owned(), fresh, file, length, done })
     }
 
     /// Whether the row of this place is there.
@@ -103,17 +105,12 @@ impl RowsInProgress {
     ///
     /// # Errors
     /// Where the file cannot be written; it is as it was then.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
+        self.fresh.keep();
         let text: String = self.done.values().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
         drop(self.file);
         write_file(&self.path, text.as_bytes())
     }
-}
-
-fn settings_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".toml");
-    name.into()
 }
 
 /// Settings that do not change what is written.

@@ -156,7 +156,7 @@ fn train_on(
             progress: &mut progress,
         };
         let Some(round) = rows.round(maker, done)? else {
-            trainer.save(Saved::Checkpoint)?;
+            save_checkpoint(trainer, &log)?;
             return Ok(Outcome::Interrupted(Some(done)));
         };
         while trainer.done() < round.steps.end {
@@ -172,17 +172,22 @@ fn train_on(
 
             let is_interrupted = watch.has_interrupted();
             if is_interrupted || (trainer.is_saved() && !is_last) {
-                log.sync()?;
-                trainer.save(Saved::Checkpoint)?;
+                save_checkpoint(trainer, &log)?;
             }
             if is_interrupted {
                 return Ok(Outcome::Interrupted(Some(trainer.done())));
             }
         }
     }
+    save_checkpoint(trainer, &log)?;
+    Ok(Outcome::Finished(trainer.save(Saved::Final)?))
+}
+
+/// A checkpoint, and before it the rows that it relies on: a power cut leaves both, or neither.
+fn save_checkpoint(trainer: &mut Trainer, log: &MetricsLog) -> Result<()> {
     log.sync()?;
     trainer.save(Saved::Checkpoint)?;
-    Ok(Outcome::Finished(trainer.save(Saved::Final)?))
+    Ok(())
 }
 
 fn loss(row: &MetricsRow) -> f64 {

@@ -18,9 +18,10 @@ use crate::progress::say;
 /// `OUT`, held for this process alone.
 pub struct RunDir {
     path: PathBuf,
+    /// Before the lock, so that what is taken away is so while no other process may begin.
+    fresh: Fresh,
     /// Locked while the run goes on.
     _lock: File,
-    fresh: Fresh,
 }
 
 /// Where a run stands, beside its tensors.
@@ -108,7 +109,7 @@ impl RunDir {
         refuse_a_run()?;
         let fresh = Fresh::new(made);
         files::write_file(&path.join(CONFIG), toml::to_string(settings)?.as_bytes())?;
-        Ok(Self { path: path.to_owned(), _lock: lock, fresh })
+        Ok(Self { path: path.to_owned(), fresh, _lock: lock })
     }
 
     /// There is something to go on from: the directory stays, whatever happens.
@@ -141,7 +142,7 @@ impl RunDir {
             );
         }
         files::write_file(&file, toml::to_string(current)?.as_bytes())?;
-        let run = Self { path: path.to_owned(), _lock: lock, fresh: Fresh::default() };
+        let run = Self { path: path.to_owned(), fresh: Fresh::default(), _lock: lock };
         run.recover()?;
         Ok(run)
     }
@@ -203,16 +204,15 @@ impl RunDir {
         keep: usize,
     ) -> Result<PathBuf> {
         let dir = self.path.join(format!("{CHECKPOINT}{:06}", state.step));
-        if dir.exists() && files::verify_dir(&dir)? == Condition::Whole {
-            return Ok(dir);
+        if files::verify_dir(&dir)? != Condition::Whole {
+            files::write_dir(&dir, |dir| {
+                save_networks(session, files, dir)?;
+                save_optimizer(session, &dir.join(OPTIMIZER))?;
+                let path = dir.join(STATE);
+                fs::write(&path, serde_json::to_string(&state)?)
+                    .with_context(|| format!("{}: cannot be written", path.display()))
+            })?;
         }
-        files::write_dir(&dir, |dir| {
-            save_networks(session, files, dir)?;
-            save_optimizer(session, &dir.join(OPTIMIZER))?;
-            let path = dir.join(STATE);
-            fs::write(&path, serde_json::to_string(&state)?)
-                .with_context(|| format!("{}: cannot be written", path.display()))
-        })?;
         if keep > 0 {
             self.prune(state.step, keep)?;
         }

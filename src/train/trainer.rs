@@ -261,11 +261,11 @@ impl Trainer {
             (Saved::Best, Some(best)) => dir.save_best(session, best, &files),
             (Saved::Best | Saved::Final, _) => dir.save_final(session, &files),
         };
-        saved.map_err(|error| match error.downcast_ref::<NotFinite>() {
-            Some(_) => error.context(format!(
+        saved.map_err(|error| match error.is::<NotFinite>() {
+            true => error.context(format!(
                 "step {step} left weights that are not finite; what was saved before is kept. Try a smaller --learning-rate"
             )),
-            None => error,
+            false => error,
         })
     }
 
