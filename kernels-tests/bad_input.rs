@@ -338,7 +338,7 @@ fn a_run_is_not_written_over() {
     let file = output.join("config.toml");
     assert_eq!(
         message,
-        format!("--resume: --beta is 0.03 in {} and 0.5 now; a run goes on as it began", file.display())
+        format!("--resume: --beta is 0.03 in {} and 0.5 now; the run goes on as it began", file.display())
     );
 }
 

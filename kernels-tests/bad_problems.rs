@@ -202,7 +202,7 @@ fn an_output_is_neither_written_over_nor_believed() {
     let error = error_in(dir.path(), &mut sample(&data, &output, &[]));
     assert_eq!(error, "rows.jsonl: exists already; go on with it by --resume, or choose another --output");
     let error = error_in(dir.path(), &mut sample(&data, &output, &["--resume", "--seed", "7"]));
-    assert_eq!(error, "--resume: --seed is 42 in rows.jsonl.toml and 7 now; an output goes on as it began");
+    assert_eq!(error, "--resume: --seed is 42 in rows.jsonl.toml and 7 now; the output goes on as it began");
     assert!(fs::read(&output).unwrap() == before);
     // A row that is damaged in the middle of the file is not a row that was cut off at its end.
     let text = String::from_utf8(before).unwrap();

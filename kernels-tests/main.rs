@@ -16,6 +16,7 @@ mod gradients;
 mod harness;
 #[cfg(feature = "hub")]
 mod hub;
+mod inputs;
 mod lora;
 #[cfg(unix)]
 mod losses;

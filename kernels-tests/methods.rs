@@ -237,7 +237,7 @@ fn a_run_of_kto_goes_on_to_the_step_it_was_begun_for() {
             let config = output.join("config.toml");
             assert_eq!(
                 error_of(&mut longer),
-                format!("--resume: --max-steps is 2 in {} and 3 now; a run goes on as it began", config.display())
+                format!("--resume: --max-steps is 2 in {} and 3 now; the run goes on as it began", config.display())
             );
         }
     }

@@ -161,17 +161,27 @@ fn a_run_goes_on_to_the_bit_when_they_are_gone() {
     assert!(said.contains(COMPUTED), "{said}");
     assert!(weights(&cut) == weights(&whole));
 
-    // The reference is another by now: what is kept is what the run began with, and nothing else will do.
+    // The reference is another by now, and the run is one of a version that kept no account of what it was made from: what
+    // is kept is what the run began with, and nothing else will do.
     set.change_reference();
+    let config = gone.join("config.toml");
+    let without_inputs = || {
+        let mut table: toml::Table = fs::read_to_string(&config).unwrap().parse().unwrap();
+        assert!(table.remove("inputs").is_some());
+        fs::write(&config, table.to_string()).unwrap();
+    };
+    without_inputs();
     let mut more = set.command(&gone, &["--resume", "--max-steps", "6"]);
     assert!(more.output().unwrap().status.success());
     assert!(weights(&gone) == weights(&whole));
     fs::remove_dir_all(set.kept_in()).unwrap();
+    without_inputs();
     let message = error_of(&mut set.command(&gone, &["--resume", "--max-steps", "7"]));
     let expected = "is gone or damaged, and cannot be computed again: model changed since the run began; put the file \
                     back, or start a new run in another --output-dir";
     assert!(message.ends_with(expected), "{message}");
 
+    without_inputs();
     fs::write(&set.rows, fs::read_to_string(&set.rows).unwrap().lines().next().unwrap()).unwrap();
     let message = error_of(&mut set.command(&gone, &["--resume", "--max-steps", "7"]));
     assert!(message.ends_with("a run goes on with the data it began with"), "{message}");

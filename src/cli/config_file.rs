@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, Command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::files::INPUTS;
 use crate::train::{MethodArgs, TrainConfig, TrainSettings};
 
 /// The configuration of the command line over that of a file, where there is one: what the user typed wins, then the
@@ -59,7 +60,10 @@ fn was_typed(matches: &ArgMatches, name: &str) -> bool {
 
 fn read(file: &Path) -> Result<toml::Table> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-    text.parse().with_context(|| format!("{}: is not TOML", file.display()))
+    let mut table: toml::Table = text.parse().with_context(|| format!("{}: is not TOML", file.display()))?;
+    // What a run was made from, which another one need not be.
+    table.remove(INPUTS);
+    Ok(table)
 }
 
 /// The configuration file that a run uses: the one named, or for `--resume` that of the run itself.

@@ -11,6 +11,7 @@ use super::config::ModelConfig;
 use super::weight_type::WeightType;
 use crate::data::Tokenizer;
 use crate::device::{Device, Precision};
+use crate::files::InputFiles;
 use crate::gpu::DeviceChoice;
 use crate::hub::model_dir;
 use crate::self_test::open_device;
@@ -61,6 +62,18 @@ impl ModelOptions {
     /// Names the option or the file that is missing or wrong.
     pub fn open(&self) -> Result<ModelFiles> {
         ModelFiles::open(self.model.as_deref().context("--model is missing")?, self.adapter.as_deref())
+    }
+
+    /// The files of the model in `dir`, which is the one that the options name, and of the adapters.
+    ///
+    /// # Errors
+    /// Where a directory cannot be listed.
+    pub fn input_files(&self, dir: &Path) -> Result<InputFiles> {
+        let files = InputFiles::default().with_model("--model", dir)?;
+        match &self.adapter {
+            Some(adapter) => files.with_model("--adapter", adapter),
+            None => Ok(files),
+        }
     }
 
     /// Opens the device, in the precision of the weights.

@@ -86,7 +86,8 @@ pub fn process_reward(
     let files = config.policy.open()?;
     let judged = read(config.task, data, &files)?;
 
-    let mut rows = RowsInProgress::open(output, resume, config, &["line"])?;
+    let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
+    let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["line"])?;
     let mut summary = ProcessRewardSummary::default();
     rows.rows().for_each(|row| summary.count(row));
     let total = judged.len();

@@ -76,7 +76,8 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let files = config.policy.open()?;
     let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
 
-    let mut rows = RowsInProgress::open(output, resume, config, &["problem", "sample"])?;
+    let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
+    let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["problem", "sample"])?;
     let place = |index: usize, sample: usize| vec![asked.problem(index).line as u64, sample as u64];
     let all = (0..asked.len()).flat_map(|index| (0..config.num_samples).map(move |sample| (index, sample)));
     let wanted: Vec<(usize, usize)> = all.filter(|&(index, sample)| !rows.has(&place(index, sample))).collect();

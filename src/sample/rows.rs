@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{Fresh, lock, with_suffix, write_file};
+use crate::files::{Fresh, InputFiles, Record, lock, with_suffix, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
@@ -25,13 +25,19 @@ pub struct RowsInProgress {
 
 impl RowsInProgress {
     /// Begins `path`, or with `resume` goes on with it. `keys` are the fields that tell a row's place: whole numbers, in the
-    /// order that the finished file is sorted by. The settings are kept beside it, as `path` + `.toml`.
+    /// order that the finished file is sorted by. Settings and inputs are kept beside it, as `path` + `.toml`.
     ///
     /// # Errors
-    /// Where there is an output already (or none to resume), its settings are others, or a row in it is damaged.
-    pub fn open(path: &Path, resume: bool, settings: &impl Serialize, keys: &[&str]) -> Result<Self> {
+    /// Where there is an output already (or none to resume), its settings or inputs are others, or a row in it is damaged.
+    pub fn open(
+        path: &Path,
+        resume: bool,
+        settings: &impl Serialize,
+        inputs: &InputFiles,
+        keys: &[&str],
+    ) -> Result<Self> {
         let kept = with_suffix(path, ".toml");
-        let settings = toml::to_string(settings)?;
+        let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
         let cannot = || format!("{}: cannot be written", path.display());
         let exists =
             || format!("{}: exists already; go on with it by --resume, or choose another --output", path.display());
@@ -39,37 +45,39 @@ impl RowsInProgress {
         ensure!(resume || is_new, exists());
         if is_new {
             // One that is the same is what a run left that was killed before its first row.
-            let is_free = std::fs::read_to_string(&kept).map_or(!kept.exists(), |before| before == settings);
+            let text = record.text()?;
+            let is_free = std::fs::read_to_string(&kept).map_or(!kept.exists(), |before| before == text);
             ensure!(
                 is_free,
                 "{}: exists already, and the settings would go there; choose another --output",
                 kept.display()
             );
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        // Not to append alone: Windows cuts no file that is open so, and lets nobody else read one that is locked.
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+        let mut file = file.with_context(cannot)?;
         // From here on no other process writes it; before, one may have begun.
         lock(&file, path)?;
         ensure!(!is_new || file.metadata().with_context(cannot)?.len() == 0, exists());
         let fresh = if is_new {
             let fresh = Fresh::new(vec![path.to_owned(), kept.clone()]);
-            write_file(&kept, settings.as_bytes())?;
+            record.write(&kept)?;
             fresh
         } else {
-            let before =
-                std::fs::read_to_string(&kept).with_context(|| format!("{}: cannot be read", kept.display()))?;
-            check_settings(&before, &settings, &kept)?;
+            record.check(&kept, |name| MAY_CHANGE.contains(&name), "the output")?;
             Fresh::default()
         };
         let mut done = BTreeMap::new();
         let mut length = 0;
-        let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(|| format!("{}: cannot be read", path.display()))?;
         for (number, line) in whole_lines(&bytes).enumerate() {
             let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
             done.insert(place, row);
             length += line.len() as u64 + 1;
         }
         // What a kill left of a row is dropped.
-        file.set_len(length).with_context(cannot)?;
+        cut(&mut file, length).with_context(cannot)?;
         Ok(Self { path: path.to_owned(), fresh, file, length, done })
     }
 
@@ -92,7 +100,7 @@ impl RowsInProgress {
         let written = self.file.write_all(line.as_bytes());
         if written.is_err() {
             // The error to tell is that of the write; a torn row is found again by the next run.
-            let _ = self.file.set_len(self.length);
+            let _ = cut(&mut self.file, self.length);
         }
         written.with_context(|| format!("{}: cannot be written; the finished rows are kept", self.path.display()))?;
         self.fresh.keep();
@@ -116,21 +124,10 @@ impl RowsInProgress {
 /// Settings that do not change what is written.
 const MAY_CHANGE: [&str; 3] = ["output", "batch_size", "device"];
 
-fn check_settings(before: &str, now: &str, kept: &Path) -> Result<()> {
-    let damaged = || format!("{}: is damaged", kept.display());
-    let (before, now): (toml::Table, toml::Table) = (before.parse().with_context(damaged)?, now.parse()?);
-    for name in before.keys().chain(now.keys()).filter(|name| !MAY_CHANGE.contains(&name.as_str())) {
-        let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
-        ensure!(
-            before.get(name) == now.get(name),
-            "--resume: --{} is {} in {} and {} now; an output goes on as it began",
-            name.replace('_', "-"),
-            text(before.get(name)),
-            kept.display(),
-            text(now.get(name))
-        );
-    }
-    Ok(())
+/// Goes back to the end of what is whole.
+fn cut(file: &mut File, length: u64) -> std::io::Result<()> {
+    file.set_len(length)?;
+    file.seek(SeekFrom::Start(length)).map(|_| ())
 }
 
 /// The lines that have their end.
@@ -166,7 +163,9 @@ mod tests {
     fn an_output_goes_on_where_it_was_torn() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
-        let open = |resume, seed| RowsInProgress::open(&path, resume, &settings(seed), &["problem", "sample"]);
+        let open = |resume, seed| {
+            RowsInProgress::open(&path, resume, &settings(seed), &InputFiles::default(), &["problem", "sample"])
+        };
         let mut rows = open(false, 1).unwrap();
         rows.add(vec![2, 0], row(2, 0)).unwrap();
         rows.add(vec![1, 1], row(1, 1)).unwrap();
@@ -188,13 +187,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
         let open = |resume, seed| {
-            let opened = RowsInProgress::open(&path, resume, &settings(seed), &["problem"]);
+            let opened = RowsInProgress::open(&path, resume, &settings(seed), &InputFiles::default(), &["problem"]);
             opened.map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "rows.jsonl"))
         };
         open(true, 1).unwrap().add(vec![0], row(0, 0)).unwrap();
         let exists = "rows.jsonl: exists already; go on with it by --resume, or choose another --output";
         assert_eq!(open(false, 1).err().unwrap(), exists);
-        let other = "--resume: --seed is 1 in rows.jsonl.toml and 2 now; an output goes on as it began";
+        let other = "--resume: --seed is 1 in rows.jsonl.toml and 2 now; the output goes on as it began";
         assert_eq!(open(true, 2).err().unwrap(), other);
         std::fs::write(&path, "{\"x\": 1}\n").unwrap();
         let missing = "rows.jsonl:1: field `problem`: is missing; was it written by another verb?";

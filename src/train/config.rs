@@ -256,6 +256,11 @@ impl StepOptions {
 }
 
 impl OptimizerOptions {
+    /// Whether a step's learning rate depends on how many there are.
+    pub(super) fn depends_on_length(&self) -> bool {
+        self.lr_scheduler_type != SchedulerType::Constant || self.warmup_ratio > 0.0
+    }
+
     fn check(&self) -> Result<()> {
         let below_one = |option: &str, value: f64| within(option, value, (0.0..1.0).contains(&value));
         not_negative("--learning-rate", self.learning_rate)?;

@@ -11,6 +11,7 @@ use super::online::Online;
 use super::rows::Rows;
 use super::settings::TrainSettings;
 use crate::data::Tokenizer;
+use crate::files::InputFiles;
 use crate::grade::Task;
 use crate::objective::range::not_negative;
 use crate::objective::{Objective, Truncated};
@@ -62,6 +63,27 @@ impl Inputs {
     /// The run's directory.
     pub fn output_dir(&self) -> &Path {
         self.config.output_dir.as_deref().unwrap_or(Path::new("."))
+    }
+
+    /// The files that the run is made from.
+    ///
+    /// # Errors
+    /// Where a directory cannot be listed.
+    pub fn files(&self) -> Result<InputFiles> {
+        let Self { config, objective, models, .. } = self;
+        let mut files = config.model.input_files(&models.policy.dir)?;
+        let reference = objective.reference().and_then(|options| options.ref_model.as_ref());
+        if reference.is_some() {
+            files = files.with_model("--ref-model", &models.reference.dir)?;
+        }
+        if let Some(name) = objective.value_network().and_then(|options| options.value_model.as_ref()) {
+            let of_adapters = models.adapters.value().is_some();
+            let dir = if of_adapters { Path::new(name) } else { &models.value.dir };
+            files = files.with_model("--value-model", dir)?;
+        }
+        let files_of_rows = [("--data", &config.data), ("--eval-data", &config.evaluation.eval_data)];
+        let named = files_of_rows.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?)));
+        Ok(named.fold(files, |files, (option, path)| files.with_file(option, path)))
     }
 
     /// The room that evaluations and sampled rounds take, where there are any.

@@ -15,6 +15,7 @@ use super::settings::TrainSettings;
 use super::trainer::{Saved, Trainer};
 use super::watch::Watch;
 use crate::device::{Device, Precision};
+use crate::files::Record;
 use crate::format::format_bytes;
 use crate::model::Checkpoint;
 
@@ -33,6 +34,9 @@ pub enum Outcome {
     /// The user stopped it: after this step, of which a checkpoint was saved, or before there was one to save.
     Interrupted(Option<usize>),
 }
+
+/// Files that take long enough to read to say so before.
+const LARGE: u64 = 1 << 30;
 
 impl Run {
     /// Opens and checks everything that the settings name.
@@ -94,10 +98,15 @@ impl Run {
         refuse_too_large(&plan)?;
         let Self { inputs, mut rows, device } = self;
 
-        let settings = TrainSettings::to_table(&inputs.config, &*inputs.objective)?;
+        let files = inputs.files()?;
+        if files.bytes() > LARGE {
+            watch.say(format_args!("reading {} of models and rows, to know them again", format_bytes(files.bytes())));
+        }
+        let record = Record::new(TrainSettings::to_table(&inputs.config, &*inputs.objective)?, &files)?;
+        let of_schedule: &[&str] = if inputs.config.optimizer.depends_on_length() { &["max_steps"] } else { &[] };
         let mut dir = match resume {
-            true => RunDir::reopen(inputs.output_dir(), &settings, rows.depends_on())?,
-            false => RunDir::create(inputs.output_dir(), &settings)?,
+            true => RunDir::reopen(inputs.output_dir(), &record, &[rows.depends_on(), of_schedule].concat())?,
+            false => RunDir::create(inputs.output_dir(), &record)?,
         };
         if !rows.prepare(Place { device: &device, models: &inputs.models, output_dir: dir.path() }, watch)? {
             dir.keep();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::reference::REFERENCE_FILES;
 use super::session::{Session, ValueSide};
 use crate::device::Tensor;
-use crate::files::{self, Condition, Fresh};
+use crate::files::{self, Condition, Fresh, Record};
 use crate::model::{
     Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
 };
@@ -90,7 +90,7 @@ impl RunDir {
     ///
     /// # Errors
     /// Where there is a run already, or the directory cannot be written.
-    pub fn create(path: &Path, settings: &toml::Table) -> Result<Self> {
+    pub fn create(path: &Path, record: &Record) -> Result<Self> {
         let refuse_a_run = || {
             ensure!(
                 !path.join(CONFIG).exists(),
@@ -108,7 +108,7 @@ impl RunDir {
         let lock = lock(path)?;
         refuse_a_run()?;
         let fresh = Fresh::new(made);
-        files::write_file(&path.join(CONFIG), toml::to_string(settings)?.as_bytes())?;
+        record.write(&path.join(CONFIG))?;
         Ok(Self { path: path.to_owned(), fresh, _lock: lock })
     }
 
@@ -120,28 +120,13 @@ impl RunDir {
     /// The directory of a run that goes on. Of what a run may change, this one may not change what its rows `depend_on`.
     ///
     /// # Errors
-    /// Where there is no run, or its settings are others.
-    pub fn reopen(path: &Path, current: &toml::Table, depend_on: &[&str]) -> Result<Self> {
+    /// Where there is no run, or its settings or inputs are others.
+    pub fn reopen(path: &Path, record: &Record, depend_on: &[&str]) -> Result<Self> {
         let file = path.join(CONFIG);
         ensure!(file.exists(), "{}: has no run to resume", path.display());
         let lock = lock(path)?;
-        let text = fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
-        let recorded: toml::Table = text.parse().with_context(|| format!("{}: is damaged", file.display()))?;
-        let names = recorded.keys().chain(current.keys());
-        let may_change = |name: &str| MAY_CHANGE.contains(&name) && !depend_on.contains(&name);
-        for name in names.filter(|name| !may_change(name)) {
-            let (before, now) = (recorded.get(name), current.get(name));
-            let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
-            ensure!(
-                before == now,
-                "--resume: {} is {} in {} and {} now; a run goes on as it began",
-                format_args!("--{}", name.replace('_', "-")),
-                text(before),
-                file.display(),
-                text(now)
-            );
-        }
-        files::write_file(&file, toml::to_string(current)?.as_bytes())?;
+        record.check(&file, |name| MAY_CHANGE.contains(&name) && !depend_on.contains(&name), "the run")?;
+        record.write(&file)?;
         let run = Self { path: path.to_owned(), fresh: Fresh::default(), _lock: lock };
         run.recover()?;
         Ok(run)

@@ -1,27 +1,24 @@
-//! Files and directories that are there whole or not at all, are one process's, and are nobody else's.
+//! Directories that are there whole or not at all, each with a manifest of what it holds.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+use super::digest::{FileDigest, digest_of};
+use super::file::write_file;
+use super::names::{NEW, OLD, beside};
+use super::system::{sync_dir, sync_file, sync_parent};
 
 const MANIFEST: &str = "manifest.json";
 
 /// What a directory holds, written last: where it is there and right, everything is.
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    files: BTreeMap<String, Entry>,
-}
-
-#[derive(Serialize, Deserialize, PartialEq)]
-struct Entry {
-    size: u64,
-    sha256: String,
+    files: BTreeMap<String, FileDigest>,
 }
 
 /// Makes `dir` by filling a directory beside it, syncing every file, adding the manifest, and renaming; what was there is
@@ -61,10 +58,8 @@ fn fill_and_seal(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<(
     let mut files = BTreeMap::new();
     for path in files_below(dir)? {
         let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-        files.insert(name, entry(&path)?);
-        File::open(&path)
-            .and_then(|file| file.sync_all())
-            .with_context(|| format!("{}: cannot be synced", path.display()))?;
+        files.insert(name, digest_of(&path)?);
+        sync_file(&path)?;
     }
     let manifest = serde_json::to_string_pretty(&Manifest { files })?;
     write_file(&dir.join(MANIFEST), manifest.as_bytes())?;
@@ -103,7 +98,7 @@ pub enum Condition {
 /// # Errors
 /// Where a file that is there cannot be read: it may be whole.
 pub fn verify_dir(dir: &Path) -> Result<Condition> {
-    compare_with_manifest(dir, |path, expected| Ok(entry(path)? == *expected))
+    compare_with_manifest(dir, |path, expected| Ok(digest_of(path)? == *expected))
 }
 
 /// As [`verify_dir`], by the files' sizes alone.
@@ -117,7 +112,7 @@ pub fn glance_at_dir(dir: &Path) -> Result<Condition> {
     })
 }
 
-fn compare_with_manifest(dir: &Path, is_as: impl Fn(&Path, &Entry) -> Result<bool>) -> Result<Condition> {
+fn compare_with_manifest(dir: &Path, is_as: impl Fn(&Path, &FileDigest) -> Result<bool>) -> Result<Condition> {
     let path = dir.join(MANIFEST);
     let damaged = |path: &Path, how: &str| Ok(Condition::Damaged(format!("{}: {how}", path.display())));
     let text = match fs::read_to_string(&path) {
@@ -151,79 +146,6 @@ pub fn make_dir(dir: &Path) -> Result<()> {
     sync_parent(dir)
 }
 
-/// Replaces a file by way of one beside it and a rename: it is there as it was or as it is to be. What a link points to is
-/// replaced and the link stays; a device or a pipe is written to.
-///
-/// # Errors
-/// Names the file that cannot be written; nothing is beside it then.
-pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
-    let context = || format!("{}: cannot be written", path.display());
-    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-        return File::options()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(contents))
-            .with_context(context);
-    }
-    let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
-    let path = if is_link { path.canonicalize().with_context(context)? } else { path.to_owned() };
-    let temporary = beside(&path, NEW);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
-    };
-    let written = write().with_context(context);
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.and_then(|()| sync_parent(&path))
-}
-
-/// What is being made of a file or a directory, and what was there before: names that nobody else gives, so that what has
-/// them is ours to remove.
-const NEW: &str = ".dqo-new";
-const OLD: &str = ".dqo-old";
-
-/// `.NAME` and an ending, in the directory of `path`.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(ending);
-    path.with_file_name(name)
-}
-
-/// The name of which a directory's entry is what [`write_dir`] was making or replacing.
-pub fn unfinished(entry: &str) -> Option<&str> {
-    let name = entry.strip_prefix('.')?;
-    name.strip_suffix(NEW).or_else(|| name.strip_suffix(OLD))
-}
-
-/// Refuses an output that is one of the inputs, or is there already in a directory that is one.
-///
-/// # Errors
-/// Names the output.
-pub fn spare(inputs: &[impl AsRef<Path>], output: &Path) -> Result<()> {
-    // Where nothing is there, nothing is overwritten.
-    let Ok(place) = output.canonicalize() else { return Ok(()) };
-    let is_input = |input: &Path| input.canonicalize().is_ok_and(|input| place.starts_with(input));
-    ensure!(
-        !inputs.iter().any(|input| is_input(input.as_ref())),
-        "{}: is read here and would be overwritten; choose another --output",
-        output.display()
-    );
-    Ok(())
-}
-
-/// `path` with `suffix` at the end of its name.
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -246,25 +168,6 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn entry(path: &Path) -> Result<Entry> {
-    let context = || format!("{}: cannot be read", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer).with_context(context)? {
-            0 => break,
-            count => {
-                hash.update(&buffer[..count]);
-                size += count as u64;
-            }
-        }
-    }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Entry { size, sha256 })
-}
-
 /// Syncs a directory and those below it, so that the names in them last.
 fn sync_dirs(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
@@ -276,65 +179,9 @@ fn sync_dirs(dir: &Path) -> Result<()> {
     sync_dir(dir)
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
-    match path.parent() {
-        // A bare name is one in the working directory.
-        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
-        Some(parent) => sync_dir(parent),
-        None => Ok(()),
-    }
-}
-
-/// What a command makes before its first result. Where it fails before, all of it is taken away again, so that the same
-/// command can be given once more.
-#[derive(Default)]
-pub struct Fresh {
-    paths: Vec<PathBuf>,
-}
-
-impl Fresh {
-    /// Of these files and directories; a directory goes after what is in it, and stays where there is more.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths }
-    }
-
-    /// There is a result: all stays.
-    pub fn keep(&mut self) {
-        self.paths.clear();
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        for path in &self.paths {
-            // The command's own error is the one to tell.
-            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
-        }
-    }
-}
-
-/// Holds a file for this process alone until it is dropped; a crash frees it too.
-///
-/// # Errors
-/// Where another process holds it.
-pub fn lock(file: &File, path: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => bail!("{}: another process writes it; let it end, or stop it", path.display()),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{}: cannot be locked", path.display())),
-    }
-}
-
-/// Windows has no way to sync a directory, and needs none.
-fn sync_dir(dir: &Path) -> Result<()> {
-    if cfg!(windows) {
-        return Ok(());
-    }
-    File::open(dir).and_then(|file| file.sync_all()).with_context(|| format!("{}: cannot be synced", dir.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::names::unfinished;
     use super::*;
 
     #[test]
@@ -384,16 +231,5 @@ mod tests {
         }
         recover_dir(&dir).unwrap();
         assert!(!dir.exists());
-    }
-
-    #[test]
-    fn a_file_has_one_writer() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("rows");
-        let [first, second] = [(), ()].map(|()| File::options().create(true).append(true).open(&path).unwrap());
-        lock(&first, &path).unwrap();
-        assert!(lock(&second, &path).unwrap_err().to_string().contains("another process writes it"));
-        drop(first);
-        lock(&second, &path).unwrap();
     }
 }

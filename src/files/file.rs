@@ -1,0 +1,57 @@
+//! Files that are there as they were or as they are to be.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::names::{NEW, beside};
+use super::system::sync_parent;
+
+/// Replaces a file by way of one beside it and a rename: it is there as it was or as it is to be. What a link points to is
+/// replaced and the link stays; a device or a pipe is written to.
+///
+/// # Errors
+/// Names the file that cannot be written; nothing is beside it then.
+pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    let context = || format!("{}: cannot be written", path.display());
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return File::options()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(contents))
+            .with_context(context);
+    }
+    let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
+    let path = if is_link { path.canonicalize().with_context(context)? } else { path.to_owned() };
+    let temporary = beside(&path, NEW);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    let written = write().with_context(context);
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync_parent(&path))
+}
+
+/// Refuses an output that is one of the inputs, or is there already in a directory that is one.
+///
+/// # Errors
+/// Names the output.
+pub fn spare(inputs: &[impl AsRef<Path>], output: &Path) -> Result<()> {
+    // Where nothing is there, nothing is overwritten.
+    let Ok(place) = output.canonicalize() else { return Ok(()) };
+    let is_input = |input: &Path| input.canonicalize().is_ok_and(|input| place.starts_with(input));
+    ensure!(
+        !inputs.iter().any(|input| is_input(input.as_ref())),
+        "{}: is read here and would be overwritten; choose another --output",
+        output.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Files and directories that are there whole or not at all, are one process's, and are nobody else's.
+
+mod digest;
+mod dir;
+mod file;
+mod fresh;
+mod input_files;
+mod lock;
+mod names;
+mod record;
+mod system;
+
+pub use dir::{Condition, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
+pub use file::{spare, write_file};
+pub use fresh::Fresh;
+pub use input_files::InputFiles;
+pub use lock::lock;
+pub use names::{unfinished, with_suffix};
+pub use record::{INPUTS, Record};
