@@ -218,6 +218,43 @@ fn a_resumed_run_keeps_the_same_best_policy() {
     }
 }
 
+/// In the middle of the run and after its last step: the evaluation is made when the run goes on, as it would have been.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_evaluation_is_made_when_the_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, rollouts) = (problems(dir.path(), 200), dir.path().join("rollouts.jsonl"));
+    assert!(sample(&data, &rollouts, &["--max-problems", "12"]).output().unwrap().status.success());
+    let run = |output: &Path, last: &str| {
+        let mut command = with_model("train", &rollouts);
+        command.args(["--method", "dqo", "--batch-size", "8", "--learning-rate", "3e-4", "--max-steps", last]);
+        command.args(["--eval-steps", "3", "--eval-data"]).arg(&data).arg("--output-dir").arg(output);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    for last in ["3", "5"] {
+        let (whole, cut) = (dir.path().join(format!("whole-{last}")), dir.path().join(format!("cut-{last}")));
+        assert!(run(&whole, last).status().unwrap().success());
+        until_caught(|| {
+            let _ = fs::remove_dir_all(&cut);
+            let mut child = run(&cut, last).spawn().unwrap();
+            let caught = wait_until(&mut child, || steps_done(&cut) >= 2);
+            // The third step takes some milliseconds, the evaluation behind it many times as long.
+            std::thread::sleep(Duration::from_millis(150));
+            let state = cut.join("checkpoint-000003/state.json");
+            interrupted(&mut child, "INT", || caught)
+                && fs::read_to_string(state).is_ok_and(|state| state.contains("\"owes_evaluation\":true"))
+        });
+        assert!(!json_lines(&cut.join("metrics.jsonl"))[2].to_string().contains("eval/accuracy"));
+        assert!(run(&cut, last).arg("--resume").status().unwrap().success());
+        assert!(result(&whole) == result(&cut));
+        let mut state = fs::read_to_string(cut.join(format!("checkpoint-00000{last}/state.json"))).unwrap();
+        assert!(state.contains("\"owes_evaluation\":false"), "{state}");
+        state = fs::read_to_string(cut.join("best/state.json")).unwrap();
+        assert_eq!(state, fs::read_to_string(whole.join("best/state.json")).unwrap());
+    }
+}
+
 #[test]
 fn a_run_goes_on_with_gradient_checkpointing_to_the_bit() {
     let dir = tempfile::tempdir().unwrap();

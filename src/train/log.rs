@@ -33,9 +33,23 @@ impl MetricsLog {
         if kept < done {
             say(format_args!("warning: {}: has {kept} rows of the {done} steps that are done", path.display()));
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
-        Ok(Self { file, path, events: EventWriter::create(&dir.join("tensorboard"))? })
+        Ok(Self { file: open(&path)?, path, events: EventWriter::create(&dir.join("tensorboard"))? })
+    }
+
+    /// Adds a metric to the last row, which is that of `step`; where it has it, it is replaced.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or written.
+    pub fn complete(&mut self, step: usize, (name, value): (&'static str, f64)) -> Result<()> {
+        let text = read(&self.path)?;
+        // As text: a number that is read and written again may not be the same.
+        let key = format!(",\"{name}\":");
+        let rows = text.trim_end_matches(['\n', '}']);
+        let last = rows.rfind('\n').map_or(0, |end| end + 1);
+        let end = rows[last..].find(&key).map_or(rows.len(), |place| last + place);
+        files::write_file(&self.path, format!("{}{key}{}}}\n", &rows[..end], number(value)).as_bytes())?;
+        self.file = open(&self.path)?;
+        self.events.scalars(step, [(name, value)].into_iter())
     }
 
     /// Makes the rows last: a checkpoint that is whole has the rows before it.
@@ -63,6 +77,15 @@ impl MetricsLog {
     }
 }
 
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
 /// Counts as integers, so that they read as what they are.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 {
@@ -73,7 +96,7 @@ fn number(value: f64) -> Value {
 
 /// Removes the rows of steps after `done`; how many are left.
 fn keep_rows(path: &Path, done: usize) -> Result<usize> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = read(path)?;
     let is_kept = |line: &&str| {
         let step = serde_json::from_str::<Value>(line).ok().and_then(|row| row["step"].as_u64());
         step.is_some_and(|step| step as usize <= done)
@@ -102,5 +125,14 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
         let row = |step| format!("{{\"step\":{step},\"loss\":0.5,\"num_tokens\":7}}\n");
         assert_eq!(text, row(1) + &row(2) + "{\"step\":3,\"loss\":0.25}\n");
+
+        // An evaluation that was interrupted, and made when the run went on; again where it was killed then.
+        for accuracy in [0.5, 0.75] {
+            log.complete(3, ("eval/accuracy", accuracy)).unwrap();
+        }
+        log.add(4, &vec![("loss", 0.25)]).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
+        let completed = "{\"step\":3,\"loss\":0.25,\"eval/accuracy\":0.75}\n";
+        assert_eq!(text, row(1) + &row(2) + completed + "{\"step\":4,\"loss\":0.25}\n");
     }
 }

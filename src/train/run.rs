@@ -18,6 +18,7 @@ use crate::device::{Device, Precision};
 use crate::files::Record;
 use crate::format::format_bytes;
 use crate::model::Checkpoint;
+use crate::progress::Progress;
 
 /// A run that is checked and ready.
 pub struct Run {
@@ -151,6 +152,12 @@ fn train_on(
     let total_steps = rows.total_steps();
     let mut log = MetricsLog::open(trainer.dir.path(), trainer.done())?;
     let mut progress = watch.progress("train", total_steps, trainer.done());
+    if trainer.owes_evaluation() {
+        let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else {
+            return Ok(Outcome::Interrupted(Some(trainer.done())));
+        };
+        log.complete(trainer.done(), evaluation)?;
+    }
     while trainer.done() < total_steps {
         let done = trainer.done();
         let Trainer { objective, session, models, tokenizer, dir, .. } = &mut *trainer;
@@ -172,9 +179,7 @@ fn train_on(
             let mut row = trainer.step(&round)?;
             let is_last = trainer.done() == total_steps;
             if trainer.is_evaluated(is_last) {
-                let accuracy = trainer.evaluate()?;
-                row.push(("eval/accuracy", accuracy));
-                progress.note(&format!("step {}: {:.2} % right", trainer.done(), 100.0 * accuracy));
+                row.extend(evaluate(trainer, &mut progress, watch)?);
             }
             log.add(trainer.done(), &row)?;
             progress.advance(1, &format!("loss {:.4}", loss(&row)));
@@ -190,6 +195,13 @@ fn train_on(
     }
     save_checkpoint(trainer, &log)?;
     Ok(Outcome::Finished(trainer.save(Saved::Final)?))
+}
+
+/// The metric of an evaluation; `None` where it was interrupted.
+fn evaluate(trainer: &mut Trainer, progress: &mut Progress, watch: Watch) -> Result<Option<(&'static str, f64)>> {
+    let Some(accuracy) = trainer.evaluate(watch)? else { return Ok(None) };
+    progress.note(&format!("step {}: {:.2} % right", trainer.done(), 100.0 * accuracy));
+    Ok(Some(("eval/accuracy", accuracy)))
 }
 
 /// A checkpoint, and before it the rows that it relies on: a power cut leaves both, or neither.

@@ -34,6 +34,9 @@ pub struct State {
     /// The best evaluation so far.
     #[serde(default)]
     pub best: Option<Best>,
+    /// Whether the evaluation after this step was interrupted: it is made when the run goes on.
+    #[serde(default)]
+    pub owes_evaluation: bool,
 }
 
 /// The step with the best evaluation, the first of equals.
@@ -177,7 +180,7 @@ impl RunDir {
     }
 
     /// Writes a checkpoint whole or not at all, then removes older ones, so that `keep` whole ones are left (0: all). One of
-    /// this step that is whole stays as it is.
+    /// this state that is whole stays as it is.
     ///
     /// # Errors
     /// Where a file cannot be written or the device fails; the checkpoints before it are kept then.
@@ -189,7 +192,8 @@ impl RunDir {
         keep: usize,
     ) -> Result<PathBuf> {
         let dir = self.path.join(format!("{CHECKPOINT}{:06}", state.step));
-        if files::verify_dir(&dir)? != Condition::Whole {
+        let is_there = files::verify_dir(&dir)? == Condition::Whole && read_state(&dir)? == state;
+        if !is_there {
             files::write_dir(&dir, |dir| {
                 save_networks(session, files, dir)?;
                 save_optimizer(session, &dir.join(OPTIMIZER))?;
@@ -291,6 +295,10 @@ pub fn load_state(session: &mut Session, checkpoint: &Path) -> Result<State> {
         ensure!(shape == tensor.shape(), "{}: {name} is {shape:?}, which does not fit this run", path.display());
         tensor.write(0, values.range(0, tensor.len()))?;
     }
+    read_state(checkpoint)
+}
+
+fn read_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join(STATE);
     let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{}: is damaged", path.display()))

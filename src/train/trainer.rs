@@ -16,6 +16,7 @@ use super::rows::{Round, Rows};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
 use super::session::{EvalRoom, GradientNorms, Session, Sources};
+use super::watch::Watch;
 use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::grade::Grading;
@@ -215,23 +216,31 @@ impl Trainer {
         self.eval.is_some() && (is_last || self.done().is_multiple_of(self.config.evaluation.eval_steps))
     }
 
-    /// The share of the evaluation's problems that the policy solves greedily; the best policy so far is saved.
+    /// Whether the evaluation after the last step was interrupted.
+    pub(super) fn owes_evaluation(&self) -> bool {
+        self.state.owes_evaluation
+    }
+
+    /// The share of the evaluation's problems that the policy solves greedily; the best policy so far is saved. `None` where
+    /// it was interrupted: it is owed then.
     ///
     /// # Errors
     /// Where the device fails or a file cannot be written.
-    pub(super) fn evaluate(&mut self) -> Result<f64> {
-        let (Some(asked), Some(generator)) = (&self.eval, &mut self.session.generator) else { return Ok(0.0) };
+    pub(super) fn evaluate(&mut self, watch: Watch) -> Result<Option<f64>> {
+        let (Some(asked), Some(generator)) = (&self.eval, &mut self.session.generator) else { return Ok(None) };
         let settings = SamplingSettings::greedy(self.config.evaluation.max_new_tokens);
         let (task, grading, seeds) = (self.config.task(), Grading::default(), &[self.config.seed]);
         let evaluation = Evaluation { asked, task, grading, settings: &settings, seeds };
         let policy = &self.session.policy.network;
-        let predictions = evaluation.run(policy, generator, &self.tokenizer, || true, |_| ())?;
-        let accuracy = EvalSummary::of(&predictions.unwrap_or_default(), asked).accuracy;
+        let predictions = evaluation.run(policy, generator, &self.tokenizer, || !watch.has_interrupted(), |_| ())?;
+        self.state.owes_evaluation = predictions.is_none();
+        let Some(predictions) = predictions else { return Ok(None) };
+        let accuracy = EvalSummary::of(&predictions, asked).accuracy;
         if self.state.best.is_none_or(|best| accuracy > best.accuracy) {
             self.state.best = Some(Best { step: self.done(), accuracy });
             self.save(Saved::Best)?;
         }
-        Ok(accuracy)
+        Ok(Some(accuracy))
     }
 
     /// Whether a checkpoint is due after this step.
