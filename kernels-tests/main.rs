@@ -30,6 +30,8 @@ mod reference;
 mod report;
 mod resume;
 mod shards;
+mod signs;
+
 mod training;
 mod verbs;
 mod whole_loop;

@@ -8,7 +8,7 @@
 // V after the last action is bootstrap[b] where the response goes on there (it was cut off), else 0.
 // B = batch_sequences counts the whole optimizer step. Without policy_is (value_is) the policy's (value's) w is 1.
 // statistics[b]: w, sum (l - log mu), sum (l - log pi_ref), sum reward;
-//                sum e^2, sum f^2, sum f, sum V;  sum G, sum G^2, n, 0.
+//                sum e^2, sum f^2, sum f, sum V;  sum G, sum G^2, n, sum kl_term(l - log pi_ref).
 // One workgroup a sequence.
 
 struct Params {
@@ -58,7 +58,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let policy_scale = scale * params.beta * select(1.0, w, params.policy_is != 0u);
     let value_scale = scale * select(1.0, w, params.value_is != 0u);
 
-    var residuals = vec4(0.0); // e^2, f^2, f
+    var residuals = vec4(0.0); // e^2, f^2, f, kl_term
     var returns = vec4(0.0); // G, G^2
     var carry = select(final_value, 0.0, paper_tail); // G after the span
     for (var span = 0u; span < length; span += LANES * ITEMS) {
@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 let f = g - value[t];
                 dlogp[t] = policy_scale * e;
                 dvalue[t] = -value_scale * f;
-                residuals += vec4(e * e, f * f, f, 0.0);
+                residuals += vec4(e * e, f * f, f, kl_term(logp[t] - step.x));
                 returns += vec4(g, g * g, 0.0, 0.0);
                 g_next = g;
             }
@@ -95,7 +95,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let row = 3u * (params.first_sequence + sequence);
         statistics[row] = vec4(w, ratios.xyz);
         statistics[row + 1u] = vec4(residuals.xyz, ratios.w);
-        statistics[row + 2u] = vec4(returns.xy, f32(length), 0.0);
+        statistics[row + 2u] = vec4(returns.xy, f32(length), residuals.w);
     }
 }
 

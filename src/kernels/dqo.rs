@@ -1,12 +1,14 @@
 //! Direct Q-function Optimization, fused: importance weight, lambda-return, both residuals, both gradients and the
 //! statistics of every sequence in one dispatch (section 3 of the paper).
 
+use super::kl_term::{KL_TERM, kl_term};
 use super::lambda_return::{LANE_MAP, REVERSE_SCAN, Return, Weights, for_each_return};
 use super::variants::{launch_each, only, shared};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/dqo.wgsl"), &[shared::GRID, REVERSE_SCAN, LANE_MAP]);
+static VARIANTS: [Variant; 1] =
+    only(include_str!("../../shaders/dqo.wgsl"), &[shared::GRID, REVERSE_SCAN, LANE_MAP, KL_TERM]);
 
 /// Numbers in a sequence's row of [`Dqo::statistics`].
 pub const STATISTICS: usize = 12;
@@ -30,7 +32,7 @@ kernel! {
         /// `[positions]`
         write dvalue,
         /// `[any, STATISTICS]`: `w, sum(logp - log mu), sum(logp - log pi_ref), sum reward, sum e^2, sum f^2, sum f,
-        /// sum V, sum G, sum G^2, n, 0` of each sequence.
+        /// sum V, sum G, sum G^2, n, sum kl_term(logp - log pi_ref)` of each sequence.
         write statistics,
         ;
         sequences: u32,
@@ -96,7 +98,7 @@ impl Kernel for Dqo<'_> {
             let policy_scale = scale * beta * if self.policy_is != 0 { w } else { T::one() };
             let value_scale = scale * if self.value_is != 0 { w } else { T::one() };
 
-            let [mut e_squared, mut f_squared, mut f_sum, mut g_sum, mut g_squared] = [T::zero(); 5];
+            let [mut e_squared, mut f_squared, mut f_sum, mut g_sum, mut g_squared, mut kl] = [T::zero(); 6];
             let reward_with_kl = |t: usize| reward(t) + beta * (logp_ref(t) - logp[t]);
             for_each_return(positions, reward_with_kl, value, bootstrap, weights, |step| {
                 let Return { t, g, next_g, next_value } = step;
@@ -110,6 +112,7 @@ impl Kernel for Dqo<'_> {
                 f_sum += f;
                 g_sum += g;
                 g_squared += g * g;
+                kl += kl_term(logp[t] - logp_ref(t));
             });
             statistics.copy_from_slice(&[
                 w,
@@ -123,7 +126,7 @@ impl Kernel for Dqo<'_> {
                 g_sum,
                 g_squared,
                 length,
-                T::zero(),
+                kl,
             ]);
         }
     }

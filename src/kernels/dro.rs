@@ -1,13 +1,22 @@
 //! Direct Reward Optimization, fused: the log-ratio and the reward of a response, its residual and both gradients.
 
-use super::variants::{launch_reducing_rows, reducing_rows_of_four};
+use super::kl_term::{KL_TERM, kl_term};
+use super::variants::{launch_reducing_rows, shared};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/dro.wgsl"));
+const SOURCE: &str = include_str!("../../shaders/dro.wgsl");
+
+static VARIANTS: [Variant; 2] = {
+    use shared::{GRID, SUBGROUP_ROW, WORKGROUP_ROW};
+    [
+        Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP_ROW, KL_TERM], subgroups: true },
+        Variant { name: "workgroup", source: SOURCE, includes: &[GRID, WORKGROUP_ROW, KL_TERM], subgroups: false },
+    ]
+};
 
 /// Numbers in a sequence's row of [`Dro::statistics`].
-pub const STATISTICS: usize = 4;
+pub const STATISTICS: usize = 8;
 
 kernel! {
     /// With `D = sum (logp - log pi_ref)`, `R = sum reward`, `delta = R - V_1 - beta D`: `dlogp = -2 beta delta / B`,
@@ -27,7 +36,7 @@ kernel! {
         write dlogp,
         /// `[positions]`
         write dvalue,
-        /// `[any, STATISTICS]`: `D, sum reward, V_1, delta` of each sequence.
+        /// `[any, STATISTICS]`: `D, sum reward, V_1, delta, sum kl_term(logp - log pi_ref), 0, 0, 0` of each sequence.
         write statistics,
         ;
         sequences: u32,
@@ -67,9 +76,10 @@ impl Kernel for Dro<'_> {
         for ((range, &bootstrap), statistics) in starts.windows(2).zip(bootstrap).zip(statistics.chunks_mut(STATISTICS))
         {
             let (start, end) = (range[0] as usize, range[1] as usize);
-            let [log_ratio, reward] = sum_terms(end - start, |i| {
+            let [log_ratio, reward, kl] = sum_terms(end - start, |i| {
                 let t = start + i;
-                [logp[t] - rollout[4 * t], rollout[4 * t + 2]]
+                let x = logp[t] - rollout[4 * t];
+                [x, rollout[4 * t + 2], kl_term(x)]
             });
             let first_value = value[start];
             let final_value = bootstrap * rollout[4 * end - 1];
@@ -78,7 +88,8 @@ impl Kernel for Dro<'_> {
             dlogp[start..end].fill(beta * gradient);
             dvalue[start..end].fill(T::zero());
             dvalue[start] = gradient;
-            statistics.copy_from_slice(&[log_ratio, reward, first_value, delta]);
+            let zero = T::zero();
+            statistics.copy_from_slice(&[log_ratio, reward, first_value, delta, kl, zero, zero, zero]);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A kernel is one name in few places: its line in `src/kernels/list.rs`, `shaders/NAME.wgsl`, `src/kernels/NAME.rs` (call and
 //! twin) and `benches/NAME.rs` (its cases: what is tested, what is timed). A test walks them.
 
+mod kl_term;
 mod list;
 mod operand;
 mod products;
@@ -22,6 +23,7 @@ pub use products::FEW_ROWS;
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
 pub use variants::{launch_flat, only, shared};
 
+pub(crate) use kl_term::kl_term;
 pub(crate) use lambda_return::{Weights, for_each_return};
 
 macro_rules! declare {

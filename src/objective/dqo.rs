@@ -83,7 +83,8 @@ impl MethodOptions for Dqo {
         About { metric: "loss", is: "what is minimised" },
         About { metric: "policy_loss", is: "of the policy" },
         About { metric: "value_loss", is: "of the value network" },
-        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "log_ratio", is: "to the reference, of a response" },
+        About { metric: "kl", is: "from the reference, of a response, estimated" },
         About { metric: "rewards/mean", is: "mean reward of the step's responses" },
         About { metric: "is_weight/mean", is: "mean importance of a response" },
         About { metric: "is_weight/clip_frac", is: "share of importances clipped" },
@@ -179,7 +180,8 @@ impl Objective for Dqo {
             ("loss", policy_loss + value_loss),
             ("policy_loss", policy_loss),
             ("value_loss", value_loss),
-            ("kl", mean(&|row| row.log_ratio_ref)),
+            ("log_ratio", mean(&|row| row.log_ratio_ref)),
+            ("kl", mean(&|row| row.kl)),
             ("rewards/mean", mean(&|row| row.reward)),
             ("is_weight/mean", mean(&|row| row.weight)),
             ("is_weight/clip_frac", mean(&|row| f64::from(u8::from(row.log_ratio > 1.0)))),
@@ -202,6 +204,7 @@ struct Statistics {
     g: f64,
     g_squared: f64,
     actions: f64,
+    kl: f64,
 }
 
 impl Statistics {
@@ -218,6 +221,7 @@ impl Statistics {
             g: row[8],
             g_squared: row[9],
             actions: row[10],
+            kl: row[11],
         }
     }
 }

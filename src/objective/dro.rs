@@ -36,7 +36,8 @@ impl MethodOptions for Dro {
         About { metric: "loss", is: "what is minimised" },
         About { metric: "policy_loss", is: "of the policy" },
         About { metric: "value_loss", is: "of the value network" },
-        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "log_ratio", is: "to the reference, of a response" },
+        About { metric: "kl", is: "from the reference, of a response, estimated" },
         About { metric: "rewards/mean", is: "mean reward of the step's responses" },
         About { metric: "values/mean", is: "mean V before the responses" },
         About { metric: "values/explained_variance", is: "share of the returns' variance explained by V" },
@@ -104,13 +105,14 @@ impl Objective for Dro {
             let center = mean(of);
             mean(&|row| (of(row) - center).powi(2))
         };
-        // [D, reward, V_1, delta]; the target of V_1 is delta + V_1.
+        // [D, reward, V_1, delta, the KL's terms]; the target of V_1 is delta + V_1.
         let loss = mean(&|row| row[3] * row[3]);
         let mut metrics = vec![
             ("loss", 2.0 * loss),
             ("policy_loss", loss),
             ("value_loss", loss),
-            ("kl", mean(&|row| row[0])),
+            ("log_ratio", mean(&|row| row[0])),
+            ("kl", mean(&|row| row[4])),
             ("rewards/mean", mean(&|row| row[1])),
             ("values/mean", mean(&|row| row[2])),
         ];

@@ -42,7 +42,7 @@ pub struct Kto {
 impl MethodOptions for Kto {
     const METRICS: &'static [About] = &[
         About { metric: "loss", is: "what is minimised" },
-        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "kl", is: "z: log-ratio of mismatched pairs, at least 0" },
         About { metric: "rewards/chosen", is: "implicit reward of chosen responses" },
         About { metric: "rewards/rejected", is: "implicit reward of rejected responses" },
         About { metric: "rewards/margins", is: "chosen over rejected" },

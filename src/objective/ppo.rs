@@ -8,7 +8,7 @@ use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, ValueOptions};
 use super::range::{not_negative, positive, unit};
 use super::seam::{Estimates, Metrics, Objective, Online, RoundSizes, Scored, Seam, StepTotals, TrainsOn};
-use crate::kernels::{self, PPO_STATISTICS, Weights, for_each_return};
+use crate::kernels::{self, PPO_STATISTICS, Weights, for_each_return, kl_term};
 
 /// Proximal Policy Optimization, online: problems are sampled, graded and trained on in rounds
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,7 +55,8 @@ impl MethodOptions for Ppo {
         About { metric: "values/mean", is: "mean V over the response tokens" },
         About { metric: "values/explained_variance", is: "share of the returns' variance explained by V" },
         About { metric: "round", is: "of sampling and training" },
-        About { metric: "kl", is: "log-ratio to the reference, of a response" },
+        About { metric: "log_ratio", is: "to the reference, of a response" },
+        About { metric: "kl", is: "to the reference, of a response, estimated" },
         About { metric: "rewards/mean", is: "mean reward of the step's responses" },
     ];
 }
@@ -118,20 +119,23 @@ impl Online for Ppo {
     fn estimate(&self, responses: &[Scored]) -> Estimates {
         let estimation = Estimation { beta: self.beta, lambda: self.lambda };
         let (mut advantages, mut actions) = (Vec::new(), Vec::new());
-        let (mut kl, mut rewards) = (0.0, 0.0);
+        let (mut log_ratio, mut kl, mut rewards) = (0.0, 0.0, 0.0);
         for scored in responses {
             let Scored { logps_old, logps_ref, values_old, reward } = *scored;
             for (t, Estimate { advantage, target }) in estimation.estimate(*scored).into_iter().enumerate() {
                 advantages.push(advantage);
                 actions.push([logps_old[t], 0.0, target, values_old[t]]);
             }
-            kl += logps_old.iter().zip(logps_ref).map(|(old, reference)| old - reference).sum::<f64>();
+            log_ratio += logps_old.iter().zip(logps_ref).map(|(old, reference)| old - reference).sum::<f64>();
+            // The tokens are the old policy's own.
+            kl += logps_old.iter().zip(logps_ref).map(|(old, reference)| kl_term(reference - old)).sum::<f64>();
             rewards += reward;
         }
         whiten(&mut advantages);
         actions.iter_mut().zip(advantages).for_each(|(action, advantage)| action[1] = advantage);
         let count = responses.len() as f64;
-        Estimates { actions, metrics: vec![("kl", kl / count), ("rewards/mean", rewards / count)] }
+        let metrics = vec![("log_ratio", log_ratio / count), ("kl", kl / count), ("rewards/mean", rewards / count)];
+        Estimates { actions, metrics }
     }
 }
 

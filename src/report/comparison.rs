@@ -34,7 +34,14 @@ pub(super) fn comparison(runs: &[RunRecord]) -> Part {
     let metrics = metrics_of(runs);
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let chips = if runs.len() > 1 { chips(&names) } else { String::new() };
-    let body = [overview(runs), chips, curves(runs, &metrics), last_values(runs, &metrics), configurations(runs)];
+    let body = [
+        overview(runs),
+        warnings(runs),
+        chips,
+        curves(runs, &metrics),
+        last_values(runs, &metrics),
+        configurations(runs),
+    ];
     Part {
         body: body.concat(),
         style: include_str!("comparison.css").to_owned() + &colours(runs.len()),
@@ -102,6 +109,19 @@ fn overview(runs: &[RunRecord]) -> String {
     let rows: String = runs.iter().enumerate().map(row).collect();
     let title = if runs.len() == 1 { "The run" } else { "The runs" };
     format!("<section><h2>{title}</h2>\n{}</section>\n", table("The runs", &head, &format!("<tbody>{rows}</tbody>")))
+}
+
+/// What each run warned of, where any did.
+fn warnings(runs: &[RunRecord]) -> String {
+    let of_run = |(index, run): (usize, &RunRecord)| {
+        let item =
+            |warning: &String| format!("<li>{} {}: {}</li>\n", swatch(index), escape(&run.name), escape(warning));
+        run.warnings.iter().map(item).collect::<String>()
+    };
+    match runs.iter().enumerate().map(of_run).collect::<String>() {
+        items if items.is_empty() => items,
+        items => format!("<section><h2>Warnings</h2>\n<ul>\n{items}</ul></section>\n"),
+    }
 }
 
 /// Plots of these runs, which buttons hide.

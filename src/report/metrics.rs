@@ -33,7 +33,9 @@ impl Group {
             ("rewards" | "values" | "returns" | "advantages", _) => Self::RewardsAndValues,
             ("is_weight" | "ratio" | "logps" | "logits" | "policy", _) => Self::Policy,
             (_, "reward" | "value") => Self::RewardsAndValues,
-            (_, "kl" | "approx_kl" | "entropy" | "ratio" | "clip_frac" | "value_clip_frac") => Self::Policy,
+            (_, "log_ratio" | "kl" | "approx_kl" | "entropy" | "ratio" | "clip_frac" | "value_clip_frac") => {
+                Self::Policy
+            }
             (_, "epoch" | "round" | "num_tokens" | "tokens_per_second" | "seconds" | "peak_memory_bytes") => {
                 Self::SpeedAndMemory
             }

@@ -17,6 +17,8 @@ pub struct RunRecord {
     pub curves: Vec<Curve>,
     /// The configuration's keys and values, as TOML writes them but without a string's quotes.
     pub settings: Vec<(String, String)>,
+    /// What a user should know of the run, in the order in which it was said.
+    pub warnings: Vec<String>,
 }
 
 /// A metric over the run.
@@ -51,9 +53,9 @@ impl RunRecord {
 
     fn read(path: &Path) -> Result<Self> {
         let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into());
-        let curves = read_curves(&path.join("metrics.jsonl"))?;
+        let Records { curves, warnings } = read_records(&path.join("metrics.jsonl"))?;
         let settings = read_settings(&path.join("config.toml"))?;
-        Ok(Self { name, path: path.to_owned(), curves, settings })
+        Ok(Self { name, path: path.to_owned(), curves, settings, warnings })
     }
 
     /// The curve of a metric.
@@ -79,9 +81,16 @@ impl Curve {
     }
 }
 
-fn read_curves(path: &Path) -> Result<Vec<Curve>> {
+/// What `metrics.jsonl` has.
+struct Records {
+    curves: Vec<Curve>,
+    warnings: Vec<String>,
+}
+
+fn read_records(path: &Path) -> Result<Records> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let mut curves: Vec<Curve> = Vec::new();
+    let mut warnings = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut last_step = None;
     for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -93,6 +102,8 @@ fn read_curves(path: &Path) -> Result<Vec<Curve>> {
         };
         let step = step_of(&row, last_step).with_context(|| format!("{}:{}", path.display(), index + 1))?;
         last_step = Some(step);
+        let said = row.get("warnings").and_then(Value::as_array).into_iter().flatten();
+        warnings.extend(said.filter_map(Value::as_str).map(str::to_owned));
         for (metric, value) in row.into_iter().filter(|(name, _)| name != "step") {
             let Some(value) = value.as_f64().filter(|value| value.is_finite()) else { continue };
             let place = *places.entry(metric).or_insert_with_key(|metric| {
@@ -104,7 +115,7 @@ fn read_curves(path: &Path) -> Result<Vec<Curve>> {
     }
     ensure!(last_step.is_some(), "{}: has no rows", path.display());
     ensure!(!curves.is_empty(), "{}: has no metrics beside the steps", path.display());
-    Ok(curves)
+    Ok(Records { curves, warnings })
 }
 
 /// A row's step, which must not be before the last one's: else the file has the rows of two runs.

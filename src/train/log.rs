@@ -23,16 +23,18 @@ pub type MetricsRow = Vec<(&'static str, f64)>;
 
 impl MetricsLog {
     /// Opens the records in `dir` behind the row of step `done`; rows of later steps, which a run that goes on from a
-    /// checkpoint computes again, are removed. Where rows of earlier steps are missing, stderr says so.
+    /// checkpoint computes again, are removed, and `visit` gets the others. Where rows of earlier steps are missing, stderr
+    /// says so.
     ///
     /// # Errors
     /// Names the file that cannot be read or written.
-    pub fn open(dir: &Path, done: usize) -> Result<Self> {
+    pub fn open(dir: &Path, done: usize, visit: impl FnMut(&Value)) -> Result<Self> {
         let path = dir.join("metrics.jsonl");
-        let kept = if path.exists() { keep_rows(&path, done)? } else { 0 };
-        if kept < done {
-            say(format_args!("warning: {}: has {kept} rows of the {done} steps that are done", path.display()));
+        let kept = if path.exists() { keep_rows(&path, done)? } else { Vec::new() };
+        if kept.len() < done {
+            say(format_args!("warning: {}: has {} rows of the {done} steps that are done", path.display(), kept.len()));
         }
+        kept.iter().for_each(visit);
         Ok(Self { file: open(&path)?, path, events: EventWriter::create(&dir.join("tensorboard"))? })
     }
 
@@ -60,16 +62,19 @@ impl MetricsLog {
         self.file.sync_all().with_context(|| format!("{}: cannot be synced", self.path.display()))
     }
 
-    /// Adds the row of a step.
+    /// Adds the row of a step, and what a user should know of it.
     ///
     /// # Errors
     /// Names the file that cannot be written.
-    pub fn add(&mut self, step: usize, row: &MetricsRow) -> Result<()> {
+    pub fn add(&mut self, step: usize, row: &MetricsRow, warnings: &[String]) -> Result<()> {
         let mut json = Map::new();
         json.insert("step".to_owned(), step.into());
         for &(name, value) in row {
             // JSON has no infinities; what is not finite stopped the run before it came here.
             json.insert(name.to_owned(), number(value));
+        }
+        if !warnings.is_empty() {
+            json.insert("warnings".to_owned(), warnings.into());
         }
         let line = serde_json::to_string(&json)? + "\n";
         self.file.write_all(line.as_bytes()).with_context(|| format!("{}: cannot be written", self.path.display()))?;
@@ -94,19 +99,22 @@ fn number(value: f64) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-/// Removes the rows of steps after `done`; how many are left.
-fn keep_rows(path: &Path, done: usize) -> Result<usize> {
+/// Removes the rows of steps after `done`; those that are left.
+fn keep_rows(path: &Path, done: usize) -> Result<Vec<Value>> {
     let text = read(path)?;
-    let is_kept = |line: &&str| {
-        let step = serde_json::from_str::<Value>(line).ok().and_then(|row| row["step"].as_u64());
-        step.is_some_and(|step| step as usize <= done)
-    };
-    let lines: Vec<_> = text.lines().filter(is_kept).collect();
-    let kept: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    let (mut kept, mut rows) = (String::new(), Vec::new());
+    for line in text.lines() {
+        let row: Option<Value> = serde_json::from_str(line).ok();
+        let is_kept = |row: &Value| row["step"].as_u64().is_some_and(|step| step as usize <= done);
+        if let Some(row) = row.filter(is_kept) {
+            kept.extend([line, "\n"]);
+            rows.push(row);
+        }
+    }
     if kept != text {
         files::write_file(path, kept.as_bytes())?;
     }
-    Ok(lines.len())
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -116,12 +124,14 @@ mod tests {
     #[test]
     fn a_resumed_run_continues_its_records() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = MetricsLog::open(dir.path(), 0).unwrap();
+        let mut log = MetricsLog::open(dir.path(), 0, |_| ()).unwrap();
         for step in 1..=3 {
-            log.add(step, &vec![("loss", 0.5), ("num_tokens", 7.0)]).unwrap();
+            log.add(step, &vec![("loss", 0.5), ("num_tokens", 7.0)], &[]).unwrap();
         }
-        let mut log = MetricsLog::open(dir.path(), 2).unwrap();
-        log.add(3, &vec![("loss", 0.25)]).unwrap();
+        let mut kept = Vec::new();
+        let mut log = MetricsLog::open(dir.path(), 2, |row| kept.push(row["step"].clone())).unwrap();
+        assert_eq!(kept, [1, 2]);
+        log.add(3, &vec![("loss", 0.25)], &[]).unwrap();
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
         let row = |step| format!("{{\"step\":{step},\"loss\":0.5,\"num_tokens\":7}}\n");
         assert_eq!(text, row(1) + &row(2) + "{\"step\":3,\"loss\":0.25}\n");
@@ -130,9 +140,9 @@ mod tests {
         for accuracy in [0.5, 0.75] {
             log.complete(3, ("eval/accuracy", accuracy)).unwrap();
         }
-        log.add(4, &vec![("loss", 0.25)]).unwrap();
+        log.add(4, &vec![("loss", 0.25)], &["it is hot".to_owned()]).unwrap();
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
         let completed = "{\"step\":3,\"loss\":0.25,\"eval/accuracy\":0.75}\n";
-        assert_eq!(text, row(1) + &row(2) + completed + "{\"step\":4,\"loss\":0.25}\n");
+        assert_eq!(text, row(1) + &row(2) + completed + "{\"step\":4,\"loss\":0.25,\"warnings\":[\"it is hot\"]}\n");
     }
 }

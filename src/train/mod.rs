@@ -21,6 +21,7 @@ mod scores;
 mod selection;
 mod session;
 mod settings;
+mod signs;
 mod source;
 mod tensorboard;
 mod trainer;

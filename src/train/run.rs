@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::rows::{Maker, Place, Rows};
 use super::run_dir::RunDir;
 use super::settings::TrainSettings;
+use super::signs::Signs;
 use super::trainer::{Saved, Trainer};
 use super::watch::Watch;
 use crate::device::{Device, Precision};
@@ -150,7 +151,9 @@ fn train_on(
 ) -> Result<Outcome> {
     trainer.dir.keep();
     let total_steps = rows.total_steps();
-    let mut log = MetricsLog::open(trainer.dir.path(), trainer.done())?;
+    let mut signs = Signs::new(trainer.models.policy.config.vocab_size);
+    let mut log = MetricsLog::open(trainer.dir.path(), trainer.done(), |row| signs.of_record(row))?;
+    let mut warnings = if trainer.done() == 0 { rows.warnings().to_vec() } else { Vec::new() };
     let mut progress = watch.progress("train", total_steps, trainer.done());
     if trainer.owes_evaluation() {
         let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else {
@@ -181,7 +184,10 @@ fn train_on(
             if trainer.is_evaluated(is_last) {
                 row.extend(evaluate(trainer, &mut progress, watch)?);
             }
-            log.add(trainer.done(), &row)?;
+            let shown = signs.of_step(trainer.done(), &row);
+            shown.iter().for_each(|sign| progress.note(&format!("warning: {sign}")));
+            warnings.extend(shown);
+            log.add(trainer.done(), &row, &std::mem::take(&mut warnings))?;
             progress.advance(1, &format!("loss {:.4}", loss(&row)));
 
             let is_interrupted = watch.has_interrupted();

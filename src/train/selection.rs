@@ -34,7 +34,8 @@ impl Selection {
             selection.need_rewards(file, name, trains_on)?;
         }
         match trains_on {
-            TrainsOn::Responses | TrainsOn::Rewarded { .. } => {}
+            TrainsOn::Responses => {}
+            TrainsOn::Rewarded { .. } => selection.look_at_rewards(file, name),
             TrainsOn::RightResponses => selection.keep_right(file, name)?,
             TrainsOn::Labelled => selection.label(file, name),
             TrainsOn::Pairs { .. } if file.paired => {}
@@ -85,6 +86,19 @@ impl Selection {
             name
         );
         Ok(())
+    }
+
+    fn look_at_rewards(&mut self, file: &RowFile, name: &str) {
+        let examples = || self.rows.iter().flatten().map(|&number| &self.examples[number]);
+        let Some(first) = examples().next().and_then(|example| example.reward) else { return };
+        let is_same = |example: &Example| example.reward == Some(first) && example.step_rewards.is_empty();
+        if examples().count() > 1 && examples().all(is_same) {
+            self.warnings.push(format!(
+                "{}: every reward is {first}: nothing tells {name} one response from another; sample more responses, or look \
+                 at how they were graded",
+                file.path.display()
+            ));
+        }
     }
 
     fn label(&mut self, file: &RowFile, name: &str) {

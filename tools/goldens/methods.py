@@ -156,7 +156,7 @@ def kto(networks, rows, settings):
 
 def dro(networks, rows, settings):
     beta = settings["beta"]
-    policy_losses, value_losses, kls, rewards, values, targets, residuals = [], [], [], [], [], [], []
+    policy_losses, value_losses, log_ratios, kls, rewards, values, targets, residuals = [], [], [], [], [], [], [], []
     for row in rows:
         d = log_ratio(networks, row["prompt_ids"], row["completion_ids"])
         goes_on = settings["truncated"] == "bootstrap" and row["finish_reason"] == "length"
@@ -165,7 +165,9 @@ def dro(networks, rows, settings):
         total = reward + v_final.detach()
         policy_losses.append((total - v[0].detach() - beta * d) ** 2)
         value_losses.append((total - v[0] - beta * d.detach()) ** 2)
-        kls.append(d.item())
+        log_ratios.append(d.item())
+        logp, logp_ref = token_logps(networks, row["prompt_ids"], row["completion_ids"])
+        kls.append((torch.expm1(logp - logp_ref) - (logp - logp_ref)).sum().item())
         rewards.append(reward)
         values.append(v[0].item())
         targets.append((total - beta * d).item())
@@ -175,7 +177,7 @@ def dro(networks, rows, settings):
     variance = lambda numbers: mean([(number - mean(numbers)) ** 2 for number in numbers])
     return [policy_loss, value_loss], {
         "loss": (policy_loss + value_loss).item(), "policy_loss": policy_loss.item(), "value_loss": value_loss.item(),
-        "kl": mean(kls), "rewards/mean": mean(rewards), "values/mean": mean(values),
+        "log_ratio": mean(log_ratios), "kl": mean(kls), "rewards/mean": mean(rewards), "values/mean": mean(values),
         "values/explained_variance": 1 - variance(residuals) / variance(targets),
     }
 

@@ -127,7 +127,8 @@ def try_set(seed):
         share = lambda clipped: (clipped != 0).double().mean().item()
         metrics = {name: found[name].item() for name in ("policy_loss", "value_loss", "approx_kl")}
         metrics |= dict(clip_frac=share(found["clipped"]), value_clip_frac=share(found["values_clipped"]),
-                        kl=sum((old - ref).sum() for old, ref, _ in scores).item() / len(rows))
+                        log_ratio=sum((old - ref).sum() for old, ref, _ in scores).item() / len(rows),
+                        kl=sum((torch.expm1(ref - old) - (ref - old)).sum() for old, ref, _ in scores).item() / len(rows))
         metrics["rewards/mean"] = sum(row["reward"] for row in rows) / len(rows)
         summaries.append(dict(case=case, settings=settings, metrics=metrics,
                               advantages=found["advantages"].tolist(), returns=found["returns"].tolist()))
