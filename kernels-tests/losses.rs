@@ -359,3 +359,53 @@ fn a_merge_that_is_not_finite_is_refused() {
         assert_eq!(names(dir.path()), ["set"]);
     }
 }
+
+/// `-` is standard input and standard output: what verbs write there is what they write into files, and nothing else.
+#[test]
+fn a_dash_is_standard_input_and_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let piped = |command: &mut Command, input: &Path| {
+        let output = command.stdin(fs::File::open(input).unwrap()).stdout(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let dash = Path::new("-");
+    let data = problems(dir.path(), 4);
+    let rows = dir.path().join("rows.jsonl");
+    assert!(sample(&data, &rows, &[]).output().unwrap().status.success());
+    assert_eq!(piped(&mut sample(dash, dash, &[]), &data), fs::read_to_string(&rows).unwrap());
+    let resumed = error_of(sample(&data, dash, &[]).arg("--resume"));
+    assert_eq!(resumed, "--resume: standard output cannot be gone on with; name a file as --output");
+
+    let grade = |data: &Path, output: &Path| {
+        let mut command = dqo();
+        command.args(["grade", "--task", "gsm8k", "--data"]).arg(data).arg("--output").arg(output);
+        command
+    };
+    let graded = dir.path().join("graded.jsonl");
+    assert!(grade(&rows, &graded).output().unwrap().status.success());
+    assert_eq!(piped(&mut grade(dash, dash), &rows), fs::read_to_string(&graded).unwrap());
+
+    let set = copy_of("dqo/llama", &dir.path().join("set"));
+    let (model, rows) = (set.join("policy"), set.join("rows.jsonl"));
+    let logps = dir.path().join("logps.jsonl");
+    assert!(logp(&model, &rows, &logps).status().unwrap().success());
+    assert_eq!(piped(&mut logp(&model, dash, dash), &rows), fs::read_to_string(&logps).unwrap());
+
+    // A run resumes with the same rows, and with no others; its reference's log-probs stand in its own directory.
+    let output = dir.path().join("run");
+    let run = |more: &[&str]| {
+        let mut command = dqo();
+        command.args(["train", "--method", "dqo", "--device", "cpu", "--max-steps", "2", "--data", "-"]).args(more);
+        command.arg("--model").arg(&model).arg("--output-dir").arg(&output).current_dir(dir.path());
+        command
+    };
+    piped(&mut run(&[]), &rows);
+    assert!(output.join("reference.safetensors").exists() && !dir.path().join("-.reference").exists());
+    piped(&mut run(&["--resume"]), &rows);
+    let others = error_of(run(&["--resume"]).stdin(fs::File::open(set.join("plain_rows.jsonl")).unwrap()));
+    assert_eq!(
+        others,
+        "--resume: - (--data) has changed since the run began; put it back as it was, or begin another one"
+    );
+}

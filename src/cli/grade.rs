@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Ended, print};
+use super::{Ended, print_of};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::sample::grade_file;
 
@@ -35,16 +35,19 @@ pub fn run(args: &GradeArgs) -> Result<Ended> {
     let grading = Grading { flexible: args.flexible, math_equal: args.math_equal };
     let summary = grade_file(args.task, grading, &args.data, &args.output)?;
     if args.json {
-        print(serde_json::to_string(&summary)?);
+        print_of(&args.output, serde_json::to_string(&summary)?);
     } else {
         let share = 100.0 * summary.right as f64 / summary.rows as f64;
-        print(format_args!(
-            "{}: {} of {} rows are right: {share:.1} %",
-            args.output.display(),
-            summary.right,
-            summary.rows
-        ));
-        print(format_args!("{} have no answer in the task's form", summary.without_answer));
+        print_of(
+            &args.output,
+            format_args!(
+                "{}: {} of {} rows are right: {share:.1} %",
+                args.output.display(),
+                summary.right,
+                summary.rows
+            ),
+        );
+        print_of(&args.output, format_args!("{} have no answer in the task's form", summary.without_answer));
     }
     Ok(Ended::Done)
 }

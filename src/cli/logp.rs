@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::{Ended, print};
+use super::{Ended, print_of};
 use crate::data::{Examples, RowFile};
 use crate::files::{spare, write_file};
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
@@ -57,6 +57,6 @@ pub fn run(args: &LogpArgs) -> Result<Ended> {
         Ok(())
     })?;
     write_file(&args.output, &output).context("the log-probs")?;
-    print(args.output.display());
+    print_of(&args.output, args.output.display());
     Ok(Ended::Done)
 }

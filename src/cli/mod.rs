@@ -22,11 +22,13 @@ mod values;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::files::is_stream;
 use crate::progress::say;
 
 /// Fine-tunes language models by offline reinforcement learning (DQO) on any GPU.
@@ -114,6 +116,11 @@ fn quiet_driver() {
 /// A line of the result.
 fn print(line: impl Display) {
     print_text(format_args!("{line}\n"));
+}
+
+/// A line about what went to `output`: on stdout, or on stderr where that was stdout.
+fn print_of(output: &Path, line: impl Display) {
+    if is_stream(output) { say(line) } else { print(line) }
 }
 
 /// A part of the result. Where nobody reads on (a pipe that was closed), the command ends there; as interrupted, where it was.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{ArgMatches, Args};
 
 use super::config_file::merge;
-use super::{Ended, interrupt, print};
+use super::{Ended, interrupt, print_of};
 use crate::sample::{ProcessRewardConfig, process_reward};
 
 #[derive(Args)]
@@ -28,11 +28,15 @@ pub fn run(args: ProcessRewardArgs, matches: &ArgMatches) -> Result<Ended> {
     let config = merge(args.config, matches, args.file.as_deref())?;
     let interrupt = interrupt::listen()?;
     let summary = process_reward(&config, args.resume, interrupt)?;
+    let output = config.output.unwrap_or_default();
     if args.json {
-        print(serde_json::to_string(&summary)?);
+        print_of(&output, serde_json::to_string(&summary)?);
     } else {
-        print(format_args!("{}: {} rows", config.output.unwrap_or_default().display(), summary.rows));
-        print(format_args!("{} of {} wrong responses have right steps", summary.with_right_steps, summary.wrong));
+        print_of(&output, format_args!("{}: {} rows", output.display(), summary.rows));
+        print_of(
+            &output,
+            format_args!("{} of {} wrong responses have right steps", summary.with_right_steps, summary.wrong),
+        );
     }
     Ok(if summary.interrupted { Ended::Interrupted } else { Ended::Done })
 }

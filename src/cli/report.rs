@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Ended, print};
+use super::{Ended, print_of};
 use crate::files::{spare, write_file};
 
 #[derive(Args)]
@@ -24,6 +24,6 @@ pub fn run(args: &ReportArgs) -> Result<Ended> {
     spare(&inputs, &args.output)?;
     let page = crate::report::report(&args.runs)?;
     write_file(&args.output, page.as_bytes())?;
-    print(args.output.display());
+    print_of(&args.output, args.output.display());
     Ok(Ended::Done)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{ArgMatches, Args};
 
 use super::config_file::merge;
-use super::{Ended, interrupt, print};
+use super::{Ended, interrupt, print_of};
 use crate::sample::{SampleConfig, sample};
 
 #[derive(Args)]
@@ -28,17 +28,17 @@ pub fn run(args: SampleArgs, matches: &ArgMatches) -> Result<Ended> {
     let config = merge(args.config, matches, args.file.as_deref())?;
     let interrupt = interrupt::listen()?;
     let summary = sample(&config, args.resume, interrupt)?;
+    let output = config.output.unwrap_or_default();
     if args.json {
-        print(serde_json::to_string(&summary)?);
+        print_of(&output, serde_json::to_string(&summary)?);
     } else {
-        let output = config.output.unwrap_or_default();
         let rate = summary.tokens as f64 / summary.seconds.max(1e-9);
-        print(format!("{}: {} rows, {rate:.0} tokens/s", output.display(), summary.rows));
+        print_of(&output, format!("{}: {} rows, {rate:.0} tokens/s", output.display(), summary.rows));
         if summary.graded > 0 {
             let share = 100.0 * summary.right as f64 / summary.graded as f64;
-            print(format!("{} of {} graded rows are right: {share:.1} %", summary.right, summary.graded));
+            print_of(&output, format!("{} of {} graded rows are right: {share:.1} %", summary.right, summary.graded));
         }
-        print(format!("{} rows have an end", summary.stopped));
+        print_of(&output, format!("{} rows have an end", summary.stopped));
     }
     Ok(if summary.interrupted { Ended::Interrupted } else { Ended::Done })
 }

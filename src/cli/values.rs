@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::{Ended, print};
+use super::{Ended, print_of};
 use crate::files::{spare, write_file};
 use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
 
@@ -37,20 +37,26 @@ pub fn run(args: &ValuesArgs) -> Result<Ended> {
     };
     write_file(&args.output, contents.as_bytes())?;
     if args.json {
-        print(json!({
-            "rows": valued.responses.len(),
-            "pearson": correlation.map(|correlation| correlation.pearson),
-            "spearman": correlation.map(|correlation| correlation.spearman),
-            "segments": correlation.map(|correlation| correlation.count),
-        }));
+        print_of(
+            &args.output,
+            json!({
+                "rows": valued.responses.len(),
+                "pearson": correlation.map(|correlation| correlation.pearson),
+                "spearman": correlation.map(|correlation| correlation.spearman),
+                "segments": correlation.map(|correlation| correlation.count),
+            }),
+        );
         return Ok(Ended::Done);
     }
-    print(args.output.display());
+    print_of(&args.output, args.output.display());
     if let Some(correlation) = correlation {
-        print(format_args!(
-            "V at the ends of {} segments against their process rewards: Pearson's correlation {:.3}, Spearman's {:.3}",
-            correlation.count, correlation.pearson, correlation.spearman
-        ));
+        print_of(
+            &args.output,
+            format_args!(
+                "V at the ends of {} segments against their process rewards: Pearson's correlation {:.3}, Spearman's {:.3}",
+                correlation.count, correlation.pearson, correlation.spearman
+            ),
+        );
     }
     Ok(Ended::Done)
 }

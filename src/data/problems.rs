@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::rows::{Text, check_messages};
+use crate::files::read_lines;
 use crate::grade::Task;
 
 /// A file of problems.
@@ -36,7 +37,7 @@ impl ProblemFile {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn read(path: &Path, task: Task) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let text = read_lines(path)?;
         let mut problems = Vec::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let problem = parse(line, index + 1, task).with_context(|| format!("{}:{}", path.display(), index + 1))?;

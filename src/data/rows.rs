@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
+use crate::files::read_lines;
+
 /// A file of rows.
 #[derive(Default)]
 pub struct RowFile {
@@ -69,7 +71,7 @@ impl RowFile {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let text = read_lines(path)?;
         let mut rows = Vec::new();
         let mut paired = None;
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::text::{is_stream, read_bytes};
+
 /// A file's size and SHA-256, as `sha256sum` prints it.
 #[derive(Serialize, Deserialize, PartialEq)]
 pub(super) struct FileDigest {
@@ -20,6 +22,10 @@ pub(super) struct FileDigest {
 /// # Errors
 /// Where it cannot be read.
 pub(super) fn digest_of(path: &Path) -> Result<FileDigest> {
+    if is_stream(path) {
+        let bytes = read_bytes(path)?;
+        return Ok(FileDigest { size: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) });
+    }
     let context = || format!("{}: cannot be read", path.display());
     let mut file = File::open(path).with_context(context)?;
     let mut hash = Sha256::new();
@@ -34,6 +40,9 @@ pub(super) fn digest_of(path: &Path) -> Result<FileDigest> {
             }
         }
     }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(FileDigest { size, sha256 })
+    Ok(FileDigest { size, sha256: hex(&hash.finalize()) })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

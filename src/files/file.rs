@@ -1,20 +1,30 @@
 //! Files that are there as they were or as they are to be.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
 use super::names::{NEW, beside};
 use super::system::sync_parent;
+use super::text::is_stream;
 
 /// Replaces a file by way of one beside it and a rename: it is there as it was or as it is to be. What a link points to is
-/// replaced and the link stays; a device or a pipe is written to.
+/// replaced and the link stays; a device or a pipe is written to, and `-` is standard output.
 ///
 /// # Errors
 /// Names the file that cannot be written; nothing is beside it then.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    if is_stream(path) {
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(contents).and_then(|()| stdout.flush());
+        // Whoever reads may have seen enough.
+        let closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+        return written
+            .or_else(|error| if closed(&error) { Ok(()) } else { Err(error) })
+            .context("standard output: cannot be written");
+    }
     let context = || format!("{}: cannot be written", path.display());
     if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
         return File::options()

@@ -14,6 +14,7 @@ use super::segments::{Segment, segments};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
 use crate::data::{Example, Examples, RowFile};
+use crate::files::read_lines;
 use crate::grade::{Grading, Task};
 use crate::model::ModelFiles;
 use crate::progress::Progress;
@@ -121,9 +122,7 @@ pub fn process_reward(
         }
     }
     summary.interrupted = summary.rows < total;
-    if !summary.interrupted {
-        rows.finish()?;
-    }
+    rows.end(!summary.interrupted)?;
     Ok(summary)
 }
 
@@ -131,7 +130,7 @@ fn read(task: Task, data: &Path, files: &ModelFiles) -> Result<Vec<Judged>> {
     let file = RowFile::read(data)?;
     file.need_responses("process-reward")?;
     let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, files.config.limits(), usize::MAX)?;
-    let text = std::fs::read_to_string(data).with_context(|| format!("{}: cannot be read", data.display()))?;
+    let text = read_lines(data)?;
     let lines: Vec<&str> = text.lines().collect();
     let judged = |example: Example| -> Result<Judged> {
         let mut row: Value = serde_json::from_str(lines[example.line - 1])?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::files::{spare, write_file};
+use crate::files::{read_lines, spare, write_file};
 use crate::grade::{Grading, Task};
 
 /// What was graded.
@@ -26,7 +26,7 @@ pub struct GradeSummary {
 pub fn grade_file(task: Task, grading: Grading, data: &Path, output: &Path) -> Result<GradeSummary> {
     ensure!(task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     spare(&[data], output)?;
-    let text = std::fs::read_to_string(data).with_context(|| format!("{}: cannot be read", data.display()))?;
+    let text = read_lines(data)?;
     let (mut summary, mut graded) = (GradeSummary::default(), String::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row = grade_row(line, task, grading, &mut summary);

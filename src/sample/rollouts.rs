@@ -83,7 +83,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let wanted: Vec<(usize, usize)> = all.filter(|&(index, sample)| !rows.has(&place(index, sample))).collect();
     let mut summary = SampleSummary::of(&rows);
     if wanted.is_empty() {
-        rows.finish()?;
+        rows.end(true)?;
         return Ok(summary);
     }
     let mut writer = config.policy.load(files, &config.sampling, asked.longest(), wanted.len())?;
@@ -113,9 +113,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let (sampling, seed) = (&config.sampling, config.policy.seed);
     writer.generator.run(&writer.policy, requests, sampling, seed, go_on, finished)?;
     summary.interrupted = summary.rows < total;
-    if !summary.interrupted {
-        rows.finish()?;
-    }
+    rows.end(!summary.interrupted)?;
     Ok(summary)
 }
 

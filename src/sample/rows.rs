@@ -10,17 +10,23 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{Fresh, InputFiles, Record, lock, with_suffix, write_file};
+use crate::files::{Fresh, InputFiles, Record, is_stream, lock, with_suffix, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
     path: PathBuf,
+    /// `None` where it is standard output, which gets the rows when they are in order.
+    file: Option<OutputFile>,
+    /// The rows that are whole, by their place in the finished file.
+    done: BTreeMap<Vec<u64>, Value>,
+}
+
+/// A file of rows.
+struct OutputFile {
     /// Before the file, which is locked: what is taken away is so while no other process may begin.
     fresh: Fresh,
     file: File,
     length: u64,
-    /// The rows that are whole, by their place in the finished file.
-    done: BTreeMap<Vec<u64>, Value>,
 }
 
 impl RowsInProgress {
@@ -36,6 +42,10 @@ impl RowsInProgress {
         inputs: &InputFiles,
         keys: &[&str],
     ) -> Result<Self> {
+        if is_stream(path) {
+            ensure!(!resume, "--resume: standard output cannot be gone on with; name a file as --output");
+            return Ok(Self { path: path.to_owned(), file: None, done: BTreeMap::new() });
+        }
         let kept = with_suffix(path, ".toml");
         let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
         let cannot = || format!("{}: cannot be written", path.display());
@@ -78,7 +88,7 @@ impl RowsInProgress {
         }
         // What a kill left of a row is dropped.
         cut(&mut file, length).with_context(cannot)?;
-        Ok(Self { path: path.to_owned(), fresh, file, length, done })
+        Ok(Self { path: path.to_owned(), file: Some(OutputFile { fresh, file, length }), done })
     }
 
     /// Whether the row of this place is there.
@@ -96,27 +106,37 @@ impl RowsInProgress {
     /// # Errors
     /// Where it cannot be written; what is there of it is taken away, and the rows before it are kept.
     pub fn add(&mut self, place: Vec<u64>, row: Value) -> Result<()> {
-        let line = row.to_string() + "\n";
-        let written = self.file.write_all(line.as_bytes());
-        if written.is_err() {
-            // The error to tell is that of the write; a torn row is found again by the next run.
-            let _ = cut(&mut self.file, self.length);
+        if let Some(OutputFile { fresh, file, length }) = &mut self.file {
+            let line = row.to_string() + "\n";
+            let written = file.write_all(line.as_bytes());
+            if written.is_err() {
+                // The error to tell is that of the write; a torn row is found again by the next run.
+                let _ = cut(file, *length);
+            }
+            written
+                .with_context(|| format!("{}: cannot be written; the finished rows are kept", self.path.display()))?;
+            fresh.keep();
+            *length += line.len() as u64;
         }
-        written.with_context(|| format!("{}: cannot be written; the finished rows are kept", self.path.display()))?;
-        self.fresh.keep();
-        self.length += line.len() as u64;
         self.done.insert(place, row);
         Ok(())
     }
 
-    /// Puts the rows in order.
+    /// Ends the output: puts the rows in order where `all` are there, else leaves them to a run that goes on; standard
+    /// output gets those that there are.
     ///
     /// # Errors
-    /// Where the file cannot be written; it is as it was then.
-    pub fn finish(mut self) -> Result<()> {
-        self.fresh.keep();
+    /// Where it cannot be written; a file is as it was then.
+    pub fn end(self, all: bool) -> Result<()> {
+        if let Some(OutputFile { mut fresh, file, .. }) = self.file {
+            if !all {
+                return Ok(());
+            }
+            fresh.keep();
+            // Windows replaces no file that is open.
+            drop(file);
+        }
         let text: String = self.done.values().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
-        drop(self.file);
         write_file(&self.path, text.as_bytes())
     }
 }
@@ -177,7 +197,7 @@ mod tests {
         let mut rows = open(true, 1).unwrap();
         assert!(rows.has(&[2, 0]) && rows.has(&[1, 1]) && !rows.has(&[1, 0]));
         rows.add(vec![1, 0], row(1, 0)).unwrap();
-        rows.finish().unwrap();
+        rows.end(true).unwrap();
         let expected = format!("{}\n{}\n{}\n", row(1, 0), row(1, 1), row(2, 0));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
     }

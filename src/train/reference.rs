@@ -218,8 +218,11 @@ impl ReferenceStore<'_> {
         self.write_record(path, origin)
     }
 
-    /// `ROLLOUTS.reference/KEY.safetensors`
+    /// `ROLLOUTS.reference/KEY.safetensors`; of rows that came through standard input the run's own file.
     fn shared_file(&self, origin: &Origin) -> PathBuf {
+        if files::is_stream(self.data) {
+            return self.run.join(FILE);
+        }
         let key = hex(&Sha256::digest(origin.to_string()));
         files::with_suffix(self.data, ".reference").join(format!("{}.safetensors", &key[..32]))
     }
