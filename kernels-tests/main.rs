@@ -10,6 +10,8 @@ mod data_indices;
 mod documents;
 mod examples;
 mod floors;
+#[cfg(unix)]
+mod fuzz;
 mod generation;
 mod grade;
 mod gradients;
