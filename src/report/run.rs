@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::train::read_table;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
@@ -115,12 +116,7 @@ fn step_of(row: &Map<String, Value>, last: Option<u64>) -> Result<u64> {
 }
 
 fn read_settings(path: &Path) -> Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let table: toml::Table = toml::from_str(&text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        anyhow::anyhow!("{}:{line}: is not TOML: {}", path.display(), error.message())
-    })?;
+    let table = read_table(path)?;
     let text_of = |value: toml::Value| match value {
         toml::Value::String(text) => text,
         other => other.to_string(),

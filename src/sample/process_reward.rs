@@ -16,6 +16,7 @@ use super::writer::{PolicyOptions, Writer};
 use crate::data::{Example, Examples, RowFile};
 use crate::grade::{Grading, Task};
 use crate::model::ModelFiles;
+use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
 
 /// What `process-reward` takes.
@@ -36,7 +37,7 @@ pub struct ProcessRewardConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Completions of each prefix of a wrong response
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     pub samples: usize,
     #[command(flatten)]
     #[serde(flatten)]
@@ -79,7 +80,7 @@ pub fn process_reward(
     interrupt: &AtomicBool,
 ) -> Result<ProcessRewardSummary> {
     config.sampling.check()?;
-    ensure!(config.samples > 0, "--samples is 0; it must be at least 1");
+    count("--samples", config.samples, MOST_ROWS)?;
     ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
