@@ -135,7 +135,7 @@ const MATH: [(&str, &str, Right, &str); 101] = [
 ];
 
 /// Responses to GSM8K: the text, the reference, in which mode it is right, and why.
-const GSM8K: [(&str, &str, Right, &str); 44] = [
+const GSM8K: [(&str, &str, Right, &str); 46] = [
     ("6 x 7 = 42.\n#### 42", "42", Both, "the format"),
     ("#### 41", "42", Neither, "another number"),
     ("#### -3", "-3", Both, "a minus"),
@@ -143,7 +143,9 @@ const GSM8K: [(&str, &str, Right, &str); 44] = [
     ("#### 1,000", "1000", Both, "commas go"),
     ("#### 1000", "1,000", Both, "on either side"),
     ("#### 1,0,00", "1000", Own, "wherever they are"),
-    ("#### 42.", "42", Loose, "a full stop belongs to the answer"),
+    ("#### 42.", "42", Both, "a full stop at the end goes"),
+    ("#### 1,234.", "1234", Both, "after the commas"),
+    ("#### 42..", "42", Loose, "but only one"),
     ("#### 42.0", "42", Loose, "text is compared, not values"),
     ("#### 042", "42", Loose, "text is compared, not values"),
     ("#### 42\n#### 43", "42", Own, "the first answer against the last number"),
@@ -182,7 +184,7 @@ const GSM8K: [(&str, &str, Right, &str); 44] = [
     ("no number", "0", Neither, "no number"),
 ];
 
-/// Texts, what is in their box, and why.
+/// Texts, what is in their box where every form of it counts, and why. In the strict mode only `\boxed{}` does.
 const BOXES: [(&str, Option<&str>, &str); 23] = [
     (r"so \boxed{5}.", Some("5"), "a box"),
     (r"\boxed{\frac{1}{2}}", Some(r"\frac{1}{2}"), "braces inside"),
@@ -234,7 +236,10 @@ fn gsm8k_answers_are_right_where_the_evaluator_has_them_so() {
 #[test]
 fn boxes_are_found() {
     for (text, inside, why) in BOXES {
-        assert_eq!(Task::Math.answer(text, STRICT).as_deref(), inside, "{text:?}: {why}");
+        assert_eq!(Task::Math.answer(text, RATIONAL).as_deref(), inside, "{text:?}: {why}");
+        let last = text.rfind("\\boxed").map(|start| &text[start..]);
+        let strict = inside.filter(|_| last.is_some_and(|last| last.starts_with("\\boxed{")));
+        assert_eq!(Task::Math.answer(text, STRICT).as_deref(), strict, "{text:?}: {why}");
         assert_eq!(Task::Math.reference(text).as_deref(), inside, "{text:?}: {why}");
         if inside.is_none() {
             assert!(
@@ -317,7 +322,13 @@ fn every_reference_solution_is_right_and_its_neighbours_are_as_the_evaluators_sa
         assert_eq!((solutions.len(), references.len()), (rows, rows), "{file}");
         for grading in [STRICT, FLEXIBLE, RATIONAL] {
             let right = |solution: &String, reference: &String| task.is_right(solution, reference, grading);
-            let wrong = solutions.iter().zip(&references).find(|(solution, reference)| !right(solution, reference));
+            // Three of MATH's own solutions have `\boxed 5`, which the evaluator takes for no answer.
+            let has_space =
+                |solution: &str| solution.rsplit("\\boxed").next().is_some_and(|rest| rest.starts_with(' '));
+            let strict = grading.math_equal == MathEqual::Hendrycks;
+            let wrong = solutions.iter().zip(&references).find(|(solution, reference)| {
+                right(solution, reference) == (task == Task::Math && strict && has_space(solution))
+            });
             assert_eq!(wrong, None, "{file}, {grading:?}");
             let neighbours = solutions.iter().zip(&references[1..]).filter(|(solution, next)| right(solution, next));
             assert_eq!(neighbours.count(), equal_neighbours, "{file}, {grading:?}");

@@ -15,6 +15,7 @@ use crate::files::write_file;
 use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
 use crate::objective::Dqo;
+use crate::objective::range::at_least_one;
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
 use crate::train::{Outcome, Run, SchedulerType, TrainConfig, TrainSettings, Watch};
@@ -50,13 +51,13 @@ pub struct DemoConfig {
     #[command(flatten)]
     pub device: DeviceOptions,
     /// The seed of everything random
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
     /// Passes over the rollouts
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one)]
     pub num_train_epochs: usize,
     /// Only the first sums, this many [default: all]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     pub max_problems: Option<usize>,
     /// Where everything is written; it must not exist
     #[arg(long, value_name = "DIR", default_value = "demo")]

@@ -9,8 +9,31 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// A line on stderr. Where nobody reads it any more (a closed pipe, a full disk), the work goes on without.
 pub fn say(line: impl Display) {
     // Whole, so that lines of two threads do not mix.
-    let line = format!("{line}\n");
+    let line = harmless(&line.to_string()) + "\n";
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Text as a terminal may show it: what a file has put into it neither moves the cursor nor begins a line that looks like
+/// ours. An error or a warning is one line, whatever it was made of.
+fn harmless(text: &str) -> String {
+    let is_one_line = ["error: ", "warning: "].iter().any(|start| text.starts_with(start));
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.trim_end().chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\n' if is_one_line => {
+                while characters.next_if(|next| next.is_whitespace()).is_some() {}
+                shown.truncate(shown.trim_end().len());
+                shown.push(' ');
+            }
+            '\n' => shown.push('\n'),
+            // Beside controls, what ends lines or turns the direction of writing.
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(character.escape_unicode()),
+            _ if character.is_control() => shown.extend(character.escape_default()),
+            _ => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Where a long task stands.
@@ -48,7 +71,7 @@ impl Progress {
     pub fn advance(&mut self, count: usize, message: &str) {
         self.done += count;
         if let Some(bar) = &self.bar {
-            bar.set_message(message.to_owned());
+            bar.set_message(harmless(message));
             bar.set_position(self.done as u64);
             return;
         }
@@ -63,7 +86,7 @@ impl Progress {
     pub fn note(&self, line: &str) {
         match &self.bar {
             Some(bar) if bar.is_hidden() => {}
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.println(harmless(line)),
             None => say(line),
         }
     }
@@ -77,5 +100,20 @@ impl Drop for Progress {
             Some(bar) => bar.abandon(),
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn what_a_file_says_cannot_forge_a_line() {
+        assert_eq!(
+            harmless("error: tensor x\nerror: y\r\u{1b}[2J\u{202e}"),
+            "error: tensor x error: y\\r\\u{1b}[2J\\u{202e}"
+        );
+        assert_eq!(harmless("warning: a  \n\n   |\n 1"), "warning: a | 1");
+        assert_eq!(harmless("rows 1\nsteps\t2\n"), "rows 1\nsteps\\t2");
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::files::INPUTS;
-use crate::train::{MethodArgs, TrainConfig, TrainSettings};
+use crate::objective::overlay;
+use crate::train::{MethodArgs, TrainConfig, TrainSettings, read_table};
 
 /// The configuration of the command line over that of a file, where there is one: what the user typed wins, then the
 /// file, then the defaults. The file's keys are the options' names with `_` for `-`.
@@ -22,16 +22,17 @@ where
 {
     let Some(file) = file else { return Ok(config) };
     let command = C::augment_args(Command::new("options"));
-    let mut merged = toml::Table::try_from(config)?;
-    for (name, value) in read(file)? {
-        if command.get_arguments().all(|argument| argument.get_id() != name.as_str()) {
-            bail!("{}: unknown key `{name}`; keys are the options' names with _ for -", file.display());
-        }
-        if !was_typed(matches, &name) {
-            merged.insert(name, value);
-        }
+    let mut table = read_table(file)?;
+    let is_known = |name: &str| command.get_arguments().any(|argument| argument.get_id() == name);
+    if let Some(name) = table.keys().find(|name| !is_known(name)) {
+        bail!("{}: unknown key `{name}`; keys are the options' names with _ for -", file.display());
     }
-    merged.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}: {}", file.display(), error.message()))
+    // What is typed over a value does not make a wrong one right.
+    let named = |error| anyhow::anyhow!("{}: {error}", file.display());
+    let defaults = toml::Table::try_from(&config)?;
+    overlay::<C>(defaults.clone(), table.clone()).map_err(named)?;
+    table.retain(|name, _| !was_typed(matches, name));
+    overlay(defaults, table).map_err(named)
 }
 
 /// As [`merge`], of a training run: its options and its method's.
@@ -44,7 +45,7 @@ pub fn merge_training(
     matches: &ArgMatches,
     file: Option<&Path>,
 ) -> Result<TrainSettings> {
-    let mut table = file.map(read).transpose()?.unwrap_or_default();
+    let mut table = file.map(read_table).transpose()?.unwrap_or_default();
     let typed = toml::Table::try_from(config)?.into_iter().filter(|(name, _)| was_typed(matches, name));
     table.extend(typed);
     let settings = TrainSettings::of_table(method.over(table)?);
@@ -54,20 +55,15 @@ pub fn merge_training(
     }
 }
 
-fn was_typed(matches: &ArgMatches, name: &str) -> bool {
+/// Whether an option stands on the command line, with its default or with another value.
+pub fn was_typed(matches: &ArgMatches, name: &str) -> bool {
     matches.value_source(name) == Some(ValueSource::CommandLine)
 }
 
-fn read(file: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-    let mut table: toml::Table = text.parse().with_context(|| format!("{}: is not TOML", file.display()))?;
-    // What a run was made from, which another one need not be.
-    table.remove(INPUTS);
-    Ok(table)
-}
-
-/// The configuration file that a run uses: the one named, or for `--resume` that of the run itself.
-pub fn config_file(named: Option<PathBuf>, resume: bool, output_dir: Option<&Path>) -> Option<PathBuf> {
-    let own = || output_dir.map(|dir| dir.join("config.toml")).filter(|path| resume && path.exists());
-    named.or_else(own)
+/// The configuration file that a verb uses: the one named, or for `train --resume` that of the run itself.
+pub fn config_file(matches: &ArgMatches) -> Option<PathBuf> {
+    let path = |name: &str| matches.try_get_one::<PathBuf>(name).ok().flatten();
+    let resume = matches.try_get_one("resume").ok().flatten() == Some(&true);
+    let own = || path("output_dir").map(|dir| dir.join("config.toml")).filter(|path| resume && path.exists());
+    path("file").cloned().or_else(own)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::{Ended, print_of};
 use crate::data::{Examples, RowFile};
 use crate::files::{spare, write_file};
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
+use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
 use crate::train::{Scorer, Scoring, Source};
 
@@ -32,7 +33,7 @@ pub struct LogpArgs {
 }
 
 pub fn run(args: &LogpArgs) -> Result<Ended> {
-    ensure!(args.tokens_per_micro_batch > 0, "--tokens-per-micro-batch is 0; it must be at least 1");
+    count("--tokens-per-micro-batch", args.tokens_per_micro_batch, MOST_TOKENS)?;
     let ModelFiles { dir, config, tokenizer, adapter } = args.model.open()?;
     spare(&[&args.data, &dir], &args.output)?;
     let file = RowFile::read(&args.data)?;

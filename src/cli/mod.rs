@@ -13,6 +13,7 @@ mod grade;
 mod interrupt;
 mod logp;
 mod merge;
+mod needs;
 mod plan;
 mod process_reward;
 mod report;
@@ -21,12 +22,13 @@ mod train;
 mod values;
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::files::is_stream;
 use crate::progress::say;
@@ -87,13 +89,13 @@ enum Ended {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     quiet_driver();
-    let matches = Cli::command().get_matches();
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
+    let parsed = command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return wrong_usage(&error),
     };
-    let Some((_, matches)) = matches.subcommand() else { unreachable!("a verb is required") };
-    match run(cli.verb, matches) {
+    let Some((verb, matches)) = matches.subcommand() else { unreachable!("a verb is required") };
+    match needs::check(verb, matches).and_then(|()| run(cli.verb, matches)) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
@@ -101,6 +103,27 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The whole command line, as clap has it.
+pub fn command() -> Command {
+    // `--beta -1` is out of range, not an option called -1.
+    let with_negatives = |argument: Arg| {
+        let takes_value = argument.get_action().takes_values();
+        argument.allow_negative_numbers(takes_value)
+    };
+    Cli::command().mut_subcommands(|verb| verb.mut_args(with_negatives))
+}
+
+/// Says what is wrong with the command line, in a line; or the help, where that was asked for.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    let gist = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| text.find(end)).min();
+    say(text.get(..gist.unwrap_or(text.len())).unwrap_or(&text));
+    ExitCode::from(2)
 }
 
 /// Without a desktop session, a layer of Mesa's says `error: XDG_RUNTIME_DIR is invalid` whenever adapters are listed.
@@ -127,7 +150,7 @@ fn print_of(output: &Path, line: impl Display) {
 fn print_text(text: impl Display) {
     let mut stdout = std::io::stdout();
     if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        let closed = error.kind() == ErrorKind::BrokenPipe;
+        let closed = error.kind() == io::ErrorKind::BrokenPipe;
         if !closed {
             say(format_args!("error: standard output cannot be written: {error}"));
         }

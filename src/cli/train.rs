@@ -25,7 +25,7 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
-    let file = config_file(args.file, args.resume, args.config.output_dir.as_deref());
+    let file = config_file(matches);
     let settings = merge_training(args.config, args.method, matches, file.as_deref())?;
     let run = Run::open(settings)?;
     // Not before: until then there is nothing to save, and Ctrl-C ends the process at once.

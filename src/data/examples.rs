@@ -108,12 +108,16 @@ impl Examples {
                 built.examples.push(example);
             }
         }
-        ensure!(
-            !built.examples.is_empty(),
-            "{}: every row's prompt has {max_length} tokens or more; raise --max-length",
-            file.path.display()
-        );
-        Ok(built)
+        let what = file.path.display();
+        match limits.context_length {
+            _ if !built.examples.is_empty() => Ok(built),
+            context if context <= max_length => {
+                bail!("{what}: every row's prompt fills the model's context of {context} tokens; shorten the prompts")
+            }
+            context => bail!(
+                "{what}: every row's prompt has {max_length} tokens or more; raise --max-length, to {context} at most"
+            ),
+        }
     }
 
     /// Checks that every example fits the model's context.

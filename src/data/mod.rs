@@ -3,6 +3,7 @@
 mod batch;
 mod examples;
 mod limits;
+mod lines;
 mod pack;
 mod pairs;
 mod problems;
@@ -14,6 +15,7 @@ mod tokenizer;
 pub use batch::{Capacity, DeviceBatch, NewestToken, Sequence, TokenGroups};
 pub use examples::{AssumedRows, Example, Examples};
 pub use limits::ModelLimits;
+pub use lines::{fields, for_each_line};
 pub use pack::{epoch_order, pack};
 pub use pairs::pairs;
 pub use problems::{Problem, ProblemFile};

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
+use super::lines::{fields, for_each_line, no_slips};
 use super::rows::{Text, check_messages};
-use crate::files::read_lines;
 use crate::grade::Task;
 
 /// A file of problems.
@@ -37,13 +37,11 @@ impl ProblemFile {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn read(path: &Path, task: Task) -> Result<Self> {
-        let text = read_lines(path)?;
         let mut problems = Vec::new();
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let problem = parse(line, index + 1, task).with_context(|| format!("{}:{}", path.display(), index + 1))?;
-            problems.push(problem);
-        }
-        ensure!(!problems.is_empty(), "{}: has no rows", path.display());
+        for_each_line(path, |line, number| {
+            problems.push(parse(line, number, task)?);
+            Ok(())
+        })?;
         Ok(Self { path: path.to_owned(), problems })
     }
 
@@ -65,7 +63,12 @@ impl ProblemFile {
 }
 
 fn parse(line: &str, number: usize, task: Task) -> Result<Problem> {
-    let row: Map<String, Value> = serde_json::from_str(line).context("is not a JSON object")?;
+    let row = fields(line)?;
+    no_slips(
+        &row,
+        &["question", "problem", "prompt", "answer", "solution", "level"],
+        &["prompts", "answers", "levels"],
+    )?;
     let text = |name: &str| match row.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::files::read_lines;
+use super::lines::{fields, for_each_line, no_slips};
 
 /// A file of rows.
 #[derive(Default)]
@@ -71,14 +71,12 @@ impl RowFile {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = read_lines(path)?;
         let mut rows = Vec::new();
         let mut paired = None;
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let parsed = parse(line, index + 1, &mut paired);
-            rows.extend(parsed.with_context(|| format!("{}:{}", path.display(), index + 1))?);
-        }
-        ensure!(!rows.is_empty(), "{}: has no rows", path.display());
+        for_each_line(path, |line, number| {
+            rows.extend(parse(line, number, &mut paired)?);
+            Ok(())
+        })?;
         Ok(Self { path: path.to_owned(), rows, paired: paired == Some(true) })
     }
 
@@ -103,9 +101,38 @@ impl RowFile {
     }
 }
 
+/// The fields of a row.
+const KNOWN: [&str; 21] = [
+    "prompt",
+    "completion",
+    "response",
+    "messages",
+    "conversations",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "chosen",
+    "rejected",
+    "prompt_ids",
+    "completion_ids",
+    "chosen_ids",
+    "rejected_ids",
+    "reward",
+    "label",
+    "answer",
+    "behavior_logps",
+    "step_rewards",
+    "finish_reason",
+];
+
+/// Fields that other data sets have, near to ours as they are.
+const OTHERS: [&str; 4] = ["labels", "prompt_id", "inputs", "outputs"];
+
 /// The rows of a line: a response, or a pair's two. `paired` is what the lines before it were, and stays so.
 fn parse(line: &str, number: usize, paired: &mut Option<bool>) -> Result<Vec<Row>> {
-    let fields: Map<String, Value> = serde_json::from_str(line).map_err(|error| json_error(line, &error))?;
+    let fields = fields(line)?;
+    no_slips(&fields, &KNOWN, &OTHERS)?;
     let fields = Fields(&fields);
     let is_pair = ["chosen", "chosen_ids", "rejected", "rejected_ids"].iter().any(|name| fields.has(name));
     ensure!(
@@ -117,17 +144,14 @@ fn parse(line: &str, number: usize, paired: &mut Option<bool>) -> Result<Vec<Row
     if is_pair {
         return fields.pair(number);
     }
-    let (prompt, completion) = match fields.array("messages")? {
-        Some(messages) => from_messages("messages", messages)?,
-        None => (fields.prompt()?, fields.response(["completion", "response"])?),
-    };
+    let (prompt, completion) = fields.prompt_and_response()?;
     let step_rewards = fields.step_rewards()?;
     Ok(vec![Row {
         line: number,
         prompt,
         completion,
         reward: fields.reward()?,
-        behavior_logps: fields.numbers("behavior_logps")?,
+        behavior_logps: fields.behavior_logps()?,
         step_rewards,
         truncated: fields.truncated()?,
     }])
@@ -156,20 +180,6 @@ pub(super) fn check_messages(field: &str, messages: &[Value]) -> Result<Text> {
 fn completion_of(message: &Value, field: &str) -> Result<Text> {
     let content = message.get("content").and_then(Value::as_str);
     Ok(Text::Plain(content.with_context(|| format!("field `{field}`: has no text as `content`"))?.to_owned()))
-}
-
-/// What is wrong with a line that is not JSON; a NaN or an infinity, which some writers leave in, by its field.
-fn json_error(line: &str, error: &serde_json::Error) -> anyhow::Error {
-    let before = line.get(..error.column().min(line.len())).unwrap_or(line);
-    let field = before.rsplit_once("\":").and_then(|(name, _)| name.rsplit_once('"')).map(|(_, name)| name);
-    let value = before.rsplit([':', ',', '[']).next().unwrap_or_default().trim();
-    let number = ["N", "I", "-I"].iter().any(|start| value.starts_with(start));
-    match field {
-        Some(field) if number || error.to_string().starts_with("number out of range") => {
-            anyhow::anyhow!("field `{field}`: is not a finite number")
-        }
-        _ => anyhow::anyhow!("is not a JSON object: {error}"),
-    }
 }
 
 struct Fields<'a>(&'a Map<String, Value>);
@@ -207,6 +217,60 @@ impl<'a> Fields<'a> {
             Some(_) => bail!("field `prompt`: is neither text nor a list of messages"),
             None => bail!("field `prompt`: is missing (or `prompt_ids`, or `messages`)"),
         }
+    }
+
+    /// The prompt of a row and the response to it, in any of the forms that they are written in.
+    fn prompt_and_response(&self) -> Result<(Text, Text)> {
+        let forms = ["messages", "conversations", "instruction", "completion", "completion_ids", "response"];
+        let forms: Vec<_> = forms.into_iter().filter(|name| self.has(name)).collect();
+        match &forms[..] {
+            ["messages"] => from_messages("messages", self.array("messages")?.map_or(&[][..], |messages| messages)),
+            ["conversations"] => self.conversation(),
+            ["instruction"] => self.instruction(),
+            [first @ ("messages" | "conversations" | "instruction"), second, ..] => {
+                bail!("has `{first}` and `{second}`; a row is written in one form")
+            }
+            _ => Ok((self.prompt()?, self.response(["completion", "response"])?)),
+        }
+    }
+
+    /// As Alpaca has it: the instruction, and below it the input where there is one, is the user's message.
+    fn instruction(&self) -> Result<(Text, Text)> {
+        let text = |name: &str| match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(_) => bail!("field `{name}`: is not text"),
+        };
+        let instruction = text("instruction")?.context("field `instruction`: is empty")?;
+        let output = text("output")?.context("field `output`: is missing or empty")?;
+        let asked = text("input")?.map_or(instruction.to_owned(), |input| format!("{instruction}\n{input}"));
+        ensure!(!self.has("history"), "field `history`: is not read; write the whole conversation as `messages`");
+        let system = text("system")?.map(|system| json!({ "role": "system", "content": system }));
+        let prompt = system.into_iter().chain([json!({ "role": "user", "content": asked })]).collect();
+        Ok((Text::Messages(prompt), Text::Plain(output.to_owned())))
+    }
+
+    /// As ShareGPT has it: `from` and `value` in place of `role` and `content`, and people are called `human` and `gpt`.
+    fn conversation(&self) -> Result<(Text, Text)> {
+        const FIELD: &str = "conversations";
+        let message = |(index, message): (usize, &Value)| {
+            let text = |names: [&str; 2]| names.iter().find_map(|name| message.get(name)).and_then(Value::as_str);
+            let place = format!("field `{FIELD}`[{index}]");
+            let from = text(["from", "role"]).with_context(|| format!("{place}: has no text as `from`"))?;
+            let value = text(["value", "content"]).with_context(|| format!("{place}: has no text as `value`"))?;
+            let role = match from {
+                "human" | "user" => "user",
+                "gpt" | "assistant" | "model" | "chatgpt" | "bing" | "bard" => "assistant",
+                "system" => "system",
+                other => bail!("{place}: `from` is {other:?}; there are human, gpt and system"),
+            };
+            Ok(json!({ "role": role, "content": value }))
+        };
+        let messages = self.array(FIELD)?.map_or(&[][..], |messages| messages);
+        let messages: Vec<Value> = messages.iter().enumerate().map(message).collect::<Result<_>>()?;
+        let system = self.get("system").and_then(Value::as_str).filter(|text| !text.is_empty());
+        let system = system.map(|system| json!({ "role": "system", "content": system }));
+        from_messages(FIELD, &system.into_iter().chain(messages).collect::<Vec<_>>())
     }
 
     /// A response by its ids, or as text by its name or that name's alias.
@@ -263,6 +327,10 @@ impl<'a> Fields<'a> {
                 [(prompt.clone(), self.response(["chosen"; 2])?), (prompt, self.response(["rejected"; 2])?)]
             }
         };
+        ensure!(
+            sides[0].1 != sides[1].1,
+            "fields `chosen` and `rejected`: are the same; a pair has a better and a worse one"
+        );
         let row = |(prompt, completion)| Row {
             line,
             prompt,
@@ -277,17 +345,31 @@ impl<'a> Fields<'a> {
 
     fn reward(&self) -> Result<Option<f64>> {
         match (self.get("reward"), self.get("label")) {
-            (Some(reward), _) => Ok(Some(finite("field `reward`", reward)?)),
+            (Some(reward), Some(Value::Bool(label))) => {
+                let value = finite("field `reward`", reward)?;
+                ensure!(
+                    (value > 0.5) == *label,
+                    "fields `reward` and `label`: {reward} and {label} contradict each other; leave one out"
+                );
+                Ok(Some(value))
+            }
+            (Some(reward), None) => Ok(Some(finite("field `reward`", reward)?)),
             (None, Some(Value::Bool(label))) => Ok(Some(f64::from(u8::from(*label)))),
-            (None, Some(label)) => bail!("field `label`: {label} is neither true nor false"),
+            (_, Some(label)) => bail!("field `label`: {label} is neither true nor false"),
             (None, None) => Ok(None),
         }
     }
 
-    fn numbers(&self, name: &str) -> Result<Option<Vec<f64>>> {
-        let Some(values) = self.array(name)? else { return Ok(None) };
-        let number = |(index, value)| finite(&format!("field `{name}`[{index}]"), value);
-        Ok(Some(values.iter().enumerate().map(number).collect::<Result<_>>()?))
+    fn behavior_logps(&self) -> Result<Option<Vec<f64>>> {
+        let Some(values) = self.array("behavior_logps")? else { return Ok(None) };
+        let logp = |(index, value)| {
+            let place = format!("field `behavior_logps`[{index}]");
+            let logp = finite(&place, value)?;
+            // Rounding may leave a little of a certain token's.
+            ensure!(logp <= 1e-4, "{place}: {value} is above 0, and a log-prob never is; are these probabilities?");
+            Ok(logp)
+        };
+        Ok(Some(values.iter().enumerate().map(logp).collect::<Result<_>>()?))
     }
 
     fn step_rewards(&self) -> Result<Vec<StepReward>> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::text::{is_stream, read_bytes};
+use super::stream::{is_stream, read_bytes};
 
 /// A file's size and SHA-256, as `sha256sum` prints it.
 #[derive(Serialize, Deserialize, PartialEq)]

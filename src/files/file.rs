@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::names::{NEW, beside};
+use super::stream::is_stream;
 use super::system::sync_parent;
-use super::text::is_stream;
 
 /// Replaces a file by way of one beside it and a rename: it is there as it was or as it is to be. What a link points to is
 /// replaced and the link stays; a device or a pipe is written to, and `-` is standard output.

@@ -8,8 +8,8 @@ mod input_files;
 mod lock;
 mod names;
 mod record;
+mod stream;
 mod system;
-mod text;
 
 pub use dir::{Condition, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
 pub use file::{spare, write_file};
@@ -18,4 +18,4 @@ pub use input_files::InputFiles;
 pub use lock::lock;
 pub use names::{unfinished, with_suffix};
 pub use record::{INPUTS, Record};
-pub use text::{is_stream, read_lines};
+pub use stream::{is_stream, read_bytes};

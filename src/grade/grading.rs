@@ -17,9 +17,9 @@ pub struct Grading {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MathEqual {
-    /// Where the normaliser of the data set's authors makes the same text of them
+    /// Where the normaliser of the data set's authors makes the same text of them, and their code finds the box
     #[default]
     Hendrycks,
-    /// There, and where both are numbers of the same value
+    /// There, and where both are numbers of the same value; `\boxed 5` and `\fbox{}` are boxes too
     Rational,
 }

@@ -41,14 +41,18 @@ fn is_negative(before: &str) -> bool {
     !left.ends_with(|c: char| c.is_alphanumeric() || ")]}%-".contains(c))
 }
 
-/// The same text but for commas, or, where `flexible`, the same value.
+/// The same text but for commas and a full stop at the end, as the newest evaluators compare them, or, where `flexible`, the
+/// same value.
 pub fn equal(answer: &str, reference: &str, flexible: bool) -> bool {
     let same_value = || {
         let values = Rational::of_decimal(answer).zip(Rational::of_decimal(reference.trim()));
         values.is_some_and(|(answer, reference)| answer == reference)
     };
-    let answer_text = answer.replace(',', "");
+    let text = |number: &str| {
+        let number = number.trim().replace(',', "");
+        number.strip_suffix('.').map(str::to_owned).unwrap_or(number)
+    };
     // `#### ,` is an answer to the evaluator, but to no problem.
-    let same_text = !answer_text.is_empty() && answer_text == reference.trim().replace(',', "");
+    let same_text = !text(answer).is_empty() && text(answer) == text(reference);
     same_text || flexible && same_value()
 }

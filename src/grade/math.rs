@@ -4,6 +4,13 @@ use super::grading::MathEqual;
 use super::normal::is_equivalent;
 use super::rational::Rational;
 
+/// What is in the last `\boxed{}`, as the data set's evaluator has it: the last box alone counts, and where that is `\boxed 5`
+/// or not closed, or all that is boxed stands in an `\fbox{}`, there is no answer.
+pub fn strictly_boxed(text: &str) -> Option<&str> {
+    const BOX: &str = "\\boxed";
+    braced(&text[text.rfind(BOX)? + BOX.len()..])
+}
+
 /// What is in the last `\boxed{}`, or, where no box is so called, in the last `\fbox{}`. `\boxed 5` holds what follows
 /// up to the next dollar sign, as evaluators built on the data set's own have it. Only the last box counts: where it is
 /// not closed, there is no answer.

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::grading::Grading;
+use super::grading::{Grading, MathEqual};
 use super::gsm8k;
 use super::math;
 
@@ -34,7 +34,9 @@ impl Task {
     pub fn reference(self, solution: &str) -> Option<String> {
         match self {
             Self::None => Some(solution.to_owned()),
-            _ => self.answer(solution, Grading::default()),
+            // Some solutions of the data set have `\boxed 5`: they are answers, whatever a response must have.
+            Self::Math => math::boxed(solution).map(str::to_owned),
+            Self::Gsm8k => self.answer(solution, Grading::default()),
         }
     }
 
@@ -44,7 +46,11 @@ impl Task {
         match self {
             Self::Gsm8k if grading.flexible => gsm8k::last_number(response),
             Self::Gsm8k => gsm8k::marked(response).map(str::to_owned),
-            Self::Math => math::boxed(response).map(str::to_owned),
+            Self::Math => match grading.math_equal {
+                MathEqual::Hendrycks => math::strictly_boxed(response),
+                MathEqual::Rational => math::boxed(response),
+            }
+            .map(str::to_owned),
             Self::None => None,
         }
     }

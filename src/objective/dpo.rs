@@ -1,13 +1,13 @@
 //! Direct Preference Optimization: `L = mean over pairs of -log sigmoid(beta (D_chosen - D_rejected))`,
 //! `D = sum_t (log pi - log pi_ref)`.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, Truncated, TruncatedOptions};
-use super::range::not_negative;
+use super::range::{MOST, count, not_negative};
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
 use super::sigmoid::log_sigmoid;
 use crate::kernels;
@@ -50,8 +50,7 @@ impl Objective for Dpo {
 
     fn settle(&mut self, _: usize) -> Result<()> {
         not_negative("--beta", self.beta)?;
-        ensure!(self.max_pairs_per_prompt > 0, "--max-pairs-per-prompt is 0; it must be at least 1");
-        Ok(())
+        count("--max-pairs-per-prompt", self.max_pairs_per_prompt, MOST)
     }
 
     fn trains_on(&self) -> TrainsOn {

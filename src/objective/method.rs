@@ -98,8 +98,26 @@ fn given<M: MethodOptions>(matches: &ArgMatches) -> Result<toml::Table> {
 }
 
 fn objective<M: MethodOptions>(options: toml::Table) -> Result<Box<dyn Objective>> {
-    let mut table = toml::Table::try_from(defaults::<M>())?;
-    table.extend(options);
-    let options: M = table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
+    let options: M = overlay(toml::Table::try_from(defaults::<M>())?, options)?;
     Ok(Box::new(options))
+}
+
+/// Settings over others, as what they are the settings of.
+///
+/// # Errors
+/// Names the key whose value is wrong.
+pub fn overlay<T: DeserializeOwned>(under: toml::Table, over: toml::Table) -> Result<T> {
+    let read = |over: toml::Table| {
+        let mut table = under.clone();
+        table.extend(over);
+        table.try_into::<T>().map_err(|error| error.message().to_owned())
+    };
+    read(over.clone()).map_err(|message| {
+        // The error does not say which key it was: it is the one that is wrong alone.
+        let alone = |(name, value): (String, toml::Value)| {
+            let message = read(toml::Table::from_iter([(name.clone(), value)])).err()?;
+            Some(anyhow::anyhow!("`{name}`: {message}"))
+        };
+        over.into_iter().find_map(alone).unwrap_or_else(|| anyhow::anyhow!(message))
+    })
 }

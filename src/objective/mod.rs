@@ -10,7 +10,7 @@ pub mod range;
 mod seam;
 mod sigmoid;
 
-pub use method::{About, Method, MethodOptions, defaults};
+pub use method::{About, Method, MethodOptions, defaults, overlay};
 pub use options::{ReferenceOptions, Truncated, TruncatedOptions, ValueNetwork, ValueOptions};
 pub use seam::{
     Estimates, Metrics, Objective, Online, Probes, RoundSizes, Scored, Seam, StepTotals, TrainsOn, ValueSeam,

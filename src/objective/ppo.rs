@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::method::{About, MethodOptions};
 use super::options::{ReferenceOptions, ValueOptions};
-use super::range::{not_negative, positive, unit};
+use super::range::{MOST_ROWS, count, not_negative, positive, unit};
 use super::seam::{Estimates, Metrics, Objective, Online, RoundSizes, Scored, Seam, StepTotals, TrainsOn};
 use crate::kernels::{self, PPO_STATISTICS, Weights, for_each_return, kl_term};
 
@@ -149,8 +149,10 @@ impl Objective for Ppo {
     }
 
     fn settle(&mut self, batch_size: usize) -> Result<()> {
-        for (option, count) in [("--num-samples", self.num_samples), ("--ppo-epochs", self.ppo_epochs)] {
-            ensure!(count > 0, "{option} is 0; it must be at least 1");
+        let sizes =
+            [("--batch-size", batch_size), ("--num-samples", self.num_samples), ("--ppo-epochs", self.ppo_epochs)];
+        for (option, value) in sizes {
+            count(option, value, MOST_ROWS)?;
         }
         not_negative("--beta", self.beta)?;
         unit("--lambda", self.lambda)?;
@@ -159,7 +161,7 @@ impl Objective for Ppo {
         // Four batches, filled up to whole problems.
         let default = || (4 * batch_size).next_multiple_of(self.num_samples);
         let rollouts = self.rollouts_per_round.unwrap_or_else(default);
-        ensure!(rollouts > 0, "--rollouts-per-round is 0; it must be at least 1");
+        count("--rollouts-per-round", rollouts, MOST_ROWS)?;
         ensure!(
             rollouts >= batch_size,
             "--rollouts-per-round is {rollouts}, and --batch-size {batch_size}; a step's rows are of one round, so give at \

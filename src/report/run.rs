@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
-use crate::files::INPUTS;
+use crate::train::read_table;
 
 /// A run, read from its output directory.
 pub struct RunRecord {
@@ -128,13 +128,7 @@ fn step_of(row: &Map<String, Value>, last: Option<u64>) -> Result<u64> {
 }
 
 fn read_settings(path: &Path) -> Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let mut table: toml::Table = toml::from_str(&text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        anyhow::anyhow!("{}:{line}: is not TOML: {}", path.display(), error.message())
-    })?;
-    table.remove(INPUTS);
+    let table = read_table(path)?;
     let text_of = |value: toml::Value| match value {
         toml::Value::String(text) => text,
         other => other.to_string(),

@@ -12,6 +12,7 @@ use super::values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
 use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
+use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
 use crate::sample::{Segment, split};
 use crate::train::{Scoring, Source, ValueScorer};
@@ -56,7 +57,7 @@ pub struct ValuedResponses {
 /// # Errors
 /// Names the option, or the file, line and field, that is wrong.
 pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
-    ensure!(config.tokens_per_micro_batch > 0, "--tokens-per-micro-batch is 0; it must be at least 1");
+    count("--tokens-per-micro-batch", config.tokens_per_micro_batch, MOST_TOKENS)?;
     ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
     let files = ModelFiles::open(&config.value, config.adapter.as_deref())?;
     let ModelFiles { dir, config: model, tokenizer, adapter } = files;

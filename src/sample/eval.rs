@@ -16,6 +16,7 @@ use crate::data::Tokenizer;
 use crate::files::{spare, write_file};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
+use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
 
 /// What `eval` takes.
@@ -36,7 +37,7 @@ pub struct EvalConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Only the first problems, this many [default: all]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_problems: Option<usize>,
     /// Sample in place of always taking the most likely token
@@ -44,8 +45,8 @@ pub struct EvalConfig {
     #[serde(default)]
     pub sample: bool,
     /// With --sample: seeds, from --seed on
-    #[arg(long, default_value_t = 1)]
-    pub num_seeds: u64,
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    pub num_seeds: usize,
     /// GSM8K: take the last number of a response as its answer
     #[arg(long)]
     #[serde(default)]
@@ -222,11 +223,8 @@ pub fn standard_error(values: &[f64]) -> Option<f64> {
 pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<EvalSummary>> {
     config.sampling.check()?;
     ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
-    ensure!(config.num_seeds > 0, "--num-seeds is 0; it must be at least 1");
-    ensure!(
-        config.sample || config.num_seeds == 1,
-        "--num-seeds goes with --sample: without it every seed is the same"
-    );
+    count("--num-seeds", config.num_seeds, MOST_ROWS)?;
+    count("--max-problems", config.max_problems.unwrap_or(1), usize::MAX)?;
     let data = config.data.as_deref().context("--data is missing")?;
     let files = config.policy.open()?;
     if let Some(output) = &config.output {
@@ -239,7 +237,7 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     let Writer { tokenizer, policy, mut generator } =
         config.policy.load(files, &settings, asked.longest(), asked.len())?;
 
-    let seeds: Vec<u64> = (config.policy.seed..).take(config.num_seeds as usize).collect();
+    let seeds: Vec<u64> = (0..config.num_seeds as u64).map(|number| config.policy.seed.wrapping_add(number)).collect();
     let mut progress = Progress::new("eval", asked.len() * seeds.len(), 0);
     let (mut right, mut count) = (0usize, 0usize);
     let tick = |prediction: &Prediction| {

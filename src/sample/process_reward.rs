@@ -14,9 +14,10 @@ use super::segments::{Segment, segments};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
 use crate::data::{Example, Examples, RowFile};
-use crate::files::read_lines;
+use crate::files::read_bytes;
 use crate::grade::{Grading, Task};
 use crate::model::ModelFiles;
+use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
 
 /// What `process-reward` takes.
@@ -37,7 +38,7 @@ pub struct ProcessRewardConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Completions of each prefix of a wrong response
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     pub samples: usize,
     #[command(flatten)]
     #[serde(flatten)]
@@ -80,7 +81,7 @@ pub fn process_reward(
     interrupt: &AtomicBool,
 ) -> Result<ProcessRewardSummary> {
     config.sampling.check()?;
-    ensure!(config.samples > 0, "--samples is 0; it must be at least 1");
+    count("--samples", config.samples, MOST_ROWS)?;
     ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
@@ -130,10 +131,10 @@ fn read(task: Task, data: &Path, files: &ModelFiles) -> Result<Vec<Judged>> {
     let file = RowFile::read(data)?;
     file.need_responses("process-reward")?;
     let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, files.config.limits(), usize::MAX)?;
-    let text = read_lines(data)?;
-    let lines: Vec<&str> = text.lines().collect();
+    let bytes = read_bytes(data)?;
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let judged = |example: Example| -> Result<Judged> {
-        let mut row: Value = serde_json::from_str(lines[example.line - 1])?;
+        let mut row: Value = serde_json::from_slice(lines[example.line - 1])?;
         ensure!(example.reward.is_some(), "field `reward`: is missing (or `label`); `grade` adds it");
         let answer = row["answer"].as_str().map(str::to_owned);
         let answer = answer.context("field `answer`: is missing, and is needed to grade")?;

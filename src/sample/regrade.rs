@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::files::{read_lines, spare, write_file};
+use crate::data::{fields, for_each_line};
+use crate::files::{spare, write_file};
 use crate::grade::{Grading, Task};
 
 /// What was graded.
@@ -26,20 +27,18 @@ pub struct GradeSummary {
 pub fn grade_file(task: Task, grading: Grading, data: &Path, output: &Path) -> Result<GradeSummary> {
     ensure!(task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     spare(&[data], output)?;
-    let text = read_lines(data)?;
     let (mut summary, mut graded) = (GradeSummary::default(), String::new());
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let row = grade_row(line, task, grading, &mut summary);
-        graded += &row.with_context(|| format!("{}:{}", data.display(), index + 1))?.to_string();
+    for_each_line(data, |line, _| {
+        graded += &grade_row(line, task, grading, &mut summary)?.to_string();
         graded.push('\n');
-    }
-    ensure!(summary.rows > 0, "{}: has no rows", data.display());
+        Ok(())
+    })?;
     write_file(output, graded.as_bytes())?;
     Ok(summary)
 }
 
 fn grade_row(line: &str, task: Task, grading: Grading, summary: &mut GradeSummary) -> Result<Value> {
-    let mut row: Map<String, Value> = serde_json::from_str(line).context("is not a JSON object")?;
+    let mut row = fields(line)?;
     let text = |names: &[&str]| names.iter().find_map(|name| row.get(*name)).and_then(Value::as_str);
     let completion = text(&["completion", "response"]);
     let completion = completion.context("field `completion`: is missing (or `response`), or is not text")?;

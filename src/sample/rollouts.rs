@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::settings::SamplingSettings;
 use super::writer::PolicyOptions;
 use crate::data::{Problem, Tokenizer};
 use crate::grade::{Grading, Task};
+use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
 
 /// What `sample` takes.
@@ -36,10 +37,10 @@ pub struct SampleConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Responses to each problem
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     pub num_samples: usize,
     /// Only the first problems, this many [default: all]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_problems: Option<usize>,
     #[command(flatten)]
@@ -70,7 +71,8 @@ pub struct SampleSummary {
 /// Names the option, or the file, line and field, that is wrong.
 pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Result<SampleSummary> {
     config.sampling.check()?;
-    ensure!(config.num_samples > 0, "--num-samples is 0; it must be at least 1");
+    count("--num-samples", config.num_samples, MOST_ROWS)?;
+    count("--max-problems", config.max_problems.unwrap_or(1), usize::MAX)?;
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
     let files = config.policy.open()?;

@@ -4,6 +4,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::objective::range::{MOST, count};
+
 /// The settings of a draw; each cut looks at what the ones before it have left, in this order.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingSettings {
@@ -49,7 +51,6 @@ impl SamplingSettings {
         for (name, value, allowed) in ranges {
             ensure!(allowed, "{name} is {value}, which is out of its range");
         }
-        ensure!(self.max_new_tokens > 0, "--max-new-tokens is 0; it must be at least 1");
-        Ok(())
+        count("--max-new-tokens", self.max_new_tokens, MOST)
     }
 }

@@ -18,7 +18,7 @@ pub struct PolicyOptions {
     #[serde(flatten)]
     pub model: ModelOptions,
     /// The seed of everything random
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
     /// Responses that are written at the same time at most; it changes nothing else
     #[arg(long, default_value_t = 32)]

@@ -12,7 +12,7 @@ use super::schedule::SchedulerType;
 use crate::grade::Task;
 use crate::model::{LINEAR_LAYERS, LoraConfig, ModelOptions};
 use crate::objective::defaults;
-use crate::objective::range::{not_negative, unit, within};
+use crate::objective::range::{MOST, MOST_ROWS, MOST_TOKENS, at_least_one, count, not_negative, unit, within};
 use crate::sample::MAX_BATCH;
 
 /// Everything that a training run depends on beside its method.
@@ -30,7 +30,7 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_dir: Option<PathBuf>,
     /// The seed of everything random
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
     #[command(flatten)]
     #[serde(flatten)]
@@ -62,7 +62,7 @@ pub struct StepOptions {
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: bool,
     /// Passes over the data, for ppo over the problems
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub num_train_epochs: usize,
     /// Optimizer steps, however many passes that takes [default: what the epochs take]
     #[arg(long)]
@@ -222,23 +222,18 @@ impl TrainConfig {
             "--adapter and --lora-r: the adapters to go on from have their rank; leave --lora-r out"
         );
         let (steps, evaluation) = (&self.steps, &self.evaluation);
-        for (option, count) in [
-            ("--batch-size", steps.batch_size),
-            ("--tokens-per-micro-batch", steps.tokens_per_micro_batch),
-            ("--num-train-epochs", steps.num_train_epochs),
-            ("--max-length", steps.max_length),
-            ("--max-steps", steps.max_steps.unwrap_or(1)),
-            ("--eval-steps", evaluation.eval_steps),
-            ("--max-new-tokens", evaluation.max_new_tokens),
-            ("--eval-batch-size", evaluation.eval_batch_size),
+        for (option, value, most) in [
+            ("--batch-size", steps.batch_size, MOST_ROWS),
+            ("--tokens-per-micro-batch", steps.tokens_per_micro_batch, MOST_TOKENS),
+            ("--num-train-epochs", steps.num_train_epochs, MOST),
+            ("--max-length", steps.max_length, MOST_TOKENS),
+            ("--max-steps", steps.max_steps.unwrap_or(1), MOST),
+            ("--eval-steps", evaluation.eval_steps, MOST),
+            ("--max-new-tokens", evaluation.max_new_tokens, MOST_TOKENS),
+            ("--eval-batch-size", evaluation.eval_batch_size, MAX_BATCH),
         ] {
-            ensure!(count > 0, "{option} is 0; it must be at least 1");
+            count(option, value, most)?;
         }
-        ensure!(
-            evaluation.eval_batch_size <= MAX_BATCH,
-            "--eval-batch-size is {}; it must be at most {MAX_BATCH}",
-            evaluation.eval_batch_size
-        );
         self.optimizer.check()
     }
 
@@ -273,6 +268,9 @@ impl OptimizerOptions {
     }
 }
 
+/// The rank of an adapter: no layer is wider.
+const MOST_RANK: usize = 1 << 16;
+
 /// Alpha of new adapters, where none is named.
 const ALPHA: f64 = 16.0;
 
@@ -291,12 +289,8 @@ impl LoraOptions {
     fn check(&self) -> Result<()> {
         let alpha = self.lora_alpha.unwrap_or(ALPHA);
         ensure!(alpha > 0.0 && alpha.is_finite(), "--lora-alpha is {alpha}, which is out of its range");
-        for (option, given) in [
-            ("--lora-alpha", self.lora_alpha.is_some()),
-            ("--lora-target-modules", self.lora_target_modules.len() < LINEAR_LAYERS.len()),
-        ] {
-            ensure!(!given || self.lora_r > 0, "{option} goes with --lora-r, and describes new adapters");
-        }
+        ensure!(self.lora_r <= MOST_RANK, "--lora-r is {}; it must be at most {MOST_RANK}", self.lora_r);
+        ensure!(!self.lora_target_modules.is_empty(), "--lora-target-modules: names no layer");
         Ok(())
     }
 }

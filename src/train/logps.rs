@@ -97,7 +97,8 @@ impl Scorer {
                     let (logps, entropies) = (logps[range.clone()].to_vec(), entropies[range].to_vec());
                     ensure!(
                         logps.iter().chain(&entropies).all(|value| value.is_finite()),
-                        "the log-probs of the row on line {} are not finite: the model's weights are damaged",
+                        "the log-probs of the row on line {} are not finite: are the weights damaged, or \
+                         constants of config.json (rms_norm_eps, rope) not the model's?",
                         window[member].line
                     );
                     scored[member] = TokenLogps { logps, entropies };

@@ -38,7 +38,7 @@ pub use plan::Plan;
 pub use run::{Outcome, Run};
 pub use schedule::{Schedule, SchedulerType};
 pub use session::{EvalRoom, Session, Sources};
-pub use settings::{MethodArgs, TrainSettings};
+pub use settings::{MethodArgs, TrainSettings, read_table};
 pub use source::Source;
 pub use trainer::{Saved, Trainer};
 pub use values::ValueScorer;

@@ -1,11 +1,14 @@
 //! How a run's settings come together: what was typed over what a file says, over the defaults.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::config::{TrainConfig, present};
-use crate::objective::{METHODS, Method, Objective};
+use crate::files::INPUTS;
+use crate::objective::{METHODS, Method, Objective, overlay};
 
 /// A training run as its user describes it.
 pub struct TrainSettings {
@@ -32,12 +35,8 @@ impl TrainSettings {
         let is_common = |name: &str| common.get_arguments().any(|argument| argument.get_id() == name);
         refuse_others(method, table.keys().filter(|name| !is_common(name)), |name| format!("`{name}`"))?;
 
-        let mut settings = toml::Table::try_from(TrainConfig::default())?;
-        let mut options = toml::Table::new();
-        for (name, value) in table {
-            if is_common(&name) { &mut settings } else { &mut options }.insert(name, value);
-        }
-        let config = settings.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
+        let (settings, options) = table.into_iter().partition(|(name, _)| is_common(name));
+        let config = overlay(toml::Table::try_from(TrainConfig::default())?, settings)?;
         Ok(Self { config, objective: method.objective(options)? })
     }
 
@@ -52,6 +51,22 @@ impl TrainSettings {
         table.extend(objective.options()?);
         Ok(table)
     }
+}
+
+/// Reads a file of settings, without the account of the inputs that a run keeps in it.
+///
+/// # Errors
+/// Names the file, and the line that is not TOML.
+pub fn read_table(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        anyhow::anyhow!("{}:{line}: is not TOML: {}", path.display(), error.message())
+    })?;
+    // What a run was made from, which another one need not be.
+    table.remove(INPUTS);
+    Ok(table)
 }
 
 fn method_of(name: Option<toml::Value>) -> Result<&'static Method> {

@@ -53,7 +53,8 @@ impl ValueScorer {
                 scored[member] = values.by_ref().take(example.completion_ids.len()).collect();
                 ensure!(
                     scored[member].iter().all(|value| value.is_finite()),
-                    "the values of the row on line {} are not finite: the network's weights are damaged",
+                    "the values of the row on line {} are not finite: are the weights damaged, or \
+                     constants of config.json (rms_norm_eps, rope) not the network's?",
                     example.line
                 );
             }

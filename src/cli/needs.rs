@@ -1,0 +1,162 @@
+//! Options that mean something beside another one alone: given without it, they are refused by name.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches};
+
+use super::config_file::{config_file, was_typed};
+use crate::train::read_table;
+
+/// What makes an option count.
+enum Need {
+    /// This option is given; it is not 0, nor switched off.
+    With(&'static str),
+    /// This option is not given.
+    Without(&'static str),
+    /// This option has this value.
+    Is(&'static str, &'static str),
+}
+use Need::{Is, With, Without};
+
+/// Options of some verbs, and what each of them needs: one of these, and where there is none the verb never looks at them.
+struct Rule {
+    verbs: &'static [&'static str],
+    options: &'static [&'static str],
+    needs: &'static [Need],
+}
+
+const TRAINS: &[&str] = &["train", "plan"];
+const DRAWS: &[&str] = &["sample", "eval", "generate", "process-reward"];
+const GRADES: &[&str] = &["eval", "grade"];
+/// Parts of a draw that a temperature of 0 leaves nothing to.
+const CUTS: &[&str] = &["top_k", "top_p", "min_prob"];
+
+const RULES: &[Rule] = &[
+    Rule { verbs: TRAINS, options: &["lora_alpha", "lora_target_modules"], needs: &[With("lora_r")] },
+    Rule { verbs: TRAINS, options: &["eval_steps"], needs: &[With("eval_data")] },
+    Rule {
+        verbs: TRAINS,
+        options: &["task", "max_new_tokens", "eval_batch_size"],
+        needs: &[With("eval_data"), Is("method", "ppo")],
+    },
+    Rule {
+        verbs: TRAINS,
+        options: &["weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"],
+        needs: &[Is("optimizer", "adamw")],
+    },
+    // As in transformers, the steps would win.
+    Rule { verbs: TRAINS, options: &["num_train_epochs"], needs: &[Without("max_steps")] },
+    Rule { verbs: &["eval"], options: &["temperature", "num_seeds"], needs: &[With("sample")] },
+    Rule { verbs: &["eval"], options: CUTS, needs: &[With("sample")] },
+    Rule { verbs: DRAWS, options: CUTS, needs: &[With("temperature")] },
+    Rule { verbs: GRADES, options: &["flexible"], needs: &[Is("task", "gsm8k")] },
+    Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
+    Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
+    Rule { verbs: &["bench"], options: &["batch_size"], needs: &[With("decode")] },
+];
+
+/// The options of a verb as they were given: typed, in a file, or neither.
+struct Given<'a> {
+    matches: &'a ArgMatches,
+    arguments: Vec<Arg>,
+    table: toml::Table,
+    file: Option<&'a Path>,
+}
+
+/// Checks that everything that was given, on the command line or in a file, counts.
+///
+/// # Errors
+/// Names the option that does not, and what it needs; or the file that cannot be read.
+pub fn check(verb: &str, matches: &ArgMatches) -> Result<()> {
+    let file = config_file(matches);
+    let command = super::command();
+    let arguments = command.find_subcommand(verb).map(|verb| verb.get_arguments().cloned().collect());
+    let table = file.as_deref().map(read_table).transpose()?.unwrap_or_default();
+    let given = Given { matches, arguments: arguments.unwrap_or_default(), table, file: file.as_deref() };
+    for rule in RULES.iter().filter(|rule| rule.verbs.contains(&verb)) {
+        rule.options.iter().try_for_each(|option| given.check(verb, option, rule.needs))?;
+    }
+    Ok(())
+}
+
+impl Given<'_> {
+    fn check(&self, verb: &str, option: &str, needs: &[Need]) -> Result<()> {
+        let typed = was_typed(self.matches, option);
+        if needs.iter().any(|need| self.holds(need)) || !typed && !self.is_in_file(option) {
+            return Ok(());
+        }
+        // What is typed wins over a file, and over what hangs on it there.
+        if !typed && needs.iter().any(|need| was_typed(self.matches, need.option())) {
+            return Ok(());
+        }
+        let shown = |name: &str| format!("--{}", name.replace('_', "-"));
+        let place = match self.file {
+            Some(file) if !typed => format!("{}: `{option}`", file.display()),
+            _ => shown(option),
+        };
+        if needs.is_empty() {
+            bail!("{place} changes nothing in {verb}; leave it out");
+        }
+        let needs: Vec<String> = needs
+            .iter()
+            .map(|need| match need {
+                With("temperature") => "with a --temperature above 0".to_owned(),
+                With(other) => format!("with {}", shown(other)),
+                Without(other) => format!("without {}", shown(other)),
+                Is(other, value) => format!("with {} {value}", shown(other)),
+            })
+            .collect();
+        bail!("{place} goes {}, and changes nothing here", needs.join(" or "))
+    }
+
+    fn holds(&self, need: &Need) -> bool {
+        let value = self.value(need.option());
+        let is_off = |value: &String| value == "false" || value.parse() == Ok(0.0);
+        match need {
+            With(_) => value.is_some_and(|value| !is_off(&value)),
+            Without(_) => value.is_none(),
+            Is(_, wanted) => value.as_deref() == Some(wanted),
+        }
+    }
+
+    /// What counts: what was typed, then the file, then the default.
+    fn value(&self, option: &str) -> Option<String> {
+        let of_file = self.table.get(option).filter(|_| !was_typed(self.matches, option));
+        of_file.map(text).or_else(|| {
+            let raw = self.matches.try_get_raw(option).ok().flatten()?;
+            Some(raw.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","))
+        })
+    }
+
+    /// Whether the file has another value than the default: a recorded configuration has every option.
+    fn is_in_file(&self, option: &str) -> bool {
+        let default = self.arguments.iter().find(|argument| argument.get_id() == option).map(|argument| {
+            let values = argument.get_default_values().iter().map(|value| value.to_string_lossy());
+            values.collect::<Vec<_>>().join(",")
+        });
+        let same = |value: &String| {
+            let number = |text: &str| text.parse::<f64>().ok();
+            let default = default.as_deref().unwrap_or_default();
+            value == default || number(value).is_some_and(|value| Some(value) == number(default)) || value == "false"
+        };
+        self.table.get(option).map(text).is_some_and(|value| !same(&value))
+    }
+}
+
+impl Need {
+    fn option(&self) -> &'static str {
+        match self {
+            With(option) | Without(option) | Is(option, _) => option,
+        }
+    }
+}
+
+/// A value of a file as one types it.
+fn text(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,176 @@
+//! The lines of a JSONL file, each an object: what both rows and problems are read from.
+
+use std::path::Path;
+use std::{fmt, str};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::files::read_bytes;
+
+/// A line is a row of at most this many bytes: a megabyte of tokens has fewer.
+const LONGEST_LINE: usize = 32 << 20;
+
+/// Gives every line that is not blank to `parse`, with its number, from 1.
+///
+/// # Errors
+/// Names the file, and the line that is not text, is too long, or that `parse` refuses; or that there is none.
+pub fn for_each_line(path: &Path, mut parse: impl FnMut(&str, usize) -> Result<()>) -> Result<()> {
+    let bytes = read_bytes(path)?;
+    let mut any = false;
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let number = index + 1;
+        let mut parse_bytes = || {
+            let line = text(line, number)?;
+            if line.trim().is_empty() { Ok(false) } else { parse(line, number).map(|()| true) }
+        };
+        any |= parse_bytes().with_context(|| format!("{}:{number}", path.display()))?;
+    }
+    ensure!(any, "{}: has no rows", path.display());
+    Ok(())
+}
+
+fn text(line: &[u8], number: usize) -> Result<&str> {
+    ensure!(
+        line.len() <= LONGEST_LINE,
+        "is a line of {} bytes, and a row has at most {LONGEST_LINE}; a row is one JSON object on a line of its own",
+        line.len()
+    );
+    if number == 1 && line.starts_with(b"\xef\xbb\xbf") {
+        bail!("begins with a byte order mark; save the file as UTF-8 without one");
+    }
+    if number == 1 && (line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff")) {
+        bail!("is UTF-16; save the file as UTF-8");
+    }
+    str::from_utf8(line).map_err(|error| {
+        let place = error.valid_up_to();
+        anyhow::anyhow!("byte {}: {:#04x} is not UTF-8; save the file as UTF-8", place + 1, line[place])
+    })
+}
+
+/// A row's fields. One that stands twice is refused: readers differ in which they take.
+///
+/// # Errors
+/// Names what is wrong.
+pub fn fields(line: &str) -> Result<Map<String, Value>> {
+    let Distinct(fields) = serde_json::from_str(line).map_err(|error| json_error(line, &error))?;
+    Ok(fields)
+}
+
+/// An object whose keys are all different.
+struct Distinct(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Distinct;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Distinct, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if fields.contains_key(&name) {
+                        return Err(A::Error::custom(format!("{TWICE}{name}")));
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(Distinct(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// How an error begins that is about a field, not about JSON.
+const TWICE: &str = "twice: ";
+
+/// What is wrong with a line that is not JSON; a NaN or an infinity, which some writers leave in, by its field.
+fn json_error(line: &str, error: &serde_json::Error) -> anyhow::Error {
+    let message = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    if let Some(field) = message.strip_prefix(TWICE) {
+        return anyhow::anyhow!("field `{}`: stands twice", field.strip_suffix(&position).unwrap_or(field));
+    }
+    let before = line.get(..error.column().min(line.len())).unwrap_or(line);
+    let field = before.rsplit_once("\":").and_then(|(name, _)| name.rsplit_once('"')).map(|(_, name)| name);
+    let value = before.rsplit([':', ',', '[']).next().unwrap_or_default().trim();
+    let number = ["N", "I", "-I"].iter().any(|start| value.starts_with(start));
+    match field {
+        Some(field) if number || message.starts_with("number out of range") => {
+            anyhow::anyhow!("field `{field}`: is not a finite number")
+        }
+        _ => anyhow::anyhow!("is not a JSON object: {message}"),
+    }
+}
+
+/// Refuses a field that is nobody's and is written nearly as one that is looked for: it would be lost in silence. Others are
+/// the data set's own.
+///
+/// # Errors
+/// Names both.
+pub fn no_slips(fields: &Map<String, Value>, known: &[&str], own: &[&str]) -> Result<()> {
+    for name in fields.keys().filter(|name| !known.contains(&name.as_str()) && !own.contains(&name.as_str())) {
+        let plain = plain(name);
+        let near = |known: &&&str| {
+            // Short names are near to too many words.
+            let most = if known.len() < 9 { 1 } else { 2 };
+            !fields.contains_key(**known) && distance(&plain, &self::plain(known), most) <= most
+        };
+        if let Some(known) = known.iter().find(near) {
+            bail!("field `{name}`: is not known; is it `{known}`? Rename it, or leave it out");
+        }
+    }
+    Ok(())
+}
+
+/// A name without what people write differently.
+fn plain(name: &str) -> String {
+    let name: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    name.replace("our", "or").replace("logprob", "logp")
+}
+
+/// Letters to put in, take out or replace between two words (Levenshtein); above `most` it is not exact.
+fn distance(a: &str, b: &str, most: usize) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    if a.chars().count().abs_diff(b.len()) > most {
+        return most + 1;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_levenshteins() {
+        let cases = [("kitten", "sitting", 3), ("", "ab", 2), ("reward", "rewards", 1), ("same", "same", 0)];
+        for (a, b, expected) in cases {
+            assert_eq!([distance(a, b, 9), distance(b, a, 9)], [expected; 2], "{a}, {b}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_refused() {
+        let message = |line| fields(line).unwrap_err().to_string();
+        assert_eq!(message(r#"{"a": 1, "b": 2, "a": 1}"#), "field `a`: stands twice");
+        assert_eq!(message(r#"{"x at line 1": 1, "x at line 1": 1}"#), "field `x at line 1`: stands twice");
+        assert!(fields(r#"{"a": {"b": 1}, "b": 2}"#).is_ok());
+    }
+}
