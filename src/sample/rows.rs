@@ -2,15 +2,15 @@
 //! doubled or lost.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{Fresh, lock, with_suffix, write_file};
+use crate::files::{Fresh, open_locked, with_suffix, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
@@ -32,44 +32,44 @@ impl RowsInProgress {
     pub fn open(path: &Path, resume: bool, settings: &impl Serialize, keys: &[&str]) -> Result<Self> {
         let kept = with_suffix(path, ".toml");
         let settings = toml::to_string(settings)?;
-        let cannot = || format!("{}: cannot be written", path.display());
         let exists =
             || format!("{}: exists already; go on with it by --resume, or choose another --output", path.display());
         let is_new = !path.exists();
         ensure!(resume || is_new, exists());
-        if is_new {
-            // One that is the same is what a run left that was killed before its first row.
-            let is_free = std::fs::read_to_string(&kept).map_or(!kept.exists(), |before| before == settings);
-            ensure!(
-                is_free,
-                "{}: exists already, and the settings would go there; choose another --output",
-                kept.display()
-            );
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
-        // From here on no other process writes it; before, one may have begun.
-        lock(&file, path)?;
-        ensure!(!is_new || file.metadata().with_context(cannot)?.len() == 0, exists());
-        let fresh = if is_new {
-            let fresh = Fresh::new(vec![path.to_owned(), kept.clone()]);
-            write_file(&kept, settings.as_bytes())?;
-            fresh
-        } else {
-            let before =
-                std::fs::read_to_string(&kept).with_context(|| format!("{}: cannot be read", kept.display()))?;
-            check_settings(&before, &settings, &kept)?;
-            Fresh::default()
+        // From here on no other process writes it; before, one may have.
+        let mut file = open_locked(path, path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(|| format!("{}: cannot be read", path.display()))?;
+        ensure!(resume || bytes.is_empty(), exists());
+        // Until there is a row, all is as good as not there.
+        let fresh = if bytes.is_empty() { vec![path.to_owned(), kept.clone()] } else { Vec::new() };
+        let fresh = match std::fs::read_to_string(&kept) {
+            // A run that was killed before it had written its settings has no row either.
+            Err(error) if error.kind() == ErrorKind::NotFound && bytes.is_empty() => {
+                let fresh = Fresh::new(fresh);
+                write_file(&kept, settings.as_bytes())?;
+                fresh
+            }
+            Ok(before) if before == settings => Fresh::new(fresh),
+            Ok(_) if is_new => {
+                drop(Fresh::new(vec![path.to_owned()]));
+                bail!("{}: exists already, and the settings would go there; choose another --output", kept.display())
+            }
+            before => {
+                let before = before.with_context(|| format!("{}: cannot be read", kept.display()))?;
+                check_settings(&before, &settings, &kept)?;
+                Fresh::default()
+            }
         };
         let mut done = BTreeMap::new();
         let mut length = 0;
-        let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
         for (number, line) in whole_lines(&bytes).enumerate() {
             let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
             done.insert(place, row);
             length += line.len() as u64 + 1;
         }
         // What a kill left of a row is dropped.
-        file.set_len(length).with_context(cannot)?;
+        file.set_len(length).with_context(|| format!("{}: cannot be written", path.display()))?;
         Ok(Self { path: path.to_owned(), fresh, file, length, done })
     }
 
@@ -108,7 +108,12 @@ impl RowsInProgress {
     pub fn finish(mut self) -> Result<()> {
         self.fresh.keep();
         let text: String = self.done.values().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
-        drop(self.file);
+        if cfg!(windows) {
+            // An open file keeps its name there.
+            drop(self.file);
+            return write_file(&self.path, text.as_bytes());
+        }
+        // Locked until the end: another process would put them in order by the same way.
         write_file(&self.path, text.as_bytes())
     }
 }
