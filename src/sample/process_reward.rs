@@ -88,7 +88,7 @@ pub fn process_reward(
 
     let mut rows = RowsInProgress::open(output, resume, config, &["line"])?;
     let mut summary = ProcessRewardSummary::default();
-    rows.rows().for_each(|row| summary.count(row));
+    rows.rows().for_each(|row| summary.count(&row));
     let total = judged.len();
     let (wrong, right): (Vec<Judged>, Vec<Judged>) = judged
         .into_iter()
@@ -98,7 +98,7 @@ pub fn process_reward(
         let all = judged.segments.len();
         let row = judged.scored(all);
         summary.count(&row);
-        rows.add(vec![judged.line as u64], row)?;
+        rows.add(vec![judged.line as u64], &row)?;
     }
     if !wrong.is_empty() {
         let prompt_and_response = |judged: &Judged| judged.prompt_ids.len() + judged.completion_ids.len();
@@ -113,7 +113,7 @@ pub fn process_reward(
             for judged in &*window {
                 let row = judged.scored(judged.prefix);
                 summary.count(&row);
-                rows.add(vec![judged.line as u64], row)?;
+                rows.add(vec![judged.line as u64], &row)?;
             }
             progress
                 .advance(window.len(), &format!("{} of {} with right steps", summary.with_right_steps, summary.wrong));

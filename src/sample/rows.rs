@@ -19,8 +19,9 @@ pub struct RowsInProgress {
     fresh: Fresh,
     file: File,
     length: u64,
-    /// The rows that are whole, by their place in the finished file.
-    done: BTreeMap<Vec<u64>, Value>,
+    /// The rows that are whole, by their place in the finished file: as they were written, as numbers that are read and
+    /// written again may end in other digits.
+    done: BTreeMap<Vec<u64>, String>,
 }
 
 impl RowsInProgress {
@@ -65,7 +66,7 @@ impl RowsInProgress {
         let mut length = 0;
         for (number, line) in whole_lines(&bytes).enumerate() {
             let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
-            done.insert(place, row);
+            done.insert(place, row.to_owned());
             length += line.len() as u64 + 1;
         }
         // What a kill left of a row is dropped.
@@ -79,16 +80,17 @@ impl RowsInProgress {
     }
 
     /// The rows that are there, in order.
-    pub fn rows(&self) -> impl Iterator<Item = &Value> {
-        self.done.values()
+    pub fn rows(&self) -> impl Iterator<Item = Value> {
+        // Each was read once, or is written by us.
+        self.done.values().map(|row| serde_json::from_str(row).unwrap_or_default())
     }
 
     /// Adds a row.
     ///
     /// # Errors
     /// Where it cannot be written; what is there of it is taken away, and the rows before it are kept.
-    pub fn add(&mut self, place: Vec<u64>, row: Value) -> Result<()> {
-        let line = row.to_string() + "\n";
+    pub fn add(&mut self, place: Vec<u64>, row: &Value) -> Result<()> {
+        let mut line = row.to_string() + "\n";
         let written = self.file.write_all(line.as_bytes());
         if written.is_err() {
             // The error to tell is that of the write; a torn row is found again by the next run.
@@ -97,7 +99,8 @@ impl RowsInProgress {
         written.with_context(|| format!("{}: cannot be written; the finished rows are kept", self.path.display()))?;
         self.fresh.keep();
         self.length += line.len() as u64;
-        self.done.insert(place, row);
+        line.pop();
+        self.done.insert(place, line);
         Ok(())
     }
 
@@ -107,7 +110,7 @@ impl RowsInProgress {
     /// Where the file cannot be written; it is as it was then.
     pub fn finish(mut self) -> Result<()> {
         self.fresh.keep();
-        let text: String = self.done.values().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
+        let text: String = self.done.values().flat_map(|row| [row, "\n"]).collect();
         if cfg!(windows) {
             // An open file keeps its name there.
             drop(self.file);
@@ -144,13 +147,14 @@ fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes[..end].split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1])
 }
 
-fn parse(line: &[u8], keys: &[&str]) -> Result<(Vec<u64>, Value)> {
-    let row: Value = serde_json::from_slice(line).context("is damaged")?;
+fn parse<'a>(line: &'a [u8], keys: &[&str]) -> Result<(Vec<u64>, &'a str)> {
+    let line = std::str::from_utf8(line).context("is damaged")?;
+    let row: Value = serde_json::from_str(line).context("is damaged")?;
     let key = |key: &&str| {
         row[*key].as_u64().with_context(|| format!("field `{key}`: is missing; was it written by another verb?"))
     };
     let place = keys.iter().map(key).collect::<Result<_>>()?;
-    Ok((place, row))
+    Ok((place, line))
 }
 
 #[cfg(test)]
@@ -173,8 +177,8 @@ mod tests {
         let path = dir.path().join("rows.jsonl");
         let open = |resume, seed| RowsInProgress::open(&path, resume, &settings(seed), &["problem", "sample"]);
         let mut rows = open(false, 1).unwrap();
-        rows.add(vec![2, 0], row(2, 0)).unwrap();
-        rows.add(vec![1, 1], row(1, 1)).unwrap();
+        rows.add(vec![2, 0], &row(2, 0)).unwrap();
+        rows.add(vec![1, 1], &row(1, 1)).unwrap();
         drop(rows);
         let mut text = std::fs::read_to_string(&path).unwrap();
         text += "{\"text\": \"half a ro";
@@ -182,7 +186,7 @@ mod tests {
 
         let mut rows = open(true, 1).unwrap();
         assert!(rows.has(&[2, 0]) && rows.has(&[1, 1]) && !rows.has(&[1, 0]));
-        rows.add(vec![1, 0], row(1, 0)).unwrap();
+        rows.add(vec![1, 0], &row(1, 0)).unwrap();
         rows.finish().unwrap();
         let expected = format!("{}\n{}\n{}\n", row(1, 0), row(1, 1), row(2, 0));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
@@ -196,7 +200,7 @@ mod tests {
             let opened = RowsInProgress::open(&path, resume, &settings(seed), &["problem"]);
             opened.map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "rows.jsonl"))
         };
-        open(true, 1).unwrap().add(vec![0], row(0, 0)).unwrap();
+        open(true, 1).unwrap().add(vec![0], &row(0, 0)).unwrap();
         let exists = "rows.jsonl: exists already; go on with it by --resume, or choose another --output";
         assert_eq!(open(false, 1).err().unwrap(), exists);
         let other = "--resume: --seed is 1 in rows.jsonl.toml and 2 now; an output goes on as it began";
