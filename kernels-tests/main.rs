@@ -9,6 +9,8 @@ mod command;
 mod data_indices;
 mod documents;
 mod examples;
+#[cfg(target_os = "linux")]
+mod faults;
 mod floors;
 #[cfg(unix)]
 mod fuzz;

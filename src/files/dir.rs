@@ -155,6 +155,17 @@ fn remove_dir(dir: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory that [`write_dir`] made: what a process that was cut off left of it is found by [`recover_dir`].
+///
+/// # Errors
+/// Names it where it cannot be removed.
+pub fn discard_dir(dir: &Path) -> Result<()> {
+    let unfinished = beside(dir, NEW);
+    remove_dir(&unfinished)?;
+    fs::rename(dir, &unfinished).with_context(|| format!("{}: cannot be removed", dir.display()))?;
+    remove_dir(&unfinished)
+}
+
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("{}: cannot be listed", dir.display()))? {
@@ -231,5 +242,18 @@ mod tests {
         }
         recover_dir(&dir).unwrap();
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_is_left_of_a_discarded_directory_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("made");
+        write_dir(&dir, |dir| Ok(fs::write(dir.join("a"), "1")?)).unwrap();
+        fs::rename(&dir, beside(&dir, NEW)).unwrap();
+        recover_dir(&dir).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        write_dir(&dir, |dir| Ok(fs::write(dir.join("a"), "1")?)).unwrap();
+        discard_dir(&dir).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 }

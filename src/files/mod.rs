@@ -11,11 +11,11 @@ mod record;
 mod stream;
 mod system;
 
-pub use dir::{Condition, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
+pub use dir::{Condition, discard_dir, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
 pub use file::{spare, write_file};
 pub use fresh::Fresh;
 pub use input_files::InputFiles;
-pub use lock::lock;
+pub use lock::open_locked;
 pub use names::{unfinished, with_suffix};
 pub use record::{INPUTS, Record};
 pub use stream::{is_stream, read_bytes};

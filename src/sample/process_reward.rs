@@ -91,7 +91,7 @@ pub fn process_reward(
     let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
     let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["line"])?;
     let mut summary = ProcessRewardSummary::default();
-    rows.rows().for_each(|row| summary.count(row));
+    rows.rows().for_each(|row| summary.count(&row));
     let total = judged.len();
     let (wrong, right): (Vec<Judged>, Vec<Judged>) = judged
         .into_iter()
@@ -101,7 +101,7 @@ pub fn process_reward(
         let all = judged.segments.len();
         let row = judged.scored(all);
         summary.count(&row);
-        rows.add(vec![judged.line as u64], row)?;
+        rows.add(vec![judged.line as u64], &row)?;
     }
     if !wrong.is_empty() {
         let prompt_and_response = |judged: &Judged| judged.prompt_ids.len() + judged.completion_ids.len();
@@ -116,7 +116,7 @@ pub fn process_reward(
             for judged in &*window {
                 let row = judged.scored(judged.prefix);
                 summary.count(&row);
-                rows.add(vec![judged.line as u64], row)?;
+                rows.add(vec![judged.line as u64], &row)?;
             }
             progress
                 .advance(window.len(), &format!("{} of {} with right steps", summary.with_right_steps, summary.wrong));

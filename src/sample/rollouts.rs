@@ -108,7 +108,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
         let row = rollout.row(config.task, tokenizer)?;
         summary.count(&row);
         progress.advance(1, &summary.message());
-        rows.add(place, row)?;
+        rows.add(place, &row)?;
         Ok(true)
     };
     let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
@@ -158,7 +158,7 @@ impl SampleSummary {
     fn of(rows: &RowsInProgress) -> Self {
         let mut summary =
             Self { rows: 0, graded: 0, right: 0, stopped: 0, tokens: 0, seconds: 0.0, interrupted: false };
-        rows.rows().for_each(|row| summary.count(row));
+        rows.rows().for_each(|row| summary.count(&row));
         summary
     }
 

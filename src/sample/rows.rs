@@ -2,23 +2,24 @@
 //! doubled or lost.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{Fresh, InputFiles, Record, is_stream, lock, with_suffix, write_file};
+use crate::files::{Fresh, InputFiles, Record, is_stream, open_locked, with_suffix, write_file};
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
     path: PathBuf,
     /// `None` where it is standard output, which gets the rows when they are in order.
     file: Option<OutputFile>,
-    /// The rows that are whole, by their place in the finished file.
-    done: BTreeMap<Vec<u64>, Value>,
+    /// The rows that are whole, by their place in the finished file: as they were written, as numbers that are read and
+    /// written again may end in other digits.
+    done: BTreeMap<Vec<u64>, String>,
 }
 
 /// A file of rows.
@@ -48,46 +49,43 @@ impl RowsInProgress {
         }
         let kept = with_suffix(path, ".toml");
         let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
-        let cannot = || format!("{}: cannot be written", path.display());
         let exists =
             || format!("{}: exists already; go on with it by --resume, or choose another --output", path.display());
         let is_new = !path.exists();
         ensure!(resume || is_new, exists());
-        if is_new {
-            // One that is the same is what a run left that was killed before its first row.
-            let text = record.text()?;
-            let is_free = std::fs::read_to_string(&kept).map_or(!kept.exists(), |before| before == text);
-            ensure!(
-                is_free,
-                "{}: exists already, and the settings would go there; choose another --output",
-                kept.display()
-            );
-        }
-        // Not to append alone: Windows cuts no file that is open so, and lets nobody else read one that is locked.
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-        let mut file = file.with_context(cannot)?;
-        // From here on no other process writes it; before, one may have begun.
-        lock(&file, path)?;
-        ensure!(!is_new || file.metadata().with_context(cannot)?.len() == 0, exists());
-        let fresh = if is_new {
-            let fresh = Fresh::new(vec![path.to_owned(), kept.clone()]);
-            record.write(&kept)?;
-            fresh
-        } else {
-            record.check(&kept, |name| MAY_CHANGE.contains(&name), "the output")?;
-            Fresh::default()
+        // From here on no other process writes it; before, one may have.
+        let mut file = open_locked(path, path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(|| format!("{}: cannot be read", path.display()))?;
+        ensure!(resume || bytes.is_empty(), exists());
+        // Until there is a row, all is as good as not there.
+        let fresh = if bytes.is_empty() { vec![path.to_owned(), kept.clone()] } else { Vec::new() };
+        let fresh = match std::fs::read_to_string(&kept) {
+            // A run that was killed before it had written its settings has no row either.
+            Err(error) if error.kind() == ErrorKind::NotFound && bytes.is_empty() => {
+                let fresh = Fresh::new(fresh);
+                record.write(&kept)?;
+                fresh
+            }
+            Ok(before) if before == record.text()? => Fresh::new(fresh),
+            Ok(_) if is_new => {
+                drop(Fresh::new(vec![path.to_owned()]));
+                bail!("{}: exists already, and the settings would go there; choose another --output", kept.display())
+            }
+            _ => {
+                record.check(&kept, |name| MAY_CHANGE.contains(&name), "the output")?;
+                Fresh::default()
+            }
         };
         let mut done = BTreeMap::new();
         let mut length = 0;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(|| format!("{}: cannot be read", path.display()))?;
         for (number, line) in whole_lines(&bytes).enumerate() {
             let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
-            done.insert(place, row);
+            done.insert(place, row.to_owned());
             length += line.len() as u64 + 1;
         }
         // What a kill left of a row is dropped.
-        cut(&mut file, length).with_context(cannot)?;
+        cut(&mut file, length).with_context(|| format!("{}: cannot be written", path.display()))?;
         Ok(Self { path: path.to_owned(), file: Some(OutputFile { fresh, file, length }), done })
     }
 
@@ -97,17 +95,18 @@ impl RowsInProgress {
     }
 
     /// The rows that are there, in order.
-    pub fn rows(&self) -> impl Iterator<Item = &Value> {
-        self.done.values()
+    pub fn rows(&self) -> impl Iterator<Item = Value> {
+        // Each was read once, or is written by us.
+        self.done.values().map(|row| serde_json::from_str(row).unwrap_or_default())
     }
 
     /// Adds a row.
     ///
     /// # Errors
     /// Where it cannot be written; what is there of it is taken away, and the rows before it are kept.
-    pub fn add(&mut self, place: Vec<u64>, row: Value) -> Result<()> {
+    pub fn add(&mut self, place: Vec<u64>, row: &Value) -> Result<()> {
+        let mut line = row.to_string() + "\n";
         if let Some(OutputFile { fresh, file, length }) = &mut self.file {
-            let line = row.to_string() + "\n";
             let written = file.write_all(line.as_bytes());
             if written.is_err() {
                 // The error to tell is that of the write; a torn row is found again by the next run.
@@ -118,7 +117,8 @@ impl RowsInProgress {
             fresh.keep();
             *length += line.len() as u64;
         }
-        self.done.insert(place, row);
+        line.pop();
+        self.done.insert(place, line);
         Ok(())
     }
 
@@ -128,16 +128,19 @@ impl RowsInProgress {
     /// # Errors
     /// Where it cannot be written; a file is as it was then.
     pub fn end(self, all: bool) -> Result<()> {
-        if let Some(OutputFile { mut fresh, file, .. }) = self.file {
-            if !all {
-                return Ok(());
+        let text: String = self.done.values().flat_map(|row| [row, "\n"]).collect();
+        let lock = match self.file {
+            Some(_) if !all => return Ok(()),
+            Some(OutputFile { mut fresh, file, .. }) => {
+                fresh.keep();
+                // To the end: another process would put them in order by the same way. Windows replaces no open file.
+                (!cfg!(windows)).then_some(file)
             }
-            fresh.keep();
-            // Windows replaces no file that is open.
-            drop(file);
-        }
-        let text: String = self.done.values().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
-        write_file(&self.path, text.as_bytes())
+            None => None,
+        };
+        let written = write_file(&self.path, text.as_bytes());
+        drop(lock);
+        written
     }
 }
 
@@ -156,13 +159,14 @@ fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes[..end].split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1])
 }
 
-fn parse(line: &[u8], keys: &[&str]) -> Result<(Vec<u64>, Value)> {
-    let row: Value = serde_json::from_slice(line).context("is damaged")?;
+fn parse<'a>(line: &'a [u8], keys: &[&str]) -> Result<(Vec<u64>, &'a str)> {
+    let line = std::str::from_utf8(line).context("is damaged")?;
+    let row: Value = serde_json::from_str(line).context("is damaged")?;
     let key = |key: &&str| {
         row[*key].as_u64().with_context(|| format!("field `{key}`: is missing; was it written by another verb?"))
     };
     let place = keys.iter().map(key).collect::<Result<_>>()?;
-    Ok((place, row))
+    Ok((place, line))
 }
 
 #[cfg(test)]
@@ -187,8 +191,8 @@ mod tests {
             RowsInProgress::open(&path, resume, &settings(seed), &InputFiles::default(), &["problem", "sample"])
         };
         let mut rows = open(false, 1).unwrap();
-        rows.add(vec![2, 0], row(2, 0)).unwrap();
-        rows.add(vec![1, 1], row(1, 1)).unwrap();
+        rows.add(vec![2, 0], &row(2, 0)).unwrap();
+        rows.add(vec![1, 1], &row(1, 1)).unwrap();
         drop(rows);
         let mut text = std::fs::read_to_string(&path).unwrap();
         text += "{\"text\": \"half a ro";
@@ -196,7 +200,7 @@ mod tests {
 
         let mut rows = open(true, 1).unwrap();
         assert!(rows.has(&[2, 0]) && rows.has(&[1, 1]) && !rows.has(&[1, 0]));
-        rows.add(vec![1, 0], row(1, 0)).unwrap();
+        rows.add(vec![1, 0], &row(1, 0)).unwrap();
         rows.end(true).unwrap();
         let expected = format!("{}\n{}\n{}\n", row(1, 0), row(1, 1), row(2, 0));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
@@ -210,7 +214,7 @@ mod tests {
             let opened = RowsInProgress::open(&path, resume, &settings(seed), &InputFiles::default(), &["problem"]);
             opened.map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "rows.jsonl"))
         };
-        open(true, 1).unwrap().add(vec![0], row(0, 0)).unwrap();
+        open(true, 1).unwrap().add(vec![0], &row(0, 0)).unwrap();
         let exists = "rows.jsonl: exists already; go on with it by --resume, or choose another --output";
         assert_eq!(open(false, 1).err().unwrap(), exists);
         let other = "--resume: --seed is 1 in rows.jsonl.toml and 2 now; the output goes on as it began";

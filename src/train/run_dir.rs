@@ -81,11 +81,7 @@ fn checkpoint_step(name: &str) -> Option<usize> {
 
 /// Holds a run's directory: two processes that trained in one would mix their steps.
 fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(LOCK);
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
-    files::lock(&file, dir)?;
-    Ok(file)
+    files::open_locked(&dir.join(LOCK), dir)
 }
 
 impl RunDir {
@@ -219,7 +215,7 @@ impl RunDir {
             if kept < keep {
                 kept += 1;
             } else {
-                fs::remove_dir_all(&path).with_context(|| format!("{}: cannot be removed", path.display()))?;
+                files::discard_dir(&path)?;
             }
         }
         Ok(())
