@@ -72,7 +72,9 @@ fn every_verb_survives_a_fault_at_every_call() {
             fs::remove_dir_all(&dir).unwrap();
             let call = &calls[fault.at - 1];
             tried.err().map(|how| {
-                format!("{}, {} at {} ({} {}): {how}", case.name, fault.kind, fault.at, call.what, call.path)
+                let how = format!("{}, {} at {} ({} {}): {how}", case.name, fault.kind, fault.at, call.what, call.path);
+                println!("{how}");
+                how
             })
         });
         failures.extend(found.into_iter().flatten());
