@@ -536,7 +536,7 @@ fn bytes_that_are_no_text_are_named_by_their_line_at_once() {
     let invalid = of_bytes(&[WHOLE.as_bytes(), b"\n{\"prompt\": \"\xff\"}\n"].concat());
     assert_eq!(invalid, "rows.jsonl:2: byte 13: 0xff is not UTF-8; save the file as UTF-8");
     let long = format!("{WHOLE}\n{{\"prompt\": \"{}\"}}\n", "x".repeat(50 << 20));
-    let expected = "rows.jsonl:2: is a line of 52428815 bytes, and a row has at most 33554432; a row is one JSON object on a \
+    let expected = "rows.jsonl:2: is a line of 52428814 bytes, and a row has at most 33554432; a row is one JSON object on a \
                     line of its own";
     assert_eq!(of_bytes(long.as_bytes()), expected);
     assert!(start.elapsed().as_secs() < 10, "{:?} for three", start.elapsed());
@@ -593,7 +593,7 @@ fn advice_about_long_prompts_does_not_contradict_itself() {
         error_of(command.args(["--max-length", &max_length.to_string()]))
             .replace(&rows.display().to_string(), "rows.jsonl")
     };
-    let context = 128;
+    let context = 256;
     let raise =
         format!("rows.jsonl: every row's prompt has 64 tokens or more; raise --max-length, to {context} at most");
     assert_eq!(with(64), raise);
