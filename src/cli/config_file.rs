@@ -47,6 +47,14 @@ pub fn merge_training(
     file: Option<&Path>,
 ) -> Result<TrainSettings> {
     let mut table = file.map(read_table).transpose()?.unwrap_or_default();
+    if let Some(file) = file {
+        // Before anything is dropped: what is typed over a value does not make a wrong one right.
+        let common = TrainConfig::augment_args(Command::new("train"));
+        let is_common = |name: &str| common.get_arguments().any(|argument| argument.get_id() == name);
+        let options = table.clone().into_iter().filter(|(name, _)| is_common(name)).collect();
+        overlay::<TrainConfig>(toml::Table::try_from(TrainConfig::default())?, options)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    }
     drop_overruled(matches, &mut table);
     let typed = toml::Table::try_from(config)?.into_iter().filter(|(name, _)| was_typed(matches, name));
     table.extend(typed);

@@ -53,7 +53,7 @@ const RULES: &[Rule] = &[
     Rule { verbs: GRADES, options: &["flexible"], needs: &[Is("task", "gsm8k")] },
     Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
     Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
-    Rule { verbs: &["bench"], options: &["batch_size"], needs: &[With("decode")] },
+    Rule { verbs: &["bench"], options: &["batch_size", "model"], needs: &[With("decode")] },
 ];
 
 /// The options of a verb as they were given: typed, in a file, or neither.
