@@ -162,7 +162,9 @@ impl Given<'_> {
         });
         let same = |value: &String| {
             let number = |text: &str| text.parse::<f64>().ok();
-            let default = default.as_deref().unwrap_or_default();
+            // A run records the task that it would have asked by.
+            let recorded = if option == "task" { "gsm8k" } else { "" };
+            let default = default.as_deref().filter(|default| !default.is_empty()).unwrap_or(recorded);
             value == default || number(value).is_some_and(|value| Some(value) == number(default)) || value == "false"
         };
         self.table.get(option).map(text).is_some_and(|value| !same(&value))
