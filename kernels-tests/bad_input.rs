@@ -322,8 +322,8 @@ fn a_configuration_file_is_checked_key_by_key() {
     };
     let unknown = "run.toml: unknown key `betta`; keys are the options' names with _ for -";
     assert_eq!(error_with("betta = 0.1"), unknown);
-    assert_eq!(error_with("beta = \"much\""), "run.toml: invalid type: string \"much\", expected f64");
-    assert!(error_with("beta = ").starts_with("run.toml: is not TOML"));
+    assert_eq!(error_with("beta = \"much\""), "run.toml: `beta`: invalid type: string \"much\", expected f64");
+    assert!(error_with("beta = ").starts_with("run.toml:1: is not TOML"));
 }
 
 #[test]
@@ -453,4 +453,151 @@ fn a_value_network_of_another_shape_is_refused() {
     let message = error_of(command.arg("--value-model").arg(&value));
     let expected = format!("--value-model {}: its layers are not shaped as those of --model; ", value.display());
     assert!(message.starts_with(&expected), "{message}");
+}
+
+/// What `logp` says of a file of these bytes, which must be soon.
+fn of_bytes(bytes: &[u8]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, output) = (dir.path().join("rows.jsonl"), dir.path().join("out.jsonl"));
+    fs::write(&rows, bytes).unwrap();
+    let mut command = dqo();
+    command.args(["logp", "--device", "cpu", "--model"]).arg(golden(SET).join("policy")).arg("--data").arg(&rows);
+    let message = error_of(command.arg("--output").arg(&output));
+    assert!(!output.exists());
+    message.replace(&rows.display().to_string(), "rows.jsonl")
+}
+
+const WHOLE: &str = r#"{"prompt_ids": [1, 2], "completion_ids": [3, 4], "reward": 1}"#;
+
+#[test]
+fn a_field_that_is_nearly_one_of_ours_is_refused_and_others_are_left_alone() {
+    let with = |fields: &str| format!("{WHOLE}\n{}, {fields}}}\n", WHOLE.trim_end_matches('}'));
+    let cases = [
+        ("step_reward", "step_rewards"),
+        ("behaviour_logps", "behavior_logps"),
+        ("behavior_logprobs", "behavior_logps"),
+        ("Finish_reason", "finish_reason"),
+        ("finishreason", "finish_reason"),
+        ("lable", "label"),
+    ];
+    for (name, known) in cases {
+        // A transposition is two letters.
+        let name = if name == "lable" { "labl" } else { name };
+        let expected =
+            format!("rows.jsonl:2: field `{name}`: is not known; is it `{known}`? Rename it, or leave it out");
+        assert_eq!(of_bytes(with(&format!("\"{name}\": 0")).as_bytes()), expected);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let rows = dir.path().join("rows.jsonl");
+    fs::write(
+        &rows,
+        with(r#""id": 7, "source": "x", "prompt_id": "x", "labels": [1], "question": "x", "record": 1, "score": 2"#),
+    )
+    .unwrap();
+    let mut command = dqo();
+    command.args(["logp", "--device", "cpu", "--model"]).arg(golden(SET).join("policy")).arg("--data").arg(&rows);
+    let output = command.arg("--output").arg(dir.path().join("out.jsonl")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn rows_that_contradict_themselves_are_refused_by_line() {
+    let cases = [
+        (r#"{"prompt_ids": [1], "completion_ids": [2], "reward": 1, "reward": 0}"#, "field `reward`: stands twice"),
+        (
+            r#"{"prompt_ids": [1], "completion_ids": [2], "behavior_logps": [0.5]}"#,
+            "field `behavior_logps`[0]: 0.5 is above 0, and a log-prob never is; are these probabilities?",
+        ),
+        (
+            r#"{"prompt_ids": [1], "completion_ids": [2], "reward": 1, "label": false}"#,
+            "fields `reward` and `label`: 1 and false contradict each other; leave one out",
+        ),
+        (
+            r#"{"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [2]}"#,
+            "fields `chosen` and `rejected`: are the same; a pair has a better and a worse one",
+        ),
+        (r#"{"messages": [], "instruction": "x"}"#, "has `messages` and `instruction`; a row is written in one form"),
+        (
+            r#"{"conversations": [{"from": "human", "value": "x"}, {"from": "tool", "value": "y"}]}"#,
+            "field `conversations`[1]: `from` is \"tool\"; there are human, gpt and system",
+        ),
+        (r#"{"instruction": "x", "output": ""}"#, "field `output`: is missing or empty"),
+    ];
+    for (row, expected) in cases {
+        assert_eq!(of_bytes(row.as_bytes()), format!("rows.jsonl:1: {expected}"));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_named_by_their_line_at_once() {
+    let start = std::time::Instant::now();
+    let bom = of_bytes(format!("\u{feff}{WHOLE}\n").as_bytes());
+    assert_eq!(bom, "rows.jsonl:1: begins with a byte order mark; save the file as UTF-8 without one");
+    let invalid = of_bytes(&[WHOLE.as_bytes(), b"\n{\"prompt\": \"\xff\"}\n"].concat());
+    assert_eq!(invalid, "rows.jsonl:2: byte 13: 0xff is not UTF-8; save the file as UTF-8");
+    let long = format!("{WHOLE}\n{{\"prompt\": \"{}\"}}\n", "x".repeat(50 << 20));
+    let expected = "rows.jsonl:2: is a line of 52428814 bytes, and a row has at most 33554432; a row is one JSON object on a \
+                    line of its own";
+    assert_eq!(of_bytes(long.as_bytes()), expected);
+    assert!(start.elapsed().as_secs() < 10, "{:?} for three", start.elapsed());
+}
+
+#[test]
+fn rows_of_alpaca_and_sharegpt_are_read_as_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo/model");
+    let logps = |rows: &[Value]| {
+        let (data, output) = (dir.path().join("rows.jsonl"), dir.path().join("out.jsonl"));
+        fs::write(&data, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
+        let mut command = dqo();
+        command.args(["logp", "--device", "cpu", "--model"]).arg(&model).arg("--data").arg(&data);
+        let result = command.arg("--output").arg(&output).output().unwrap();
+        assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+        crate::model::json_lines(&output)
+    };
+    let user = |content: &str| json!({"role": "user", "content": content});
+    let assistant = |content: &str| json!({"role": "assistant", "content": content});
+    let as_messages = [
+        json!({"messages": [user("3+4"), assistant("7")]}),
+        json!({"messages": [user("add\n3+4"), assistant("7")]}),
+        json!({"messages": [user("3+4"), assistant("7"), user("5+5"), assistant("10")]}),
+    ];
+    let said = |from: &str, value: &str| json!({"from": from, "value": value});
+    let as_others = [
+        json!({"instruction": "3+4", "input": "", "output": "7"}),
+        json!({"instruction": "add", "input": "3+4", "output": "7"}),
+        json!({"conversations": [said("human", "3+4"), said("gpt", "7"), said("human", "5+5"), said("gpt", "10")]}),
+    ];
+    assert_eq!(logps(&as_messages), logps(&as_others));
+}
+
+#[test]
+fn an_error_is_one_line_whatever_a_file_has_put_into_it() {
+    let message = of_bytes(
+        br#"{"prompt_ids": [1], "completion_ids": [2], "finish_reason": "x", "behavior_logp\nerror: y\u001b": 1}"#,
+    );
+    assert!(!message.contains('\n') && !message.contains('\u{1b}'), "{message}");
+    let output = dqo().args(["logp", "--model", "no\nerror: such", "--data", "x", "--output", "y"]).output().unwrap();
+    let text = crate::command::stderr(&output);
+    assert_eq!(text.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{text}");
+}
+
+#[test]
+fn advice_about_long_prompts_does_not_contradict_itself() {
+    let ids: Vec<u32> = (0..300).map(|id| id % 16).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let rows = dir.path().join("rows.jsonl");
+    fs::write(&rows, format!("{}\n", json!({"prompt_ids": ids, "completion_ids": [1, 2], "reward": 1}))).unwrap();
+    let with = |max_length: usize| {
+        let mut command = train(SET, &rows, &dir.path().join("out"));
+        error_of(command.args(["--max-length", &max_length.to_string()]))
+            .replace(&rows.display().to_string(), "rows.jsonl")
+    };
+    let context = 256;
+    let raise =
+        format!("rows.jsonl: every row's prompt has 64 tokens or more; raise --max-length, to {context} at most");
+    assert_eq!(with(64), raise);
+    let shorten =
+        format!("rows.jsonl: every row's prompt fills the model's context of {context} tokens; shorten the prompts");
+    assert_eq!(with(context), shorten);
 }

@@ -28,6 +28,7 @@ mod memory;
 mod methods;
 mod model;
 mod online;
+mod option_table;
 mod options;
 mod plan;
 mod reference;

@@ -135,3 +135,136 @@ fn an_objective_of_ones_own_is_trained() {
     let source = include_str!("../examples/own_objective/main.rs");
     assert!(source.lines().count() < 100, "an objective takes {} lines", source.lines().count());
 }
+
+#[test]
+fn an_option_that_changes_nothing_is_refused_by_name_from_the_command_line_and_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("options.toml");
+    let train = ["train", "--method", "dqo"];
+    let cases: [(&[&str], &str, &str, &str); 17] = [
+        (&["eval"], "temperature", "0.5", "with --sample"),
+        (&["eval"], "top_p", "0.5", "with --sample"),
+        (&["eval"], "num_seeds", "3", "with --sample"),
+        (&["eval", "--task", "math"], "flexible", "true", "with --task gsm8k"),
+        (&["eval"], "math_equal", "rational", "with --task math"),
+        (&["sample", "--temperature", "0"], "top_k", "5", "with a --temperature above 0"),
+        (&["generate", "--temperature", "0"], "min_prob", "0.5", "with a --temperature above 0"),
+        (&train, "lora_alpha", "8", "with --lora-r"),
+        (&train, "lora_target_modules", "q_proj", "with --lora-r"),
+        (&train, "eval_steps", "5", "with --eval-data"),
+        (&train, "task", "math", "with --eval-data or with --method ppo"),
+        (&train, "max_new_tokens", "9", "with --eval-data or with --method ppo"),
+        (&train, "eval_batch_size", "9", "with --eval-data or with --method ppo"),
+        (&["train", "--method", "sft", "--optimizer", "sgd"], "weight_decay", "0.5", "with --optimizer adamw"),
+        (&["train", "--method", "sft", "--optimizer", "sgd"], "adam_beta1", "0.5", "with --optimizer adamw"),
+        (&["plan", "--method", "sft", "--optimizer", "sgd"], "adam_epsilon", "0.5", "with --optimizer adamw"),
+        (&["train", "--method", "dqo", "--max-steps", "3"], "num_train_epochs", "2", "without --max-steps"),
+    ];
+    for (words, key, value, needs) in cases {
+        let long = format!("--{}", key.replace('_', "-"));
+        let mut command = dqo();
+        command.args(words);
+        if value == "true" {
+            command.arg(&long)
+        } else {
+            command.arg(format!("{long}={value}"))
+        };
+        assert_eq!(error_of(&mut command), format!("{long} goes {needs}, and changes nothing here"));
+
+        // In a file, what it hangs on stands there too: what is typed would win over both.
+        let quoted = |value: &str| match value.parse::<f64>() {
+            Ok(_) => value.to_owned(),
+            Err(_) if value == "true" => value.to_owned(),
+            Err(_) if key == "lora_target_modules" => format!("[{value:?}]"),
+            Err(_) => format!("{value:?}"),
+        };
+        let mut text = format!("{key} = {}\n", quoted(value));
+        for pair in words[1..].chunks(2) {
+            let value = pair[1].parse::<f64>().map_or_else(|_| format!("{:?}", pair[1]), |_| pair[1].to_owned());
+            text += &format!("{} = {value}\n", pair[0].trim_start_matches('-').replace('-', "_"));
+        }
+        std::fs::write(&file, text).unwrap();
+        let mut command = dqo();
+        command.args([words[0], "--config"]).arg(&file);
+        let expected = format!("{}: `{key}` goes {needs}, and changes nothing here", file.display());
+        assert_eq!(error_of(&mut command), expected);
+    }
+    for (words, long) in
+        [(["grade", "--task", "math"], "--flexible"), (["grade", "--task", "gsm8k"], "--math-equal=rational")]
+    {
+        let message = error_of(dqo().args(words).args(["--data", "x", "--output", "y", long]));
+        assert!(message.contains(" goes with --task "), "{message}");
+    }
+    let message = error_of(dqo().args(["generate", "--prompt", "x", "--batch-size", "2"]));
+    assert_eq!(message, "--batch-size changes nothing in generate; leave it out");
+}
+
+/// What is typed wins over a file, and over what hangs on it there.
+#[test]
+fn what_is_typed_over_a_recorded_run_may_leave_some_of_it_without_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "method = \"sft\"\nnum_train_epochs = 3\nadam_beta1 = 0.5\n").unwrap();
+    for typed in [["--max-steps", "2"], ["--optimizer", "sgd"]] {
+        let message = error_of(dqo().args(["train", "--config"]).arg(&file).args(typed));
+        assert!(message.starts_with("--model is missing"), "{message}");
+    }
+}
+
+#[test]
+fn keys_of_other_verbs_and_of_the_command_line_alone_are_unknown_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("options.toml");
+    let keys =
+        ["resume = true", "json = true", "file = \"x\"", "learning_rate = 0.1", "config = \"x\"", "nonsense = 1"];
+    for verb in ["sample", "eval", "generate", "process-reward", "train", "plan"] {
+        for key in keys {
+            if key.starts_with("learning") && ["train", "plan"].contains(&verb) {
+                continue;
+            }
+            std::fs::write(&file, format!("method = \"sft\"\n{key}\n")).unwrap();
+            if !["train", "plan"].contains(&verb) {
+                std::fs::write(&file, format!("{key}\n")).unwrap();
+            }
+            let name = key.split(' ').next().unwrap();
+            let expected =
+                format!("{}: unknown key `{name}`; keys are the options' names with _ for -", file.display());
+            assert_eq!(error_of(dqo().args([verb, "--config"]).arg(&file)), expected, "{verb}");
+        }
+    }
+}
+
+#[test]
+fn no_problems_and_no_epochs_are_wrong_usage() {
+    let cases: [&[&str]; 6] = [
+        &["sample", "--max-problems", "0"],
+        &["eval", "--max-problems", "0"],
+        &["demo", "--max-problems", "0"],
+        &["train", "--num-train-epochs", "0"],
+        &["demo", "--num-train-epochs", "0"],
+        &["sample", "--num-samples", "0"],
+    ];
+    for words in cases {
+        let output = dqo().args(words).output().unwrap();
+        let text = crate::command::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(
+            text.starts_with("error: ") && text.contains(words[1]) && text.ends_with("it must be at least 1\n"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_negative_value_is_a_value() {
+    for method in METHODS.iter().filter(|method| method.has("beta")) {
+        let model = crate::model::golden("dqo/llama/policy");
+        let mut command = dqo();
+        command.args(["plan", "--device", "cpu", "--method", method.name, "--beta", "-1", "--model"]).arg(model);
+        if method.name == "ppo" {
+            command.args(["--task", "gsm8k"]);
+        }
+        assert_eq!(error_of(&mut command), "--beta is -1, which is out of its range", "{}", method.name);
+    }
+}

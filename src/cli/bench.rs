@@ -27,7 +27,7 @@ pub struct BenchArgs {
     #[arg(long, conflicts_with_all = ["kernel", "markdown"])]
     decode: bool,
     /// With --decode: the model [default: random weights in the shape of SmolLM2-135M]
-    #[arg(long, value_name = "DIR", requires = "decode")]
+    #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// With --decode: sequences that are decoded together
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=MAX_BATCH as i64))]

@@ -1,13 +1,14 @@
 //! `--config FILE`: options from a file, under those of the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::given::was_typed;
+use super::needs::drop_overruled;
 use crate::objective::overlay;
 use crate::train::{MethodArgs, TrainConfig, TrainSettings, read_table};
 
@@ -46,6 +47,15 @@ pub fn merge_training(
     file: Option<&Path>,
 ) -> Result<TrainSettings> {
     let mut table = file.map(read_table).transpose()?.unwrap_or_default();
+    if let Some(file) = file {
+        // Before anything is dropped: what is typed over a value does not make a wrong one right.
+        let common = TrainConfig::augment_args(Command::new("train"));
+        let is_common = |name: &str| common.get_arguments().any(|argument| argument.get_id() == name);
+        let options = table.clone().into_iter().filter(|(name, _)| is_common(name)).collect();
+        overlay::<TrainConfig>(toml::Table::try_from(TrainConfig::default())?, options)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    }
+    drop_overruled(matches, &mut table);
     let typed = toml::Table::try_from(config)?.into_iter().filter(|(name, _)| was_typed(matches, name));
     table.extend(typed);
     let settings = TrainSettings::of_table(method.over(table)?);
@@ -53,17 +63,4 @@ pub fn merge_training(
         Some(file) => settings.map_err(|error| anyhow::anyhow!("{}: {error}", file.display())),
         None => settings,
     }
-}
-
-/// Whether an option stands on the command line, with its default or with another value.
-pub fn was_typed(matches: &ArgMatches, name: &str) -> bool {
-    matches.value_source(name) == Some(ValueSource::CommandLine)
-}
-
-/// The configuration file that a verb uses: the one named, or for `train --resume` that of the run itself.
-pub fn config_file(matches: &ArgMatches) -> Option<PathBuf> {
-    let path = |name: &str| matches.try_get_one::<PathBuf>(name).ok().flatten();
-    let resume = matches.try_get_one("resume").ok().flatten() == Some(&true);
-    let own = || path("output_dir").map(|dir| dir.join("config.toml")).filter(|path| resume && path.exists());
-    path("file").cloned().or_else(own)
 }

@@ -9,6 +9,7 @@ mod demo;
 mod devices;
 mod eval;
 mod generate;
+mod given;
 mod grade;
 mod interrupt;
 mod logp;

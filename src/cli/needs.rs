@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches};
 
-use super::config_file::{config_file, was_typed};
+use super::given::{config_file, is_named, was_typed};
 use crate::train::read_table;
 
 /// What makes an option count.
@@ -53,7 +53,7 @@ const RULES: &[Rule] = &[
     Rule { verbs: GRADES, options: &["flexible"], needs: &[Is("task", "gsm8k")] },
     Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
     Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
-    Rule { verbs: &["bench"], options: &["batch_size"], needs: &[With("decode")] },
+    Rule { verbs: &["bench"], options: &["batch_size", "model"], needs: &[With("decode")] },
 ];
 
 /// The options of a verb as they were given: typed, in a file, or neither.
@@ -61,7 +61,8 @@ struct Given<'a> {
     matches: &'a ArgMatches,
     arguments: Vec<Arg>,
     table: toml::Table,
-    file: Option<&'a Path>,
+    /// Where the table is from, where its user named it: what a run has recorded was looked at when it began.
+    named: Option<&'a Path>,
 }
 
 /// Checks that everything that was given, on the command line or in a file, counts.
@@ -70,29 +71,53 @@ struct Given<'a> {
 /// Names the option that does not, and what it needs; or the file that cannot be read.
 pub fn check(verb: &str, matches: &ArgMatches) -> Result<()> {
     let file = config_file(matches);
-    let command = super::command();
-    let arguments = command.find_subcommand(verb).map(|verb| verb.get_arguments().cloned().collect());
     let table = file.as_deref().map(read_table).transpose()?.unwrap_or_default();
-    let given = Given { matches, arguments: arguments.unwrap_or_default(), table, file: file.as_deref() };
+    let given =
+        Given { matches, arguments: arguments(verb), table, named: file.as_deref().filter(|_| is_named(matches)) };
     for rule in RULES.iter().filter(|rule| rule.verbs.contains(&verb)) {
-        rule.options.iter().try_for_each(|option| given.check(verb, option, rule.needs))?;
+        for option in rule.options.iter().filter(|option| !given.counts(option, rule.needs)) {
+            // What is typed wins over a file, and over what hangs on it there.
+            if !given.is_overruled(option, rule.needs) {
+                given.refuse(verb, option, rule.needs)?;
+            }
+        }
     }
     Ok(())
 }
 
+/// Takes out of the table of a training run's file what no longer counts there because of what was typed, so that the run
+/// records settings that can be given again. A run that is resumed keeps what it has recorded.
+pub fn drop_overruled(matches: &ArgMatches, table: &mut toml::Table) {
+    if !is_named(matches) {
+        return;
+    }
+    let given = Given { matches, arguments: arguments(TRAINS[0]), table: table.clone(), named: None };
+    for rule in RULES.iter().filter(|rule| rule.verbs == TRAINS) {
+        let overruled = |option: &&&str| !given.counts(option, rule.needs) && given.is_overruled(option, rule.needs);
+        rule.options.iter().filter(overruled).for_each(|option| drop(table.remove(*option)));
+    }
+}
+
+fn arguments(verb: &str) -> Vec<Arg> {
+    let command = super::command();
+    command.find_subcommand(verb).map(|verb| verb.get_arguments().cloned().collect()).unwrap_or_default()
+}
+
 impl Given<'_> {
-    fn check(&self, verb: &str, option: &str, needs: &[Need]) -> Result<()> {
-        let typed = was_typed(self.matches, option);
-        if needs.iter().any(|need| self.holds(need)) || !typed && !self.is_in_file(option) {
-            return Ok(());
-        }
-        // What is typed wins over a file, and over what hangs on it there.
-        if !typed && needs.iter().any(|need| was_typed(self.matches, need.option())) {
-            return Ok(());
-        }
+    fn counts(&self, option: &str, needs: &[Need]) -> bool {
+        let given = was_typed(self.matches, option) || self.is_in_file(option);
+        !given || needs.iter().any(|need| self.holds(need))
+    }
+
+    fn is_overruled(&self, option: &str, needs: &[Need]) -> bool {
+        let overrules = || needs.iter().any(|need| was_typed(self.matches, need.option()));
+        !was_typed(self.matches, option) && (!is_named(self.matches) || overrules())
+    }
+
+    fn refuse(&self, verb: &str, option: &str, needs: &[Need]) -> Result<()> {
         let shown = |name: &str| format!("--{}", name.replace('_', "-"));
-        let place = match self.file {
-            Some(file) if !typed => format!("{}: `{option}`", file.display()),
+        let place = match self.named {
+            Some(file) if !was_typed(self.matches, option) => format!("{}: `{option}`", file.display()),
             _ => shown(option),
         };
         if needs.is_empty() {
@@ -137,7 +162,9 @@ impl Given<'_> {
         });
         let same = |value: &String| {
             let number = |text: &str| text.parse::<f64>().ok();
-            let default = default.as_deref().unwrap_or_default();
+            // A run records the task that it would have asked by.
+            let recorded = if option == "task" { "gsm8k" } else { "" };
+            let default = default.as_deref().filter(|default| !default.is_empty()).unwrap_or(recorded);
             value == default || number(value).is_some_and(|value| Some(value) == number(default)) || value == "false"
         };
         self.table.get(option).map(text).is_some_and(|value| !same(&value))

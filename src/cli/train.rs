@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::config_file::{config_file, merge_training};
+use super::config_file::merge_training;
+use super::given::config_file;
 use super::{Ended, interrupt, print};
 use crate::progress::say;
 use crate::train::{MethodArgs, Outcome, Run, TrainConfig, Watch};

@@ -46,6 +46,7 @@ pub fn count(option: &str, value: usize, most: usize) -> Result<()> {
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(count) if count > MOST => Err(format!("it must be at most {MOST}")),
         Ok(count) => Ok(count),
         Err(error) => Err(format!("{error}")),
     }

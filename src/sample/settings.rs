@@ -44,7 +44,8 @@ impl SamplingSettings {
     pub fn check(&self) -> Result<()> {
         let unit = 0.0..=1.0;
         let ranges = [
-            ("--temperature", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite()),
+            // Beyond, its inverse is nothing or infinite in f32: neither is drawn as asked.
+            ("--temperature", self.temperature, self.temperature == 0.0 || (1e-6..=1e6).contains(&self.temperature)),
             ("--top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0),
             ("--min-prob", self.min_prob, unit.contains(&self.min_prob)),
         ];

@@ -291,6 +291,12 @@ impl LoraOptions {
         ensure!(alpha > 0.0 && alpha.is_finite(), "--lora-alpha is {alpha}, which is out of its range");
         ensure!(self.lora_r <= MOST_RANK, "--lora-r is {}; it must be at most {MOST_RANK}", self.lora_r);
         ensure!(!self.lora_target_modules.is_empty(), "--lora-target-modules: names no layer");
+        for (option, given) in [
+            ("--lora-alpha", self.lora_alpha.is_some()),
+            ("--lora-target-modules", self.lora_target_modules.len() < LINEAR_LAYERS.len()),
+        ] {
+            ensure!(!given || self.lora_r > 0, "{option} goes with --lora-r, and describes new adapters");
+        }
         Ok(())
     }
 }
