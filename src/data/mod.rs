@@ -2,12 +2,14 @@
 
 mod batch;
 mod examples;
+mod guard;
 mod limits;
 mod pack;
 mod pairs;
 mod problems;
 mod rows;
 mod template;
+mod template_cost;
 mod token_ids;
 mod tokenizer;
 
