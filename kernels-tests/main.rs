@@ -22,6 +22,7 @@ mod losses;
 mod memory;
 mod methods;
 mod model;
+mod model_files;
 mod online;
 mod options;
 mod plan;
