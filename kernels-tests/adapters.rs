@@ -344,10 +344,43 @@ fn what_is_not_computed_of_an_adapters_configuration_is_refused_by_name() {
         ),
         ("r", json!(0), "r 0 is not a number above 0".to_owned()),
         ("lora_alpha", json!("x"), "lora_alpha \"x\" is not a number above 0".to_owned()),
+        ("use_rslora", json!("true"), "use_rslora \"true\" is not true or false".to_owned()),
+        ("bias", json!(true), "bias true is not text".to_owned()),
+        ("modules_to_save", json!("lm_head"), "modules_to_save \"lm_head\" is not a list of names".to_owned()),
+        ("task_type", json!(7), "task_type 7 is not text".to_owned()),
         ("lora_alpha", json!(8), String::new()),
         ("target_modules", json!("all-linear"), String::new()),
     ];
     for (name, value, expected) in refused {
         assert_eq!(open(name, value), expected);
+    }
+}
+
+/// Whole weights beside adapters, as PEFT stores them where a vocabulary was resized: no verb leaves them out.
+#[test]
+fn whole_weights_in_an_adapter_are_refused_by_every_verb() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = set("llama");
+    for name in ["lm_head.weight", "model.embed_tokens.weight"] {
+        let adapter = copy_of("lora/llama/policy", &dir.path().join(name));
+        let bytes = std::fs::read(adapter.join(WEIGHTS)).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let whole = format!("base_model.model.{name}");
+        let mut tensors = file.tensors();
+        let copied = tensors[0].1.clone();
+        tensors.push((whole.clone(), copied));
+        safetensors::serialize_to_file(tensors, None, &adapter.join(WEIGHTS)).unwrap();
+        let output = dir.path().join("output");
+        for verb in ["merge", "logp"] {
+            let mut command = dqo();
+            command.arg(verb).arg("--model").arg(set.join("model")).arg("--adapter").arg(&adapter);
+            if verb == "logp" {
+                command.args(["--device", "cpu", "--data"]).arg(set.join("rows.jsonl"));
+            }
+            let message = error_of(command.arg("--output").arg(&output));
+            let expected = format!("{}: has {whole}, a weight of the base", adapter.join(WEIGHTS).display());
+            assert!(message.starts_with(&expected), "{verb}: {message}");
+            assert!(!output.exists());
+        }
     }
 }

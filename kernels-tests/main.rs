@@ -27,6 +27,7 @@ mod losses;
 mod memory;
 mod methods;
 mod model;
+mod model_files;
 mod online;
 mod option_table;
 mod options;

@@ -2,6 +2,7 @@
 
 mod batch;
 mod examples;
+mod guard;
 mod limits;
 mod lines;
 mod pack;
@@ -9,6 +10,7 @@ mod pairs;
 mod problems;
 mod rows;
 mod template;
+mod template_cost;
 mod token_ids;
 mod tokenizer;
 

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, context};
 use serde_json::{Map, Value};
+
+use super::guard::on_deep_stack;
+use super::template_cost::{MAX_SOURCE, limit};
+use crate::files::read_description;
 
 /// The special tokens that templates may name, as `tokenizer_config.json` does.
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
@@ -30,31 +34,32 @@ impl ChatTemplate {
     /// Names the file where the template is not valid.
     pub fn read(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Self> {
         let file = dir.join("chat_template.jinja");
+        let config = dir.join("tokenizer_config.json");
+        let in_config = || config.display().to_string();
+        let tokens = special_tokens(tokenizer_config).with_context(in_config)?;
         let (source, place) = if file.exists() {
-            (std::fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?, file)
+            (read_description(&file)?, file)
         } else {
-            let source = template_in(tokenizer_config).unwrap_or_else(|| CHATML.to_owned());
-            (source, dir.join("tokenizer_config.json"))
+            let source = template_in(tokenizer_config).with_context(in_config)?;
+            (source.unwrap_or_else(|| CHATML.to_owned()), config)
         };
-        let template = Self::of_source(source, tokenizer_config);
+        let template = Self::of_source(source, tokens);
         template.with_context(|| format!("{}: the chat template is not valid", place.display()))
     }
 
-    fn of_source(source: String, tokenizer_config: &Map<String, Value>) -> Result<Self> {
+    fn of_source(source: String, tokens: Map<String, Value>) -> Result<Self> {
+        ensure!(source.len() <= MAX_SOURCE, "it has {} bytes, and at most {MAX_SOURCE} are supported", source.len());
         let mut environment = Environment::new();
         // An error is a line, not a listing of the template.
         environment.set_debug(false);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| anyhow!("{error:#}"))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", python_json);
+        limit(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned(NAME, source).map_err(|error| anyhow!("{error:#}"))?;
-        let tokens =
-            TOKENS.iter().filter_map(|&name| Some((name.to_owned(), token_text(tokenizer_config.get(name)?)?)));
-        Ok(Self { environment, tokens: tokens.collect() })
+        on_deep_stack(|| environment.add_template_owned(NAME, source))?.map_err(|error| anyhow!("{error:#}"))?;
+        Ok(Self { environment, tokens })
     }
 
     /// The text of a prompt: `messages`, then the start of the assistant's turn.
@@ -62,58 +67,54 @@ impl ChatTemplate {
     /// # Errors
     /// Where the template refuses the messages or fails.
     pub fn render(&self, messages: &[Value]) -> Result<String> {
-        let template = self.environment.get_template(NAME).map_err(|error| anyhow!("{error:#}"))?;
-        let messages = minijinja::Value::from(Serde(messages));
-        let tokens = minijinja::Value::from(Serde(&self.tokens));
-        let values = context! { messages, add_generation_prompt => true, ..tokens };
-        template.render(values).map_err(|error| anyhow!("the chat template fails: {error:#}"))
+        let render = || {
+            let template = self.environment.get_template(NAME)?;
+            let messages = minijinja::Value::from(Serde(messages));
+            let tokens = minijinja::Value::from(Serde(&self.tokens));
+            template.render(context! { messages, add_generation_prompt => true, ..tokens })
+        };
+        on_deep_stack(render).and_then(|rendered| rendered.map_err(plain)).context("the chat template fails")
     }
+}
+
+fn plain(error: minijinja::Error) -> anyhow::Error {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return anyhow!("it does not end, or writes without measure; use another one");
+    }
+    anyhow!("{error:#}")
 }
 
 /// One template, or the one called `default` of several.
-fn template_in(tokenizer_config: &Map<String, Value>) -> Option<String> {
-    match tokenizer_config.get("chat_template")? {
-        Value::String(source) => Some(source.clone()),
-        Value::Array(named) => {
-            let default = named.iter().find(|template| template["name"] == "default")?;
-            default["template"].as_str().map(str::to_owned)
+fn template_in(tokenizer_config: &Map<String, Value>) -> Result<Option<String>> {
+    match tokenizer_config.get("chat_template") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(source)) => Ok(Some(source.clone())),
+        Some(Value::Array(named)) => {
+            let default = named.iter().find(|template| template["name"] == "default");
+            let source = default.and_then(|default| default["template"].as_str());
+            let source = source.context("chat_template has no template with the name \"default\"")?;
+            Ok(Some(source.to_owned()))
         }
-        _ => None,
+        Some(_) => bail!("chat_template is neither a template nor a list of named ones"),
     }
+}
+
+fn special_tokens(tokenizer_config: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let mut tokens = Map::new();
+    for name in TOKENS {
+        if let Some(text) = token_text(tokenizer_config, name)? {
+            tokens.insert(name.to_owned(), text.into());
+        }
+    }
+    Ok(tokens)
 }
 
 /// A special token: text, or an object with the text as `content`.
-pub(super) fn token_text(token: &Value) -> Option<Value> {
-    match token {
-        Value::String(_) => Some(token.clone()),
-        Value::Object(token) => token.get("content").cloned(),
-        _ => None,
-    }
-}
-
-/// `tojson` as transformers gives it to templates: Python's `json.dumps`, nothing escaped for HTML.
-fn python_json(value: minijinja::Value) -> Result<String, minijinja::Error> {
-    struct Spaced;
-    impl serde_json::ser::Formatter for Spaced {
-        fn begin_array_value<W: ?Sized + std::io::Write>(
-            &mut self,
-            writer: &mut W,
-            first: bool,
-        ) -> std::io::Result<()> {
-            if first { Ok(()) } else { writer.write_all(b", ") }
-        }
-        fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-            if first { Ok(()) } else { writer.write_all(b", ") }
-        }
-        fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-            writer.write_all(b": ")
-        }
-    }
-    let mut output = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut output, Spaced);
-    let failed = |error: String| minijinja::Error::new(ErrorKind::BadSerialization, error);
-    serde::Serialize::serialize(&value, &mut serializer).map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(output).map_err(|error| failed(error.to_string()))
+pub(super) fn token_text<'a>(tokenizer_config: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>> {
+    let token = tokenizer_config.get(name).unwrap_or(&Value::Null);
+    let text = token.as_str().or_else(|| token.get("content")?.as_str());
+    ensure!(token.is_null() || text.is_some(), "{name} {token} is neither text nor an object with text as `content`");
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -122,7 +123,7 @@ mod tests {
 
     fn render(source: &str, messages: Value) -> Result<String> {
         let config = serde_json::json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
-        let template = ChatTemplate::of_source(source.to_owned(), config.as_object().unwrap())?;
+        let template = ChatTemplate::of_source(source.to_owned(), special_tokens(config.as_object().unwrap())?)?;
         template.render(messages.as_array().unwrap())
     }
 
@@ -151,7 +152,7 @@ mod tests {
         let system = serde_json::json!([{"role": "system", "content": "S"}, {"role": "user", "content": "a\n"}]);
         assert_eq!(render(source, system).unwrap(), "<s>[a|0]</s>1");
         let tool = serde_json::json!([{"role": "tool", "content": "x"}]);
-        assert!(render(source, tool).unwrap_err().to_string().contains("no tool"));
+        assert!(format!("{:#}", render(source, tool).unwrap_err()).contains("no tool"));
     }
 
     #[test]
@@ -164,5 +165,98 @@ mod tests {
     #[test]
     fn a_broken_template_says_so() {
         assert!(render("{% for %}", user("Hi")).is_err());
+    }
+
+    /// What grows without measure, in time, in memory or in depth, ends as an error at once.
+    #[test]
+    fn what_runs_away_is_stopped() {
+        let doubled = |expression: &str| {
+            format!(
+                "{{% set ns = namespace(x='ab', l=[1]) %}}{{% for i in range(60) %}}{{% set ns.x = ns.x + ns.x %}}\
+                 {{% set ns.l = [ns.l, ns.l] %}}{{% endfor %}}{{{{ {expression} }}}}"
+            )
+        };
+        let grown = |expression: &str| {
+            format!(
+                "{{% set ns = namespace(x='ab' * 1000000, l=[1]) %}}{{% for i in range(40) %}}\
+                 {{% set ns.l = [ns.l, ns.l] %}}{{% endfor %}}{{{{ {expression} }}}}"
+            )
+        };
+        let deep = |expression: &str| {
+            format!(
+                "{{% set ns = namespace(l=[]) %}}{{% for i in range(90000) %}}{{% set ns.l = [ns.l] %}}{{% endfor %}}\
+                 {{{{ {expression} }}}}"
+            )
+        };
+        let chain = |link: &str, last: &str| format!("{{{{ {}{last} }}}}", link.repeat(60_000 / link.len()));
+        let templates = [
+            "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}".to_owned(),
+            doubled("ns.x"),
+            doubled("ns.l"),
+            grown("ns.l | join"),
+            grown("','.join(ns.l)"),
+            grown("ns.l | tojson | length"),
+            grown("ns.x.replace('a', ns.x) | length"),
+            grown("ns.x.replace('', ns.x, 99999) | length"),
+            grown("ns.x.join(ns.x.split('b')) | length"),
+            grown("('{0}' * 100000).format(ns.x) | length"),
+            grown("ns.x.split('a') | map('length') | sum ~ ns.x.split('a') | length ~ ns.x.split('a') | length"),
+            "{% for i in range(9999) %}{% set x = ('ab' * 1000000).find('c') %}{% endfor %}".to_owned(),
+            "{{ '{:>1000000000}'.format(1) | length }}".to_owned(),
+            "{{ '%1000000000d' | format(1) | length }}".to_owned(),
+            "{{ 'x\ny' | indent(1000000000) | length }}".to_owned(),
+            "{{ 'x' * 100000000 }}".to_owned(),
+            "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}".to_owned(),
+            "{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}".to_owned(),
+            "x".repeat(MAX_SOURCE + 1),
+            format!("{{{{ {}x }}}}", "not ".repeat(100_000)),
+            chain("(", "x"),
+            chain("[", "x"),
+        ];
+        for source in &templates {
+            let start = std::time::Instant::now();
+            let error = render(source, user("Hi")).map(|text| text.len()).unwrap_err();
+            assert!(start.elapsed().as_secs() < 5, "{} {error:#}", &source[..source.len().min(100)]);
+        }
+        // These are deep, and valid.
+        for source in [
+            deep("ns.l"),
+            deep("ns.l | tojson"),
+            deep("ns.l == [ns.l]"),
+            chain("not ", "1"),
+            chain("-", "1"),
+            chain("1+", "1"),
+            chain("x~", "1"),
+            chain("x.", "y"),
+            chain("1 and ", "1"),
+            chain("1 if 1 else ", "1"),
+            format!("{{{{ x{} }}}}", "|string".repeat(8000)),
+            format!("{{{{ x{} }}}}", "[0]".repeat(20_000)),
+            format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(5000)),
+        ] {
+            let start = std::time::Instant::now();
+            // Whether it renders or not, the process goes on.
+            let _ = render(&source, user("Hi"));
+            assert!(start.elapsed().as_secs() < 5, "{}", &source[..20]);
+        }
+    }
+
+    #[test]
+    fn a_template_or_a_token_of_a_wrong_type_is_refused() {
+        let refusal = |config: Value| {
+            let config = config.as_object().unwrap();
+            let error = template_in(config).map(|_| ()).and(special_tokens(config).map(|_| ())).unwrap_err();
+            error.to_string()
+        };
+        for template in [serde_json::json!(5), serde_json::json!({"default": "x"}), serde_json::json!(true)] {
+            let message = refusal(serde_json::json!({ "chat_template": template }));
+            assert_eq!(message, "chat_template is neither a template nor a list of named ones");
+        }
+        for templates in [serde_json::json!([]), serde_json::json!([{"name": "rag", "template": "x"}, 7])] {
+            let message = refusal(serde_json::json!({ "chat_template": templates }));
+            assert_eq!(message, "chat_template has no template with the name \"default\"");
+        }
+        let message = refusal(serde_json::json!({ "eos_token": ["</s>"] }));
+        assert_eq!(message, "eos_token [\"</s>\"] is neither text nor an object with text as `content`");
     }
 }

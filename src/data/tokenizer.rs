@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value};
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
+use super::guard::caught;
 use super::rows::Text;
 use super::template::{ChatTemplate, token_text};
 use super::token_ids::token_ids;
+use crate::files::read_description;
 
 /// Turns text into token ids as the model expects them.
 pub struct Tokenizer {
@@ -31,19 +34,13 @@ impl Tokenizer {
     /// Names the file that is not valid.
     pub fn read(dir: &Path, eos_token_ids: &[u32]) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        let inner = if path.exists() {
-            let inner = tokenizers::Tokenizer::from_file(&path);
-            Some(inner.map_err(|error| anyhow!("{}: not a tokenizer: {error}", path.display()))?)
-        } else {
-            None
-        };
+        let inner = if path.exists() { Some(read_tokenizer(&path)?) } else { None };
         let tokenizer_config = read_object(&dir.join("tokenizer_config.json"))?;
         let template = ChatTemplate::read(dir, &tokenizer_config)?;
 
         // The tokenizer's end token is the one that ends a turn; the others name it where it is silent.
-        let text = tokenizer_config.get("eos_token").and_then(token_text);
-        let by_text =
-            text.as_ref().and_then(Value::as_str).zip(inner.as_ref()).and_then(|(text, inner)| inner.token_to_id(text));
+        let text = token_text(&tokenizer_config, "eos_token")?;
+        let by_text = text.zip(inner.as_ref()).and_then(|(text, inner)| inner.token_to_id(text));
         let generation_path = dir.join("generation_config.json");
         let generation = token_ids(&read_object(&generation_path)?, "eos_token_id");
         let generation = generation.with_context(|| generation_path.display().to_string())?;
@@ -64,8 +61,12 @@ impl Tokenizer {
     /// # Errors
     /// Where there is no tokenizer.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let inner = self.inner.as_ref().with_context(|| format!("{}: has no tokenizer.json", self.dir.display()))?;
-        inner.decode(ids, true).map_err(|error| anyhow!("the tokens are no text: {error}"))
+        let inner = self.inner()?;
+        guarded(&self.dir, NO_TEXT, || inner.decode(ids, true))
+    }
+
+    fn inner(&self) -> Result<&tokenizers::Tokenizer> {
+        self.inner.as_ref().with_context(|| format!("{}: has no {FILE}", self.dir.display()))
     }
 
     /// The ids of a prompt. Messages go through the chat template; text is taken as it is, with the tokens that the
@@ -120,23 +121,53 @@ impl Tokenizer {
     /// # Errors
     /// Where there is no tokenizer.
     pub fn stream(&self) -> Result<TextStream<'_>> {
-        let inner = self.inner.as_ref().with_context(|| format!("{}: has no tokenizer.json", self.dir.display()))?;
-        Ok(TextStream(inner.decode_stream(true)))
+        Ok(TextStream { dir: &self.dir, stream: self.inner()?.decode_stream(true) })
     }
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         let inner = self.inner.as_ref().with_context(|| {
             format!("{}: has no tokenizer.json; give prompt_ids and completion_ids", self.dir.display())
         })?;
-        let encoding =
-            inner.encode(text, add_special_tokens).map_err(|error| anyhow!("the text does not tokenize: {error}"))?;
+        let encoding = guarded(&self.dir, "the text does not tokenize", || inner.encode(text, add_special_tokens))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
 
+const FILE: &str = "tokenizer.json";
+const NO_TEXT: &str = "the tokens are no text";
+
+fn read_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
+    bound_searches();
+    let dir = path.parent().unwrap_or(path);
+    let text = read_description(path)?;
+    let mut inner: tokenizers::Tokenizer = guarded(dir, "not a tokenizer", || text.parse())?;
+    // As transformers does: they are what was set when the file was written, and cut or fill what is encoded.
+    inner.with_padding(None);
+    let whole = inner.with_truncation(None).map(|_| ());
+    whole.map_err(|error| anyhow!("{}: not a tokenizer: {error}", path.display()))?;
+    Ok(inner)
+}
+
+/// Bounds how often a regular expression of a tokenizer goes back in one search: some would for years.
+fn bound_searches() {
+    const RETRIES: std::ffi::c_ulong = 50_000_000;
+    static BOUND: Once = Once::new();
+    // SAFETY: it stores a number that searches read when they begin, and no tokenizer has been made yet.
+    BOUND.call_once(|| unsafe {
+        onig_sys::onig_set_retry_limit_in_search(RETRIES);
+    });
+}
+
+/// What the crate's code makes of a file or a text; where it panics too, the error names the file.
+fn guarded<T>(dir: &Path, failure: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    let result = caught(run).and_then(|result| result.map_err(|error| anyhow!("{error}")));
+    result.with_context(|| format!("{}: {failure}", dir.join(FILE).display()))
+}
+
 /// See [`Tokenizer::stream`].
-pub struct TextStream<'a>(
-    tokenizers::DecodeStream<
+pub struct TextStream<'a> {
+    dir: &'a Path,
+    stream: tokenizers::DecodeStream<
         'a,
         ModelWrapper,
         NormalizerWrapper,
@@ -144,7 +175,7 @@ pub struct TextStream<'a>(
         PostProcessorWrapper,
         DecoderWrapper,
     >,
-);
+}
 
 impl TextStream<'_> {
     /// The text that a token adds.
@@ -152,7 +183,7 @@ impl TextStream<'_> {
     /// # Errors
     /// Where the tokens are no text.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        let added = self.0.step(id).map_err(|error| anyhow!("the tokens are no text: {error}"))?;
+        let added = guarded(self.dir, NO_TEXT, || self.stream.step(id))?;
         Ok(added.unwrap_or_default())
     }
 }
@@ -161,6 +192,6 @@ fn read_object(path: &Path) -> Result<Map<String, Value>> {
     if !path.exists() {
         return Ok(Map::new());
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = read_description(path)?;
     serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))
 }

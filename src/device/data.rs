@@ -1,5 +1,7 @@
 //! The elements of a tensor: their types, and where they are.
 
+use bytemuck::Zeroable;
+use bytemuck::allocation::try_zeroed_slice_box;
 use half::bf16;
 
 /// The floating-point type of a device's activations, gradients and moments.
@@ -44,14 +46,20 @@ pub enum Data {
 }
 
 impl Data {
-    pub(super) fn on_cpu(len: usize, dtype: DType, precision: Precision) -> Self {
-        match (dtype, precision) {
-            (DType::Real, Precision::F32) => Data::F32(vec![0.0; len]),
-            (DType::Real, Precision::F64) => Data::F64(vec![0.0; len]),
-            (DType::Bf16, _) => Data::Bf16(vec![bf16::ZERO; len]),
-            (DType::U32, _) => Data::U32(vec![0; len]),
-        }
+    /// Zeros; `None` where the system has no memory for them.
+    pub(super) fn on_cpu(len: usize, dtype: DType, precision: Precision) -> Option<Self> {
+        Some(match (dtype, precision) {
+            (DType::Real, Precision::F32) => Data::F32(zeros(len)?),
+            (DType::Real, Precision::F64) => Data::F64(zeros(len)?),
+            (DType::Bf16, _) => Data::Bf16(zeros(len)?),
+            (DType::U32, _) => Data::U32(zeros(len)?),
+        })
     }
+}
+
+/// As `vec![0; len]`, which the system zeroes when it is used, but for the end of the process where there is no memory.
+fn zeros<T: Zeroable>(len: usize) -> Option<Vec<T>> {
+    try_zeroed_slice_box(len).ok().map(<[T]>::into_vec)
 }
 
 /// Bytes of one element as stored.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use half::bf16;
 
 use super::data::{DType, Data, Precision, allocated_bytes, element_bytes};
@@ -57,7 +57,10 @@ impl Device {
         }
         let data = match &self.0.backend {
             Backend::Gpu(gpu) => Data::Gpu(gpu.create_buffer(&name, bytes)?),
-            Backend::Cpu(precision) => Data::on_cpu(len, dtype, *precision),
+            Backend::Cpu(precision) => Data::on_cpu(len, dtype, *precision).with_context(|| {
+                let bytes = format_bytes(bytes);
+                format!("{name} {shape:?} takes {bytes}, and there is no memory for it; use smaller batches or a smaller model")
+            })?,
             Backend::Plan { .. } => Data::Planned,
         };
         let key = self.ledger().add(&name, bytes);

@@ -1,7 +1,7 @@
 //! Files that are there as they were or as they are to be.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -48,6 +48,32 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written.and_then(|()| sync_parent(&path))
+}
+
+/// Opens a file of a model or an adapter: one that can be read to its end. A pipe or a device has none, and may never answer.
+///
+/// # Errors
+/// Names the file that cannot be read or is not a regular one.
+pub fn open_file(path: &Path) -> Result<File> {
+    let context = || format!("{}: cannot be read", path.display());
+    ensure!(fs::metadata(path).with_context(context)?.is_file(), "{}: is not a regular file", path.display());
+    File::open(path).with_context(context)
+}
+
+/// The most bytes of a description: 16 times the largest tokenizer that is known.
+const MAX_DESCRIPTION: u64 = 512 << 20;
+
+/// Reads what describes a model or an adapter: a file as [`open_file`] opens them, of a bounded size.
+///
+/// # Errors
+/// Names the file that cannot be read, is no text or is too large.
+pub fn read_description(path: &Path) -> Result<String> {
+    let file = open_file(path)?;
+    let mut text = String::new();
+    let read = file.take(MAX_DESCRIPTION + 1).read_to_string(&mut text);
+    read.with_context(|| format!("{}: cannot be read", path.display()))?;
+    ensure!(text.len() as u64 <= MAX_DESCRIPTION, "{}: is larger than {MAX_DESCRIPTION} bytes", path.display());
+    Ok(text)
 }
 
 /// Refuses an output that is one of the inputs, or is there already in a directory that is one.

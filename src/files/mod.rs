@@ -12,7 +12,7 @@ mod stream;
 mod system;
 
 pub use dir::{Condition, discard_dir, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
-pub use file::{spare, write_file};
+pub use file::{open_file, read_description, spare, write_file};
 pub use fresh::Fresh;
 pub use input_files::InputFiles;
 pub use lock::open_locked;

@@ -1,5 +1,6 @@
 //! Adapters in PEFT's format: what `adapter_config.json` says, the refusal, by name, of what is not computed, and the weights.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,7 @@ use super::checkpoint::Checkpoint;
 use super::parameter::Parameter;
 use super::stored::{Stored, write_safetensors};
 use super::values::Values;
+use crate::files::read_description;
 
 /// The linear layers of a decoder layer, by PEFT's names.
 pub const LINEAR_LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -58,6 +60,8 @@ const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Before the name that a tensor has in the base.
 const PREFIX: &str = "base_model.model.";
+/// Weights that PEFT stores beside adapters where a vocabulary was resized.
+const WHOLE_WEIGHTS: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
 impl LoraConfig {
     /// The factor of what the adapters add: s.
@@ -82,6 +86,7 @@ impl LoraConfig {
         };
         let r = number("r")?;
         ensure!(r.fract() == 0.0, "r {r} is not a whole number");
+        ensure!(r <= MAX_RANK as f64, "r {r} is not supported; at most {MAX_RANK} is");
         Ok(Self {
             r: r as usize,
             alpha: number("lora_alpha")?,
@@ -115,31 +120,66 @@ impl LoraConfig {
     }
 }
 
-/// Fields that are read, or that change nothing in what stored adapters compute.
-const UNDERSTOOD: [&str; 20] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "bias",
-    "eva_config",
-    "inference_mode",
-    "init_lora_weights",
-    "lora_alpha",
-    "lora_dropout",
-    "megatron_core",
-    "modules_to_save",
-    "peft_type",
-    "peft_version",
-    "qalora_group_size",
-    "r",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-    "use_rslora",
-    "loftq_config",
+/// The highest rank: that of the widest layer of any model.
+const MAX_RANK: usize = 1 << 20;
+
+/// The type of a field's value, beside null.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bool,
+    BoolOrText,
+    Number,
+    Text,
+    /// Read where it is used, with its own message.
+    Checked,
+    Any,
+}
+
+/// Fields that are read, or that change nothing in what stored adapters compute. Every other field must be absent or off.
+const UNDERSTOOD: [(&str, Kind); 20] = [
+    ("auto_mapping", Kind::Any),
+    ("base_model_name_or_path", Kind::Text),
+    ("bias", Kind::Text),
+    ("eva_config", Kind::Any),
+    ("inference_mode", Kind::Bool),
+    ("init_lora_weights", Kind::BoolOrText),
+    ("loftq_config", Kind::Any),
+    ("lora_alpha", Kind::Checked),
+    ("lora_dropout", Kind::Number),
+    ("megatron_core", Kind::Any),
+    ("modules_to_save", Kind::Checked),
+    ("peft_type", Kind::Text),
+    ("peft_version", Kind::Text),
+    ("qalora_group_size", Kind::Number),
+    ("r", Kind::Checked),
+    ("revision", Kind::Text),
+    ("runtime_config", Kind::Any),
+    ("target_modules", Kind::Checked),
+    ("task_type", Kind::Text),
+    ("use_rslora", Kind::Bool),
 ];
 
+impl Kind {
+    /// What a value must be, where this one is not.
+    fn violated_by(self, value: &Value) -> Option<&'static str> {
+        let (is_right, wanted) = match self {
+            Self::Bool => (value.is_boolean(), "true or false"),
+            Self::BoolOrText => (value.is_boolean() || value.is_string(), "true, false or text"),
+            Self::Number => (value.is_number(), "a number"),
+            Self::Text => (value.is_string(), "text"),
+            Self::Checked | Self::Any => (true, ""),
+        };
+        (!is_right && !value.is_null()).then_some(wanted)
+    }
+}
+
 fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
+    for (name, kind) in UNDERSTOOD {
+        let value = json.get(name).unwrap_or(&Value::Null);
+        if let Some(wanted) = kind.violated_by(value) {
+            bail!("{name} {value} is not {wanted}");
+        }
+    }
     let text = |name: &str| json.get(name).and_then(Value::as_str);
     let peft_type = json.get("peft_type").unwrap_or(&Value::Null);
     ensure!(peft_type == "LORA", "peft_type {peft_type} is not supported; only \"LORA\" is");
@@ -152,7 +192,12 @@ fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
             "init_lora_weights {init:?} is not supported: such adapters belong to another base than the model's weights"
         );
     }
-    for module in json.get("modules_to_save").and_then(Value::as_array).into_iter().flatten() {
+    let modules = match json.get("modules_to_save") {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(modules)) => modules,
+        Some(other) => bail!("modules_to_save {other} is not a list of names"),
+    };
+    for module in modules {
         // PEFT names both heads that a token classifier may have.
         ensure!(
             module == "score" || module == "classifier",
@@ -165,8 +210,8 @@ fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
         Value::Object(fields) => !fields.is_empty(),
         _ => true,
     };
-    if let Some((name, value)) = json.iter().find(|(name, value)| !UNDERSTOOD.contains(&name.as_str()) && is_set(value))
-    {
+    let is_understood = |name: &str| UNDERSTOOD.iter().any(|(known, _)| *known == name);
+    if let Some((name, value)) = json.iter().find(|(name, value)| !is_understood(name) && is_set(value)) {
         bail!("{name} {value} is not supported; use adapters without it");
     }
     Ok(())
@@ -213,9 +258,8 @@ impl Adapter {
             "{}: is a model, not an adapter; give it with --model",
             dir.display()
         );
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("{}: cannot be read; an adapter is a PEFT directory with an adapter_config.json", path.display())
-        })?;
+        ensure!(path.exists(), "{}: has no {CONFIG}; an adapter is a PEFT directory", dir.display());
+        let text = read_description(&path)?;
         let json: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
         let config = LoraConfig::of_json(&json).with_context(|| path.display().to_string())?;
@@ -279,37 +323,49 @@ impl Adapter {
         }
     }
 
-    /// Fills a tensor of an adapter, or one that is stored with them; `model` is the network that it belongs to.
-    pub(super) fn fill(&self, parameter: &mut Parameter, model: &str) -> Result<()> {
-        let file = match &self.weights {
-            Weights::New { .. } if parameter.name().ends_with(B_SUFFIX) => return Ok(()),
-            Weights::New { seed } => return initialize(parameter, *seed, model),
-            Weights::Stored { file, .. } => file,
-        };
-        let name = format!("{PREFIX}{}", parameter.name());
+    /// The stored values of a tensor of an adapter, or of one that is stored with them, in the shape that this base makes it;
+    /// asked for before there is room for them. `None` of new adapters.
+    pub(super) fn shaped(&self, name: &str, expected: &[usize]) -> Result<Option<Values<'_>>> {
+        let Weights::Stored { file, .. } = &self.weights else { return Ok(None) };
+        let name = format!("{PREFIX}{name}");
         let other_base = "the adapter was made for another base";
         let (shape, values) = file.tensor(&name).with_context(|| {
             format!("{}: adapter_config.json and this base say that it has it; {other_base}", self.path().display())
         })?;
         ensure!(
-            shape == parameter.shape(),
-            "{}: {name} has the shape {shape:?}, and adapter_config.json and this base make it {:?}; {other_base}",
-            self.path().display(),
-            parameter.shape()
+            shape == expected,
+            "{}: {name} has the shape {shape:?}, and adapter_config.json and this base make it {expected:?}; {other_base}",
+            self.path().display()
         );
-        parameter.write(&values)
+        Ok(Some(values))
     }
 
-    /// Refuses a file that has more than `read`, the tensors' names in the network: what it means would be left out.
-    pub(super) fn refuse_unread(&self, read: impl Fn(&str) -> bool) -> Result<()> {
-        let Weights::Stored { file, .. } = &self.weights else { return Ok(()) };
-        match file.names().find(|name| !name.strip_prefix(PREFIX).is_some_and(&read)) {
-            None => Ok(()),
-            Some(name) => bail!(
-                "{}: {name} belongs to nothing that this base has an adapter for; the adapter was made for another base",
-                self.path().display()
-            ),
+    /// Fills a matrix of a new adapter; `model` is the network that it belongs to.
+    pub(super) fn initialize(&self, parameter: &mut Parameter, model: &str) -> Result<()> {
+        match self.weights {
+            Weights::New { seed } if !parameter.name().ends_with(B_SUFFIX) => initialize(parameter, seed, model),
+            _ => Ok(()),
         }
+    }
+
+    /// Refuses a file that has more than `read`, the names that the network has read of it: what it means would be left out.
+    pub(super) fn refuse_unread(&self, read: &BTreeSet<String>) -> Result<()> {
+        let Weights::Stored { file, .. } = &self.weights else { return Ok(()) };
+        for name in file.names() {
+            match name.strip_prefix(PREFIX) {
+                Some(of_base) if read.contains(of_base) => {}
+                Some(of_base) if WHOLE_WEIGHTS.contains(&of_base) => bail!(
+                    "{}: has {name}, a weight of the base that is stored whole, which is not supported; merge the adapter \
+                     with PEFT, or save it with save_embedding_layers=False where the weight is the base's",
+                    self.path().display()
+                ),
+                _ => bail!(
+                    "{}: {name} belongs to nothing that this base has an adapter for; the adapter was made for another base",
+                    self.path().display()
+                ),
+            }
+        }
+        Ok(())
     }
 
     fn path(&self) -> PathBuf {

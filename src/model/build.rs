@@ -26,6 +26,8 @@ pub struct Build<'a> {
     base: Option<&'a Base>,
     /// Names that were read, to tell what the files have beyond them.
     read: RefCell<BTreeSet<String>>,
+    /// The same, of the adapter's file.
+    read_of_adapter: RefCell<BTreeSet<String>>,
 }
 
 /// Frozen weights by name, which several networks share.
@@ -40,7 +42,8 @@ impl<'a> Build<'a> {
         model: &'a str,
         storage: Storage,
     ) -> Self {
-        Self { device, config, checkpoint, model, storage, adapter: None, base: None, read: RefCell::default() }
+        let (read, read_of_adapter) = Default::default();
+        Self { device, config, checkpoint, model, storage, adapter: None, base: None, read, read_of_adapter }
     }
 
     /// With adapters, over a base that is frozen.
@@ -71,9 +74,10 @@ impl<'a> Build<'a> {
         let (model, trainable) =
             if self.adapter.is_some() { ("base", false) } else { (self.model, self.storage.trainable) };
         let storage = Storage { trainable, ..self.storage };
+        let values = self.checkpoint.map(|checkpoint| checkpoint.shaped(name, shape)).transpose()?;
         let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;
-        if let Some(checkpoint) = self.checkpoint {
-            checkpoint.fill(&mut parameter)?;
+        if let Some(values) = values {
+            parameter.write(&values)?;
             self.read.borrow_mut().insert(name.to_owned());
         }
         Ok(parameter)
@@ -81,22 +85,31 @@ impl<'a> Build<'a> {
 
     /// A weight of a head, which the network has for itself: read from the adapter or the checkpoint, else zero.
     pub(super) fn head(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        let mut parameter = Parameter::new(self.device, self.model, name, shape, self.storage)?;
-        if let Some(adapter) = self.adapter.filter(|adapter| adapter.has(name)) {
-            adapter.fill(&mut parameter, self.model)?;
-        } else if let Some(checkpoint) = self.checkpoint.filter(|checkpoint| checkpoint.contains(name)) {
-            checkpoint.fill(&mut parameter)?;
-        }
+        let values = if let Some(adapter) = self.adapter.filter(|adapter| adapter.has(name)) {
+            self.read_of_adapter.borrow_mut().insert(name.to_owned());
+            adapter.shaped(name, shape)?
+        } else {
+            let checkpoint = self.checkpoint.filter(|checkpoint| checkpoint.contains(name));
+            checkpoint.map(|checkpoint| checkpoint.shaped(name, shape)).transpose()?
+        };
         self.read.borrow_mut().insert(name.to_owned());
+        let mut parameter = Parameter::new(self.device, self.model, name, shape, self.storage)?;
+        if let Some(values) = values {
+            parameter.write(&values)?;
+        }
         Ok(parameter)
     }
 
     /// A matrix of `adapter`, which is small: in full precision whatever the base is stored as.
     pub(super) fn adapter_matrix(&self, adapter: &Adapter, name: &str, shape: [usize; 2]) -> Result<Parameter> {
         let storage = Storage { dtype: DType::Real, ..self.storage };
+        let values = adapter.shaped(name, &shape)?;
+        self.read_of_adapter.borrow_mut().insert(name.to_owned());
         let mut parameter = Parameter::matrix(self.device, self.model, name, shape, storage)?;
-        adapter.fill(&mut parameter, self.model)?;
-        self.read.borrow_mut().insert(name.to_owned());
+        match values {
+            Some(values) => parameter.write(&values)?,
+            None => adapter.initialize(&mut parameter, self.model)?,
+        }
         Ok(parameter)
     }
 
@@ -104,7 +117,7 @@ impl<'a> Build<'a> {
     pub(super) fn refuse_unread(&self, ignored: &[&str]) -> Result<()> {
         let read = self.read.borrow();
         if let Some(adapter) = self.adapter {
-            adapter.refuse_unread(|name| read.contains(name))?;
+            adapter.refuse_unread(&self.read_of_adapter.borrow())?;
         }
         let Some(checkpoint) = self.checkpoint else { return Ok(()) };
         for name in checkpoint.names() {

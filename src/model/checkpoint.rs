@@ -1,7 +1,6 @@
 //! Reading weights: memory-mapped safetensors, in one file or in shards.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,8 +10,8 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::parameter::Parameter;
 use super::values::Values;
+use crate::files::{open_file, read_description};
 
 /// The open weight files of a model directory.
 pub struct Checkpoint {
@@ -67,7 +66,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).with_context(|| format!("{}: cannot be opened", path.display()))?;
+        let file = open_file(&path)?;
         // SAFETY: the map is read as bytes and nothing else. A file that another program truncates meanwhile ends the
         // process with a signal, as with any reader of memory-mapped weights; nothing is written through it.
         let map = unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))?;
@@ -122,21 +121,20 @@ impl Checkpoint {
         self.places.get(name).map_or(self.dir.as_path(), |&file| &self.files[file].path)
     }
 
-    /// Fills a parameter with the tensor of its name.
+    /// The values of a tensor that the network has in this shape: asked for before there is room for them, so that nothing
+    /// is allocated for what is not in the file.
     ///
     /// # Errors
     /// Where the tensor is missing, has another shape, or a type that is not a float.
-    pub fn fill(&self, parameter: &mut Parameter) -> Result<()> {
-        let name = parameter.name();
+    pub fn shaped(&self, name: &str, expected: &[usize]) -> Result<Values<'_>> {
         let missing = "; config.json says that the model has it";
         let (shape, values) = self.tensor(name).with_context(|| format!("{}{missing}", self.dir.display()))?;
         ensure!(
-            shape == parameter.shape(),
-            "{}: {name} has the shape {shape:?}, and config.json makes it {:?}",
-            self.path_of(name).display(),
-            parameter.shape()
+            shape == expected,
+            "{}: {name} has the shape {shape:?}, and config.json makes it {expected:?}",
+            self.path_of(name).display()
         );
-        parameter.write(&values)
+        Ok(values)
     }
 
     /// A tensor's shape and values.
@@ -160,7 +158,7 @@ impl Checkpoint {
 
 /// The files that an index lists, each once. They must be bare names: an index does not reach out of its directory.
 fn shard_names(index: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(index).with_context(|| format!("{}: cannot be read", index.display()))?;
+    let text = read_description(index)?;
     let json: Value = serde_json::from_str(&text).with_context(|| format!("{}: not JSON", index.display()))?;
     let map = json.get("weight_map").and_then(Value::as_object);
     let map = map.with_context(|| format!("{}: weight_map is missing", index.display()))?;

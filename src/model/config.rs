@@ -1,11 +1,13 @@
 //! A model's `config.json`: what it says of the decoder, and the refusal, by name, of what the decoder does not do.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use crate::data::{ModelLimits, token_ids};
+use crate::files::read_description;
 use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
 
 /// A decoder of the Llama family, as Hugging Face's configurations describe it.
@@ -89,9 +91,8 @@ impl ModelConfig {
             "{}: is an adapter, not a model; give the model that it belongs to, and this with --adapter",
             dir.display()
         );
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("{}: cannot be read; a model is a Hugging Face directory with a config.json", path.display())
-        })?;
+        ensure!(path.exists(), "{}: there is no config.json; a model is a Hugging Face directory", dir.display());
+        let text = read_description(&path)?;
         let json = serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
         Self::of_json(json).with_context(|| path.display().to_string())
     }
@@ -132,6 +133,14 @@ impl ModelConfig {
             );
         }
         ensure!(heads.head_dim <= MAX_HEAD_DIM, "head_dim {} is not supported: at most {MAX_HEAD_DIM}", heads.head_dim);
+        let (num_hidden_layers, vocab_size) = (fields.size("num_hidden_layers")?, fields.size("vocab_size")?);
+        ensure!(
+            num_hidden_layers <= MAX_LAYERS,
+            "num_hidden_layers {num_hidden_layers} is not supported: at most {MAX_LAYERS}"
+        );
+        check_parameters([hidden_size, intermediate_size, num_hidden_layers, vocab_size], heads)?;
+        let rms_norm_eps: f32 = fields.optional("rms_norm_eps")?.unwrap_or(1e-6);
+        ensure!((0.0..1.0).contains(&rms_norm_eps), "rms_norm_eps {rms_norm_eps} is not from 0 to 1");
         let attention_bias = fields.optional("attention_bias")?.unwrap_or(false);
         let max_position_embeddings = fields.optional("max_position_embeddings")?.unwrap_or(usize::MAX);
 
@@ -139,11 +148,11 @@ impl ModelConfig {
             family: family.name,
             hidden_size,
             intermediate_size,
-            num_hidden_layers: fields.size("num_hidden_layers")?,
+            num_hidden_layers,
             heads,
-            vocab_size: fields.size("vocab_size")?,
+            vocab_size,
             context_length: fields.sliding_window(family)?.unwrap_or(usize::MAX).min(max_position_embeddings),
-            rms_norm_eps: fields.optional("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps,
             norm_offset: if family.gemma { 1.0 } else { 0.0 },
             embedding_scale: if family.gemma { (hidden_size as f32).sqrt() } else { 1.0 },
             activation: fields.activation(family)?,
@@ -180,6 +189,27 @@ impl ModelConfig {
         );
         Ok(())
     }
+}
+
+/// The deepest model that is described; a plan of it takes no time.
+const MAX_LAYERS: usize = 1024;
+
+/// The most weights of a model: below it no size of a tensor overflows.
+const MAX_PARAMETERS: u128 = 1 << 40;
+
+/// Refuses sizes of which no model is made, before anything is made of them.
+fn check_parameters(sizes: [usize; 4], heads: Heads) -> Result<()> {
+    let [hidden, intermediate, layers, vocab] = sizes.map(|size| size as u128);
+    let [heads, kv_heads, head_dim] = [heads.heads, heads.kv_heads, heads.head_dim].map(|size| size as u128);
+    let columns = 2 * (heads + kv_heads) * head_dim + 3 * intermediate;
+    // A product of three 64-bit sizes may exceed 128 bits.
+    let parameters = hidden.saturating_mul(layers.saturating_mul(columns).saturating_add(vocab));
+    ensure!(
+        parameters <= MAX_PARAMETERS,
+        "hidden_size {hidden}, intermediate_size {intermediate}, num_hidden_layers {layers}, num_attention_heads {heads} and \
+         vocab_size {vocab} are not supported: together they make more than 2^40 weights"
+    );
+    Ok(())
 }
 
 struct Fields<'a>(&'a Map<String, Value>);
@@ -246,19 +276,38 @@ impl Fields<'_> {
 
     /// `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (4).
     fn rope(&self) -> Result<Rope> {
-        let parameters: Option<Map<String, Value>> = match self.optional("rope_parameters")? {
-            Some(parameters) => Some(parameters),
-            None => self.optional("rope_scaling")?,
-        };
-        let parameters = parameters.unwrap_or_default();
+        let parameters: Option<Map<String, Value>> = self.optional("rope_parameters")?;
+        let scaling: Option<Map<String, Value>> = self.optional("rope_scaling")?;
+        ensure!(
+            parameters.is_none() || scaling.is_none(),
+            "rope_scaling and rope_parameters are both there; leave out the one that is not the model's"
+        );
+        let field = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
+        let parameters = parameters.or(scaling).unwrap_or_default();
         let rope = Fields(&parameters);
-        let theta = match rope.optional("rope_theta")? {
+        let theta: f64 = match rope.optional("rope_theta")? {
             Some(theta) => theta,
             None => self.optional("rope_theta")?.unwrap_or(10_000.0),
         };
-        let rope_type = match rope.optional::<String>("rope_type")? {
-            Some(rope_type) => rope_type,
-            None => rope.optional("type")?.unwrap_or_else(|| "default".to_owned()),
+        ensure!(theta > 0.0 && theta.is_finite(), "rope_theta {theta} is not a number above 0");
+        let partial: f64 = rope.optional("partial_rotary_factor")?.unwrap_or(1.0);
+        ensure!(partial == 1.0, "partial_rotary_factor {partial} is not supported; only 1 is");
+        let rope_type = match (rope.optional::<String>("rope_type")?, rope.optional::<String>("type")?) {
+            (Some(rope_type), Some(other)) if rope_type != other => {
+                bail!(
+                    "{field} has rope_type {rope_type:?} and type {other:?}; leave out the one that is not the model's"
+                )
+            }
+            (Some(rope_type), _) | (None, Some(rope_type)) => rope_type,
+            (None, None) => {
+                let plain = ["rope_theta", "partial_rotary_factor", "rope_type", "type"];
+                let other =
+                    parameters.iter().find(|(name, value)| !plain.contains(&name.as_str()) && !value.is_object());
+                if let Some((name, value)) = other {
+                    bail!("{field} has {name} {value} and no rope_type, so that it is not known what it means");
+                }
+                "default".to_owned()
+            }
         };
         let scaling = match rope_type.as_str() {
             "default" => {
@@ -268,12 +317,16 @@ impl Fields<'_> {
                 );
                 None
             }
-            "llama3" => Some(Llama3Scaling {
-                factor: rope.required("factor")?,
-                low_freq_factor: rope.required("low_freq_factor")?,
-                high_freq_factor: rope.required("high_freq_factor")?,
-                original_max_position_embeddings: rope.required("original_max_position_embeddings")?,
-            }),
+            "llama3" => {
+                let scaling = Llama3Scaling {
+                    factor: rope.required("factor")?,
+                    low_freq_factor: rope.required("low_freq_factor")?,
+                    high_freq_factor: rope.required("high_freq_factor")?,
+                    original_max_position_embeddings: rope.required("original_max_position_embeddings")?,
+                };
+                scaling.check()?;
+                Some(scaling)
+            }
             other => bail!("rope_type {other:?} is not supported; supported are \"default\" and \"llama3\""),
         };
         Ok(Rope { theta, scaling })
@@ -293,18 +346,33 @@ impl Rope {
 
     /// For each position the cosines, then the sines, of its angles: `[positions, head_dim]`. The angles are products
     /// in f32, as in transformers; what is computed of them is exact.
-    pub fn table(&self, positions: usize, head_dim: usize) -> Vec<f64> {
+    pub fn table(&self, positions: Range<usize>, head_dim: usize) -> Vec<f64> {
         let frequencies = self.frequencies(head_dim);
         let angle = |position: usize, frequency: &f32| f64::from(position as f32 * frequency);
         let row = |position: usize| {
             let cosines = frequencies.iter().map(move |frequency| angle(position, frequency).cos());
             cosines.chain(frequencies.iter().map(move |frequency| angle(position, frequency).sin()))
         };
-        (0..positions).flat_map(row).collect()
+        positions.flat_map(row).collect()
     }
 }
 
 impl Llama3Scaling {
+    fn check(&self) -> Result<()> {
+        let Self { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: length } =
+            *self;
+        ensure!(factor >= 1.0 && factor.is_finite(), "factor {factor} of rope_type \"llama3\" is below 1");
+        ensure!(
+            0.0 < low && low < high && high.is_finite(),
+            "low_freq_factor {low} and high_freq_factor {high} of rope_type \"llama3\" are not in order above 0"
+        );
+        ensure!(
+            length >= 1.0 && length.is_finite(),
+            "original_max_position_embeddings {length} of rope_type \"llama3\" is below 1"
+        );
+        Ok(())
+    }
+
     fn apply(&self, frequency: f32) -> f32 {
         let wavelength = 2.0 * std::f64::consts::PI / f64::from(frequency);
         let ratio = self.original_max_position_embeddings / wavelength;
@@ -398,6 +466,28 @@ mod tests {
                 "partial_rotary_factor 0.5 is not supported; only 1 is",
             ),
             (serde_json::json!({"use_bidirectional_attention": true}), "use_bidirectional_attention is not supported"),
+            (
+                serde_json::json!({"rope_scaling": {"factor": 2.0}}),
+                "rope_scaling has factor 2.0 and no rope_type, so that it is not known what it means",
+            ),
+            (
+                serde_json::json!({"rope_scaling": {"type": "linear", "rope_type": "default"}}),
+                "rope_scaling has rope_type \"default\" and type \"linear\"; leave out the one that is not the model's",
+            ),
+            (
+                serde_json::json!({"rope_parameters": {"rope_theta": 1.0}, "rope_scaling": {"type": "linear"}}),
+                "rope_scaling and rope_parameters are both there; leave out the one that is not the model's",
+            ),
+            (
+                serde_json::json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
+                "partial_rotary_factor 0.5 is not supported; only 1 is",
+            ),
+            (serde_json::json!({"rope_theta": 0}), "rope_theta 0 is not a number above 0"),
+            (serde_json::json!({"rms_norm_eps": -1e-6}), "rms_norm_eps -0.000001 is not from 0 to 1"),
+            (
+                serde_json::json!({"num_hidden_layers": 1_000_000}),
+                "num_hidden_layers 1000000 is not supported: at most 1024",
+            ),
             (serde_json::json!({"hidden_size": null}), "hidden_size is missing"),
             (
                 serde_json::json!({"hidden_size": "big"}),
@@ -407,6 +497,53 @@ mod tests {
         for (changes, expected) in cases {
             assert_eq!(refusal(changes), expected);
         }
+    }
+
+    #[test]
+    fn llama3_scaling_that_cannot_be_is_refused() {
+        let refusal = |name: &str, value: Value| {
+            let mut scaling = serde_json::json!({
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            });
+            scaling[name] = value;
+            refusal(serde_json::json!({"rope_scaling": scaling}))
+        };
+        for (name, values) in [
+            ("factor", [0.0, -8.0, 0.5]),
+            ("low_freq_factor", [0.0, 4.0, 5.0]),
+            ("high_freq_factor", [1.0, 0.0, -4.0]),
+            ("original_max_position_embeddings", [0.0, -1.0, 0.5]),
+        ] {
+            for value in values {
+                assert!(refusal(name, value.into()).contains(&format!("{name} {value}")), "{name} {value}");
+            }
+        }
+    }
+
+    /// Each size and each two of them, as far as they go: an answer at once, whatever is computed of them.
+    #[test]
+    fn sizes_that_no_model_has_are_refused() {
+        let names = [
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "vocab_size",
+        ];
+        for (first, second) in names.iter().flat_map(|first| names.iter().map(move |second| (first, second))) {
+            for size in [1u64 << 40, 1 << 62, 1 << 63, u64::MAX, u64::MAX - 3] {
+                refusal(serde_json::json!({*first: size, *second: size, "num_key_value_heads": size}));
+                refusal(serde_json::json!({*first: size, *second: size}));
+            }
+        }
+        let most = serde_json::json!({
+            "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128,
+            "num_key_value_heads": 8, "vocab_size": 128_256,
+        });
+        assert!(parse(most).is_ok());
     }
 
     #[test]

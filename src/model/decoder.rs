@@ -99,6 +99,9 @@ impl Scratch {
     }
 }
 
+/// Positions whose rotations are computed at a time.
+const ROPE_PART: usize = 4096;
+
 impl Decoder {
     /// The decoder of a model; `positions` is the length of the longest sequence it will see.
     ///
@@ -114,7 +117,10 @@ impl Decoder {
              use a smaller --max-length or --device cpu"
         );
         let mut rope = build.activation("rope", &[positions, head_dim])?;
-        rope.write(0, config.rope.table(positions, head_dim).into_iter())?;
+        for first in (0..positions).step_by(ROPE_PART) {
+            let part = first..positions.min(first + ROPE_PART);
+            rope.write(first * head_dim, config.rope.table(part, head_dim).into_iter())?;
+        }
         let rope = Arc::new(rope);
         let layer = |index| Layer::load(build, index, &rope);
         Ok(Self {

@@ -10,6 +10,7 @@ use super::config::ModelConfig;
 use super::network::{Policy, Value};
 use super::parameter::Parameter;
 use super::stored::{Stored, write_safetensors};
+use crate::files::open_file;
 
 /// What a model directory has beside weights and configuration; copied as it is.
 const COMPANIONS: [&str; 9] = [
@@ -87,6 +88,7 @@ pub(super) fn describe(config: &ModelConfig, changes: Json, dtype: Dtype, source
     for name in COMPANIONS {
         let (from, to) = (source.join(name), dir.join(name));
         if from.exists() {
+            open_file(&from)?;
             std::fs::copy(&from, &to).with_context(|| format!("{}: cannot be written", to.display()))?;
         }
     }
