@@ -3,12 +3,17 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
+use anyhow::ensure;
 use minijinja::value::{Kwargs, StringInput, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 use minijinja_contrib::pycompat;
 
 /// The longest template: twice the longest that is known. What it nests fits the stack that it is compiled on.
-pub const MAX_SOURCE: usize = 64 << 10;
+const MAX_SOURCE: usize = 64 << 10;
+
+/// The sum of the squares of its tags' lengths: minijinja looks at what is left of an expression at each of its operators.
+/// Ten times that of the longest that is known.
+const MAX_TAGS: usize = 1 << 24;
 
 /// Instructions, or 64 bytes of data each: hundreds of times what the longest chat takes, and at most 64 MB.
 const FUEL: u64 = 1_000_000;
@@ -17,6 +22,40 @@ const BYTES_A_FUEL: usize = 64;
 
 /// A byte of a list's text costs more time than one that is copied: so many times, as minijinja has it.
 const WRITTEN_BYTE: usize = 16;
+
+/// Refuses a template that would take long to compile.
+///
+/// # Errors
+/// Says what it has too much of.
+pub fn check_source(source: &str) -> anyhow::Result<()> {
+    ensure!(source.len() <= MAX_SOURCE, "it has {} bytes, and at most {MAX_SOURCE} are supported", source.len());
+    let squares: usize = tag_lengths(source).map(|length| length * length).sum();
+    ensure!(squares <= MAX_TAGS, "its expressions are too long; cut them into shorter ones by `set`");
+    Ok(())
+}
+
+/// The bytes in each of a template's tags, `{{ }}` and `{% %}`, without what its strings hold.
+fn tag_lengths(source: &str) -> impl Iterator<Item = usize> {
+    let mut rest = source.as_bytes();
+    std::iter::from_fn(move || {
+        let start = rest.windows(2).position(|pair| matches!(pair, b"{{" | b"{%"))?;
+        rest = &rest[start + 2..];
+        let (mut length, mut quote, mut place) = (0, None, 0);
+        while place < rest.len() {
+            match (quote, rest[place]) {
+                (Some(_), b'\\') => place += 1,
+                (Some(open), byte) if byte == open => quote = None,
+                (Some(_), _) => {}
+                (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
+                (None, _) if matches!(rest.get(place..place + 2), Some(b"}}" | b"%}")) => break,
+                (None, _) => length += 1,
+            }
+            place += 1;
+        }
+        rest = rest.get(place..).unwrap_or_default();
+        Some(length)
+    })
+}
 
 /// Bounds what templates do, and gives them the methods and filters of Python that they use.
 pub fn limit(environment: &mut Environment) {
@@ -154,4 +193,20 @@ fn python_json(state: &State, value: &Value) -> Result<String, Error> {
     let failed = |error: String| Error::new(ErrorKind::BadSerialization, error);
     written.map_err(|error| failed(error.to_string()))?;
     String::from_utf8(paid.text).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_what_minijinja_takes_for_one() {
+        let lengths = |source: &str| tag_lengths(source).collect::<Vec<_>>();
+        assert_eq!(lengths("a {{ b }} c {% if d %}e{% endif %}"), [3, 6, 7]);
+        // What a string holds is no operator, and does not end a tag.
+        assert_eq!(lengths(r#"{{ "}}" ~ 'it\'s %}' }}{{x}}"#), [5, 1]);
+        assert_eq!(lengths("{{ never ends"), [11]);
+        assert!(check_source(&format!("{{{{ {}1 }}}}", "x~".repeat(4000))).is_err());
+        assert!(check_source(&"{{ 'a' ~ x ~ 'b' }}\n".repeat(3000)).is_ok());
+    }
 }
