@@ -102,7 +102,7 @@ fn rows_are_refused_by_file_line_and_field() {
              (`completion`)",
         ),
         (
-            &row(json!({"messages": [{"role": "user", "content": "hi"}]})),
+            r#"{"messages": [{"role": "user", "content": "hi"}], "reward": 1}"#,
             "rows.jsonl:2: field `messages`: has only one message; there is no prompt before it",
         ),
     ];

@@ -1,5 +1,5 @@
 //! Every option of every verb, as clap itself lists them, with values that nobody should give: the command ends soon, with one
-//! line that says what is wrong.
+//! line that says what is wrong. `DQO_OPTIONS=all` tries all values, in place of a part.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,7 +9,7 @@ use clap::{Arg, Command as Parser};
 use dqo_wgpu::objective::METHODS;
 use rayon::prelude::*;
 
-use crate::command::{dqo, stderr};
+use crate::command::{copy_of, dqo, stderr};
 use crate::model::golden;
 
 /// Values of no use: nothing, negative, as large as integers and floats are, no number, of another type.
@@ -32,7 +32,11 @@ impl Ground {
         std::fs::write(dir.path().join("problems.jsonl"), few).unwrap();
         let row = r#"{"prompt": [{"role": "user", "content": "3+4"}], "completion": "8\n\n#### 8", "reward": 0, "answer": "7"}"#;
         let right = r#"{"prompt": [{"role": "user", "content": "3+4"}], "completion": "7\n\n#### 7", "reward": 1, "answer": "7"}"#;
-        std::fs::write(dir.path().join("rows.jsonl"), format!("{row}\n{right}\n")).unwrap();
+        let other = r#"{"prompt": [{"role": "user", "content": "5+1"}], "completion": "7\n\n#### 7", "reward": 0, "answer": "6"}"#;
+        std::fs::write(dir.path().join("rows.jsonl"), format!("{row}\n{right}\n{other}\n")).unwrap();
+        // A value network, and a tokenizer to show its tokens by.
+        let value = copy_of("ppo/value", &dir.path().join("value"));
+        std::fs::copy(golden("ppo/policy").join("tokenizer.json"), value.join("tokenizer.json")).unwrap();
         std::fs::write(dir.path().join("config.toml"), "method = \"sft\"\n").unwrap();
         std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1, \"loss\": 0.5}\n").unwrap();
         Self { dir }
@@ -52,9 +56,9 @@ impl Ground {
         let (rows, problems) = (self.path("rows.jsonl"), self.path("problems.jsonl"));
         let output = self.path(&format!("out-{number}"));
         let jsonl = format!("{output}.jsonl");
-        let [value, ids, base, adapter] =
-            ["dqo/llama/value", "dqo/llama/rows.jsonl", "lora/llama/model", "lora/llama/policy"]
-                .map(|path| golden(path).display().to_string());
+        let value = self.path("value");
+        let [ids, base, adapter] =
+            ["ppo/round.jsonl", "lora/llama/model", "lora/llama/policy"].map(|path| golden(path).display().to_string());
         let options: Vec<(&str, &str)> = match verb {
             "devices" => vec![],
             "demo" => vec![("max-problems", "1"), ("num-train-epochs", "1"), ("output-dir", &output)],
@@ -164,6 +168,9 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
         .flat_map(|(verb, option)| VALUES.map(|value| (verb.clone(), option.clone(), value)))
         .collect();
     assert!(cases.len() > 1000, "only {}", cases.len());
+    // All of them take minutes; of the values each option meets some.
+    let every = if std::env::var("DQO_OPTIONS").is_ok_and(|which| which == "all") { 1 } else { 5 };
+    let cases: Vec<_> = cases.into_iter().step_by(every).collect();
     let wrong: Vec<String> = cases
         .par_iter()
         .enumerate()
@@ -173,7 +180,7 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
             command.arg(format!("--{long}={value}"));
             let checked = output_of(&mut command).and_then(|output| match error_line(&output)? {
                 // What comes of a factor that is too large is told where it comes.
-                Some(line) if *value != "1e308" && !line.contains(long) && !line.contains(value) => {
+                Some(line) if !line.contains(long) && !line.contains("is not finite") => {
                     Err(format!("does not say which option: {line}"))
                 }
                 _ => Ok(()),

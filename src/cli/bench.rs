@@ -87,6 +87,7 @@ fn run_step(args: &BenchArgs, device: &Device) -> Result<()> {
 }
 
 fn run_kernels(args: &BenchArgs, device: &Device) -> Result<()> {
+    ensure!(args.kernel.as_deref() != Some(""), "--kernel is empty; give a part of a kernel's name, or leave it out");
     let wanted = |kernel: &&Cases| args.kernel.as_ref().is_none_or(|name| kernel.kernel.contains(name.as_str()));
     let kernels: Vec<&Cases> = CASES.iter().filter(wanted).collect();
     ensure!(

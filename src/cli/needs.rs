@@ -1,8 +1,9 @@
 //! Options that mean something beside another one alone: given without it, they are refused by name.
 
+use std::any::TypeId;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Arg, ArgMatches};
 
 use super::given::{config_file, is_named, was_typed};
@@ -70,6 +71,7 @@ struct Given<'a> {
 /// # Errors
 /// Names the option that does not, and what it needs; or the file that cannot be read.
 pub fn check(verb: &str, matches: &ArgMatches) -> Result<()> {
+    check_counts(verb, matches)?;
     let file = config_file(matches);
     let table = file.as_deref().map(read_table).transpose()?.unwrap_or_default();
     let given =
@@ -80,6 +82,22 @@ pub fn check(verb: &str, matches: &ArgMatches) -> Result<()> {
             if !given.is_overruled(option, rule.needs) {
                 given.refuse(verb, option, rule.needs)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses counts and seeds that a file of options could not hold: TOML's numbers end at 2^63 - 1.
+fn check_counts(verb: &str, matches: &ArgMatches) -> Result<()> {
+    let is_count = |argument: &Arg| {
+        let parsed = argument.get_value_parser().type_id();
+        parsed == TypeId::of::<usize>() || parsed == TypeId::of::<u64>()
+    };
+    for argument in arguments(verb).iter().filter(|argument| is_count(argument)) {
+        let typed = matches.try_get_raw(argument.get_id().as_str()).ok().flatten().into_iter().flatten();
+        for value in typed.filter_map(|value| value.to_str()?.parse::<u64>().ok()) {
+            let name = argument.get_long().unwrap_or_default();
+            ensure!(value <= i64::MAX as u64, "--{name} is {value}; it must be at most {}", i64::MAX);
         }
     }
     Ok(())

@@ -11,11 +11,16 @@ pub struct Signs {
     said: Vec<&'static str>,
     /// Passes over the data before the last step.
     epochs: f64,
+    /// Steps of this pass.
+    steps: usize,
     /// Whether V explained less than nothing in every step since the pass began.
     misleads_so_far: bool,
     /// Whether it did in a whole pass, which the last step ended.
     misled_for_a_pass: bool,
 }
+
+/// A pass of fewer steps says little.
+const FEW: usize = 5;
 
 const EXPLAINED: &str = "values/explained_variance";
 
@@ -60,6 +65,7 @@ impl Signs {
             first_entropy: None,
             said: Vec::new(),
             epochs: 0.0,
+            steps: 0,
             misleads_so_far: true,
             misled_for_a_pass: false,
         }
@@ -87,7 +93,9 @@ impl Signs {
         let ends_pass = epochs.floor() > self.epochs.floor();
         self.epochs = epochs;
         self.first_entropy = self.first_entropy.or_else(|| value_of("entropy"));
-        self.misled_for_a_pass = misleads && ends_pass;
+        self.steps += 1;
+        self.misled_for_a_pass = misleads && ends_pass && self.steps >= FEW;
+        self.steps = if ends_pass { 0 } else { self.steps };
         self.misleads_so_far = misleads || ends_pass;
         let mut said = Vec::new();
         for Sign { metric, shows, means } in &SIGNS {
@@ -134,20 +142,30 @@ mod tests {
     #[test]
     fn v_must_mislead_for_a_whole_pass() {
         let row = |epoch, explained| vec![("epoch", epoch), (EXPLAINED, explained)];
-        let first_pass = [row(0.5, -0.2), row(1.0, 0.1)];
+        let pass = |before: f64, explained: [f64; 5]| {
+            let step = |(index, explained)| row(before + 0.2 * (index + 1) as f64, explained);
+            explained.into_iter().enumerate().map(step).collect::<Vec<_>>()
+        };
+        let first_pass = pass(0.0, [-0.2, -0.2, 0.1, -0.2, -0.2]);
         assert!(said(&first_pass).is_empty());
-        let second_pass = [row(1.5, -0.2), row(2.0, -0.3)];
-        assert_eq!(said(&[first_pass, second_pass].concat()), [format!("step 4: {EXPLAINED} is -0.300")]);
+        let both = [first_pass, pass(1.0, [-0.3; 5])].concat();
+        assert_eq!(said(&both), [format!("step 10: {EXPLAINED} is -0.300")]);
         // Passes may end within a step.
-        assert_eq!(said(&[row(0.6, -0.1), row(1.2, -0.2)]), [format!("step 2: {EXPLAINED} is -0.200")]);
+        let [.., last] = &mut pass(0.0, [-0.2; 5])[..] else { unreachable!() };
+        last[0].1 = 1.1;
+        assert_eq!(said(&[pass(0.0, [-0.2; 5])[..4].to_vec(), vec![last.clone()]].concat()).len(), 1);
+        assert!(said(&[row(0.5, -0.2), row(1.0, -0.2), row(1.5, -0.2), row(2.0, -0.2)]).is_empty());
     }
 
     /// A run that goes on says nothing again.
     #[test]
     fn what_was_said_before_is_not_said_again() {
         let mut signs = Signs::new(1000);
-        signs.of_record(&serde_json::json!({ "step": 1, "epoch": 0.5, "log_ratio": -110.0, EXPLAINED: -0.5 }));
+        for step in 1..5 {
+            let epoch = 0.2 * f64::from(step);
+            signs.of_record(&serde_json::json!({ "step": step, "epoch": epoch, "log_ratio": -110.0, EXPLAINED: -0.5 }));
+        }
         let row = vec![("epoch", 1.0), ("log_ratio", -110.0), (EXPLAINED, -0.5)];
-        assert_eq!(signs.of_step(2, &row).len(), 1);
+        assert_eq!(signs.of_step(5, &row).len(), 1);
     }
 }
