@@ -1,5 +1,5 @@
 //! Every option of every verb, as clap itself lists them, with values that nobody should give: the command ends soon, with one
-//! line that says what is wrong. `DQO_OPTIONS=all` tries all values, in place of a part.
+//! line that says what is wrong.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -168,9 +168,6 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
         .flat_map(|(verb, option)| VALUES.map(|value| (verb.clone(), option.clone(), value)))
         .collect();
     assert!(cases.len() > 1000, "only {}", cases.len());
-    // All of them take minutes; of the values each option meets some.
-    let every = if std::env::var("DQO_OPTIONS").is_ok_and(|which| which == "all") { 1 } else { 5 };
-    let cases: Vec<_> = cases.into_iter().step_by(every).collect();
     let wrong: Vec<String> = cases
         .par_iter()
         .enumerate()
@@ -180,10 +177,12 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
             command.arg(format!("--{long}={value}"));
             let checked = output_of(&mut command).and_then(|output| match error_line(&output)? {
                 // What comes of a factor that is too large is told where it comes.
-                Some(line) if !line.contains(long) && !line.contains("is not finite") => {
-                    Err(format!("does not say which option: {line}"))
+                // A file is named by its path; what comes of a factor that is too large is told where it comes.
+                Some(line) if [long, value, "is not finite"].iter().any(|&part| !part.is_empty() && line.contains(part)) => {
+                    Ok(())
                 }
-                _ => Ok(()),
+                Some(line) => Err(format!("does not say which option: {line}")),
+                None => Ok(()),
             });
             checked.err().map(|error| format!("{} --{long}={value}: {error}", verb.get_name()))
         })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::{Ended, print};
 use crate::files::write_dir;
@@ -13,7 +14,7 @@ use crate::model::{Adapter, WeightType, merge_adapter};
 #[derive(Args)]
 pub struct MergeArgs {
     /// The base: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
     model: String,
     /// The adapters of a policy or a value network: a PEFT directory
     #[arg(long, value_name = "DIR")]

@@ -90,20 +90,28 @@ enum Ended {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     quiet_driver();
-    let parsed = command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
-    let (cli, matches) = match parsed {
-        Ok(parsed) => parsed,
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
         Err(error) => return wrong_usage(&error),
     };
-    let Some((verb, matches)) = matches.subcommand() else { unreachable!("a verb is required") };
-    match needs::check(verb, matches).and_then(|()| run(cli.verb, matches)) {
+    let Some((verb, of_verb)) = matches.subcommand() else { unreachable!("a verb is required") };
+    if let Err(error) = needs::check(verb, of_verb) {
+        return failed(&error);
+    }
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
+    match run(cli.verb, of_verb) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
-        Err(error) => {
-            say(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    say(format_args!("error: {error:#}"));
+    ExitCode::FAILURE
 }
 
 /// The whole command line, as clap has it.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::{Deserialize, Serialize};
 
 use super::adapter::Adapter;
@@ -20,7 +21,7 @@ use crate::self_test::open_device;
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelOptions {
     /// The model: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Adapters over the model: a PEFT directory (for `train` those to go on from)

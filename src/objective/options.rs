@@ -1,5 +1,6 @@
 //! Options that several methods have.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,7 @@ pub struct ValueOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<ValueNetwork>,
     /// A value network to start from, or with --value shared-base its adapters [default: the policy's, and a head of zeros]
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_model: Option<String>,
 }
@@ -55,7 +56,7 @@ pub struct ValueOptions {
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceOptions {
     /// The reference policy [default: the policy as it starts: the model, and --adapter where it is given]
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ref_model: Option<String>,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::Value;
 
 use super::correlation::{pearson, spearman};
@@ -21,7 +22,7 @@ use crate::train::{Scoring, Source, ValueScorer};
 #[derive(Args, Clone, Debug)]
 pub struct ValuesConfig {
     /// The value network: a directory such as OUT/final/value
-    #[arg(long, value_name = "DIR|ID")]
+    #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
     pub value: String,
     /// The value network's adapters, such as OUT/final/value of a run with --lora-r; --value is their base then
     #[arg(long, value_name = "DIR")]
