@@ -176,9 +176,10 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
             let mut command = ground.command(verb, long, method_of(option), number);
             command.arg(format!("--{long}={value}"));
             let checked = output_of(&mut command).and_then(|output| match error_line(&output)? {
-                // What comes of a factor that is too large is told where it comes.
                 // A file is named by its path; what comes of a factor that is too large is told where it comes.
-                Some(line) if [long, value, "is not finite"].iter().any(|&part| !part.is_empty() && line.contains(part)) => {
+                Some(line)
+                    if [long, value, "is not finite"].iter().any(|&part| !part.is_empty() && line.contains(part)) =>
+                {
                     Ok(())
                 }
                 Some(line) => Err(format!("does not say which option: {line}")),
