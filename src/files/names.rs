@@ -16,7 +16,7 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The name of which a directory's entry is what [`write_dir`] was making or replacing.
+/// The name of which a directory's entry is what [`write_dir`](super::write_dir) was making or replacing.
 pub fn unfinished(entry: &str) -> Option<&str> {
     let name = entry.strip_prefix('.')?;
     name.strip_suffix(NEW).or_else(|| name.strip_suffix(OLD))
