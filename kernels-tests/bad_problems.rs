@@ -1,12 +1,12 @@
 //! Bad input to the verbs around training: one clear error, exit code 1, and what was finished is kept.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::command::{dqo, error_of, train};
 use crate::model::{golden, json_lines};
-use crate::whole_loop::{assert_same_rows, asset, problems, sample, verb, with_model};
+use crate::whole_loop::{assert_same_rows, model_in, problems, sample, verb, with_model};
 
 /// The error of a command in a directory, without the directory's path.
 #[track_caller]
@@ -68,17 +68,6 @@ fn rollouts_without_what_is_judged_are_refused() {
         let message = error_in(dir.path(), command.arg("--output").arg(dir.path().join("scored.jsonl")));
         assert_eq!(message, format!("rows.jsonl:1: {expected}"));
     }
-}
-
-/// A copy of the demo's model that a test may damage.
-fn model_in(dir: &Path) -> PathBuf {
-    let model = dir.join("model");
-    fs::create_dir(&model).unwrap();
-    for entry in fs::read_dir(asset("model")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
-    }
-    model
 }
 
 /// Such an id would index a table of embeddings that ends before it.

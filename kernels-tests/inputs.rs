@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::command::{copy_of, dqo, error_of};
-use crate::whole_loop::{asset, done, problems, verb};
+use crate::whole_loop::{asset, done, model_in, problems, verb};
 
 /// An edit that keeps a file's form.
 type Edit = fn(&[u8]) -> Vec<u8>;
@@ -112,7 +112,7 @@ fn rounds_go_on_with_the_problems_they_began_with() {
 fn an_output_goes_on_with_what_it_was_made_from() {
     let dir = tempfile::tempdir().unwrap();
     let data = problems(dir.path(), 4);
-    let model = copy_of_demo(dir.path());
+    let model = model_in(dir.path());
     let with_model = |name: &str, data: &Path, output: &Path| {
         let mut command = verb(name, data);
         command.args(["--max-new-tokens", "8"]).arg("--model").arg(&model).arg("--output").arg(output);
@@ -139,16 +139,6 @@ fn an_output_goes_on_with_what_it_was_made_from() {
         command
     };
     refuses(process_reward, "--data", &sampled, "the output", &[reward]);
-}
-
-fn copy_of_demo(dir: &Path) -> std::path::PathBuf {
-    let model = dir.join("model");
-    fs::create_dir(&model).unwrap();
-    for entry in fs::read_dir(asset("model")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
-    }
-    model
 }
 
 /// A step's learning rate is that of its share of the run, so the run's length stays.

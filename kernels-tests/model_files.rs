@@ -2,7 +2,7 @@
 //! transformers reads it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,7 @@ use serde_json::{Value, json};
 
 use crate::command::{copy_of, dqo, error_of};
 use crate::model::json_lines;
-use crate::whole_loop::{asset, done};
-
-/// A copy of the demo's model that a test may damage.
-fn model_in(dir: &Path) -> PathBuf {
-    let model = dir.join("model");
-    fs::create_dir(&model).unwrap();
-    for entry in fs::read_dir(asset("model")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
-    }
-    model
-}
+use crate::whole_loop::{done, model_in};
 
 fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut json = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();

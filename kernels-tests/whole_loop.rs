@@ -6,12 +6,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::command::{dqo, error_of, stderr};
+use crate::command::{copy_dir, dqo, error_of, stderr};
 use crate::harness::skip_gpu;
 use crate::model::{floats, json_lines};
 
 pub fn asset(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo").join(name)
+}
+
+/// A copy of the demo's model that a test may damage.
+pub fn model_in(dir: &Path) -> PathBuf {
+    let model = dir.join("model");
+    copy_dir(&asset("model"), &model);
+    model
 }
 
 /// Runs a verb on the CPU device to its end; what it printed.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::command::dqo;
+use crate::command::{copy_dir, dqo};
 use crate::model::golden;
 use crate::whole_loop::asset;
 
@@ -88,16 +88,7 @@ impl Case {
     }
 
     pub fn start(&self, dir: &Path) {
-        copy(&self.template, dir);
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(|_| ()).unwrap() }
+        copy_dir(&self.template, dir);
     }
 }
 
@@ -187,7 +178,7 @@ pub fn cases(root: &Path) -> Vec<Case> {
         fs::create_dir_all(&template).unwrap();
         for (from, to) in inputs {
             let to = template.join(to);
-            if from.is_dir() { copy(from, &to) } else { fs::copy(from, to).map(|_| ()).unwrap() }
+            if from.is_dir() { copy_dir(from, &to) } else { fs::copy(from, to).map(|_| ()).unwrap() }
         }
         Case { name, args: words(&args), resumes, template }
     };

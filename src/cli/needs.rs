@@ -71,11 +71,11 @@ struct Given<'a> {
 /// # Errors
 /// Names the option that does not, and what it needs; or the file that cannot be read.
 pub fn check(verb: &str, matches: &ArgMatches) -> Result<()> {
-    check_counts(verb, matches)?;
+    let arguments = arguments(verb);
+    check_counts(&arguments, matches)?;
     let file = config_file(matches);
     let table = file.as_deref().map(read_table).transpose()?.unwrap_or_default();
-    let given =
-        Given { matches, arguments: arguments(verb), table, named: file.as_deref().filter(|_| is_named(matches)) };
+    let given = Given { matches, arguments, table, named: file.as_deref().filter(|_| is_named(matches)) };
     for rule in RULES.iter().filter(|rule| rule.verbs.contains(&verb)) {
         for option in rule.options.iter().filter(|option| !given.counts(option, rule.needs)) {
             // What is typed wins over a file, and over what hangs on it there.
@@ -88,12 +88,12 @@ pub fn check(verb: &str, matches: &ArgMatches) -> Result<()> {
 }
 
 /// Refuses counts and seeds that a file of options could not hold: TOML's numbers end at 2^63 - 1.
-fn check_counts(verb: &str, matches: &ArgMatches) -> Result<()> {
+fn check_counts(arguments: &[Arg], matches: &ArgMatches) -> Result<()> {
     let is_count = |argument: &Arg| {
         let parsed = argument.get_value_parser().type_id();
         parsed == TypeId::of::<usize>() || parsed == TypeId::of::<u64>()
     };
-    for argument in arguments(verb).iter().filter(|argument| is_count(argument)) {
+    for argument in arguments.iter().filter(|argument| is_count(argument)) {
         let typed = matches.try_get_raw(argument.get_id().as_str()).ok().flatten().into_iter().flatten();
         for value in typed.filter_map(|value| value.to_str()?.parse::<u64>().ok()) {
             let name = argument.get_long().unwrap_or_default();

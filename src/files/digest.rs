@@ -12,7 +12,7 @@ use super::stream::{is_stream, read_bytes};
 
 /// A file's size and SHA-256, as `sha256sum` prints it.
 #[derive(Serialize, Deserialize, PartialEq)]
-pub(super) struct FileDigest {
+pub struct FileDigest {
     pub size: u64,
     pub sha256: String,
 }
@@ -21,7 +21,7 @@ pub(super) struct FileDigest {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(super) fn digest_of(path: &Path) -> Result<FileDigest> {
+pub fn digest_of(path: &Path) -> Result<FileDigest> {
     if is_stream(path) {
         let bytes = read_bytes(path)?;
         return Ok(FileDigest { size: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) });
@@ -43,6 +43,7 @@ pub(super) fn digest_of(path: &Path) -> Result<FileDigest> {
     Ok(FileDigest { size, sha256: hex(&hash.finalize()) })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// A digest as text.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

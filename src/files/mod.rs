@@ -11,6 +11,7 @@ mod record;
 mod stream;
 mod system;
 
+pub use digest::{digest_of, hex};
 pub use dir::{Condition, discard_dir, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
 pub use file::{open_file, read_description, spare, write_file};
 pub use fresh::Fresh;

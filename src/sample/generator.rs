@@ -258,7 +258,8 @@ impl Generator {
         let (tokens, logps) = (self.tokens.read(rows)?, self.logp.read(rows)?);
         ensure!(
             logps.iter().all(|logp| logp.is_finite()),
-            "a log-prob is not finite: are the weights damaged, or sizes or constants of config.json (rms_norm_eps, rope) not the model's?"
+            "a log-prob is not finite: are the weights damaged, or sizes or constants of config.json (rms_norm_eps, rope) not \
+             the model's?"
         );
         for ((active, token), logp) in active.iter_mut().zip(tokens).zip(logps) {
             active.newest = NewestToken { id: token as u32, position: active.newest.position + 1 };

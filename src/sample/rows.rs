@@ -48,11 +48,11 @@ impl RowsInProgress {
             return Ok(Self { path: path.to_owned(), file: None, done: BTreeMap::new() });
         }
         let kept = with_suffix(path, ".toml");
-        let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
         let exists =
             || format!("{}: exists already; go on with it by --resume, or choose another --output", path.display());
         let is_new = !path.exists();
         ensure!(resume || is_new, exists());
+        let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
         // From here on no other process writes it; before, one may have.
         let mut file = open_locked(path, path)?;
         let mut bytes = Vec::new();

@@ -13,7 +13,7 @@ use super::logps::{Scorer, WINDOW};
 use super::source::Source;
 use crate::data::Example;
 use crate::device::Device;
-use crate::files;
+use crate::files::{self, hex};
 use crate::model::Checkpoint;
 use crate::model::WeightType;
 
@@ -278,8 +278,4 @@ fn rows(examples: &[Example]) -> String {
         }
     }
     hex(&hash.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,11 +1,9 @@
 //! What the networks say of a round's response tokens before its first step, kept beside the round's rows.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
-use sha2::{Digest, Sha256};
 
 use crate::files;
 use crate::model::Checkpoint;
@@ -34,7 +32,7 @@ impl Scores {
             let view = TensorView::new(Dtype::F64, vec![values.len()], bytemuck::cast_slice(values))?;
             views.push((name, view));
         }
-        let metadata = [(ROWS_SHA256.to_owned(), sha256(rows)?)].into();
+        let metadata = [(ROWS_SHA256.to_owned(), files::digest_of(rows)?.sha256)].into();
         files::write_file(path, &safetensors::serialize(views, Some(metadata))?)
     }
 
@@ -44,7 +42,7 @@ impl Scores {
     /// Names the file that cannot be read, or was made of other rows.
     pub fn read(path: &Path, rows: &Path, count: usize) -> Result<Self> {
         let file = Checkpoint::open_file(path)?;
-        let belongs = file.metadata(ROWS_SHA256) == Some(sha256(rows)?);
+        let belongs = file.metadata(ROWS_SHA256) == Some(files::digest_of(rows)?.sha256);
         let tensor = |name: &str| {
             let (shape, values) = file.tensor(name).with_context(|| path.display().to_string())?;
             ensure!(
@@ -57,9 +55,4 @@ impl Scores {
         };
         Ok(Self { logps_old: tensor(LOGPS_OLD)?, logps_ref: tensor(LOGPS_REF)?, values_old: tensor(VALUES_OLD)? })
     }
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
