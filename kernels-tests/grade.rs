@@ -234,6 +234,20 @@ fn gsm8k_answers_are_right_where_the_evaluator_has_them_so() {
 }
 
 #[test]
+fn gsm8k_is_graded_as_the_strict_filter_of_lm_evaluation_harness_grades_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels-tests/goldens/grade/gsm8k.jsonl");
+    let rows = fs::read_to_string(path).unwrap();
+    assert!(rows.lines().count() >= 400);
+    for row in rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        let text = |name: &str| row[name].as_str().unwrap();
+        // A reference is a solution.
+        let reference = Task::Gsm8k.reference(text("answer")).unwrap();
+        let is_right = Task::Gsm8k.is_right(text("completion"), &reference, STRICT);
+        assert_eq!(is_right, row["right"], "{row}");
+    }
+}
+
+#[test]
 fn boxes_are_found() {
     for (text, inside, why) in BOXES {
         assert_eq!(Task::Math.answer(text, RATIONAL).as_deref(), inside, "{text:?}: {why}");

@@ -191,12 +191,17 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
+/// The verbs that take options from a file.
+fn configurable() -> Vec<Parser> {
+    let takes_file = |verb: &Parser| verb.get_arguments().any(|option| option.get_long() == Some("config"));
+    verbs().into_iter().filter(takes_file).collect()
+}
+
 #[test]
-fn a_value_of_another_type_in_a_file_is_refused_by_file_and_key() {
+fn a_wrong_value_in_a_file_is_refused_by_file_and_key() {
     let ground = Ground::new();
-    let cases: Vec<(Parser, Arg)> = verbs()
+    let cases: Vec<(Parser, Arg)> = configurable()
         .into_iter()
-        .filter(|verb| verb.get_arguments().any(|option| option.get_long() == Some("config")))
         .flat_map(|verb| {
             let options: Vec<Arg> =
                 verb.get_arguments().filter(|option| option.get_long() != Some("help")).cloned().collect();
@@ -223,7 +228,70 @@ fn a_value_of_another_type_in_a_file_is_refused_by_file_and_key() {
             }
         })
         .collect();
-    assert!(wrong.is_empty() && cases.len() > 100, "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(wrong.is_empty() && cases.len() > 150, "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_number_that_is_none_of_an_option_is_refused_in_a_file_too() {
+    let ground = Ground::new();
+    let numbers = ["0", "-1", "9223372036854775807", "1e308", "nan"];
+    let cases: Vec<(Parser, Arg, &str)> = configurable()
+        .into_iter()
+        .flat_map(|verb| valued(&verb).into_iter().map(move |option| (verb.clone(), option)))
+        .filter(|(_, option)| option.get_long() != Some("config"))
+        .flat_map(|(verb, option)| numbers.map(|number| (verb.clone(), option.clone(), number)))
+        .collect();
+    let wrong: Vec<String> = cases
+        .par_iter()
+        .enumerate()
+        .filter_map(|(number, (verb, option, value))| {
+            let (key, long) = (option.get_id().as_str(), option.get_long().unwrap());
+            let file = ground.path(&format!("number-{number}.toml"));
+            std::fs::write(&file, format!("{key} = {value}\n")).unwrap();
+            let mut command = ground.command(verb, long, method_of(option), number);
+            command.args(["--config", &file]);
+            let named = [key, long, "is not finite"];
+            match output_of(&mut command).and_then(|output| error_line(&output)) {
+                Ok(None) => None,
+                Ok(Some(line)) if named.iter().any(|part| line.contains(part)) => None,
+                other => Some(format!("{} {key} = {value}: {other:?}", verb.get_name())),
+            }
+        })
+        .collect();
+    assert!(wrong.is_empty() && cases.len() > 600, "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_verb_takes_its_options_from_a_file() {
+    let ground = Ground::new();
+    for (number, verb) in configurable().iter().enumerate() {
+        let mut table = toml::Table::new();
+        for (name, value) in ground.options(verb.get_name(), "sft", number) {
+            let value = value.parse().map_or(toml::Value::String(value), toml::Value::Integer);
+            table.insert(name.replace('-', "_"), value);
+        }
+        if verb.get_arguments().any(|option| option.get_long() == Some("device")) {
+            table.insert("device".to_owned(), "cpu".into());
+        }
+        let file = ground.path("whole.toml");
+        std::fs::write(&file, toml::to_string(&table).unwrap()).unwrap();
+        let mut command = dqo();
+        command.arg(verb.get_name()).current_dir(ground.dir.path()).args(["--config", &file]);
+        let output = output_of(&mut command);
+        assert!(matches!(&output, Ok(output) if output.status.success()), "{}: {output:?}", verb.get_name());
+
+        if let Some(output) = table.get("output") {
+            // The file is no place for the result.
+            let mut command = dqo();
+            command.arg(verb.get_name()).current_dir(ground.dir.path()).args(["--config", &file, "--output", &file]);
+            let line = output_of(&mut command).and_then(|output| error_line(&output));
+            assert!(
+                matches!(&line, Ok(Some(line)) if line.contains("overwritten")),
+                "{} {output}: {line:?}",
+                verb.get_name()
+            );
+        }
+    }
 }
 
 /// What an option's help begins with where it hangs on another one.

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::files::write_file;
 use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
 use crate::objective::Dqo;
-use crate::objective::range::at_least_one;
+use crate::objective::range::{MOST, at_least_one, count};
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
 use crate::train::{Outcome, Run, SchedulerType, TrainConfig, TrainSettings, Watch};
@@ -46,9 +47,10 @@ const SAMPLES: usize = 8;
 const SHOWN: usize = 8;
 
 /// What the demo takes.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct DemoConfig {
     #[command(flatten)]
+    #[serde(flatten)]
     pub device: DeviceOptions,
     /// The seed of everything random
     #[arg(long, default_value_t = 42, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
@@ -58,6 +60,7 @@ pub struct DemoConfig {
     pub num_train_epochs: usize,
     /// Only the first sums, this many [default: all]
     #[arg(long, value_parser = at_least_one)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_problems: Option<usize>,
     /// Where everything is written; it must not exist
     #[arg(long, value_name = "DIR", default_value = "demo")]
@@ -79,6 +82,8 @@ pub struct DemoResult {
 /// # Errors
 /// Where the device fails or a file cannot be written.
 pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoResult>> {
+    count("--num-train-epochs", config.num_train_epochs, MOST)?;
+    count("--max-problems", config.max_problems.unwrap_or(1), MOST)?;
     let dir = &config.output_dir;
     ensure!(!dir.exists(), "{}: exists already; remove it, or choose another --output-dir", dir.display());
     for (name, contents) in FILES {
@@ -117,9 +122,9 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
     let shown = dir.join("shown.jsonl");
     write_file(&shown, shown_rows(&dir.join("before.jsonl"))?.as_bytes())?;
     let valued = value_responses(&ValuesConfig {
-        value: result.join("value").display().to_string(),
+        value: Some(result.join("value").display().to_string()),
         adapter: None,
-        data: shown,
+        data: Some(shown),
         device: config.device.clone(),
         dtype: WeightType::F32,
         tokens_per_micro_batch: 8192,

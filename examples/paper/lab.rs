@@ -150,9 +150,9 @@ impl Lab {
     /// V along given responses.
     pub fn values(&self, value: &Path, rows: &Path) -> Result<ValuedResponses> {
         value_responses(&ValuesConfig {
-            value: value.display().to_string(),
+            value: Some(value.display().to_string()),
             adapter: None,
-            data: rows.to_owned(),
+            data: Some(rows.to_owned()),
             device: self.device.clone(),
             dtype: WeightType::F32,
             tokens_per_micro_batch: 8192,

@@ -1,37 +1,27 @@
 //! `dqo-wgpu bench`: every kernel's time, share of the limit, and error; or a whole training step.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use clap::Args;
+use clap::{ArgMatches, Args};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, print};
 use crate::benches::limits::Yardsticks;
 use crate::benches::{CASES, Cases, decode, step, table};
 use crate::device::{Device, Precision};
 use crate::model::DeviceOptions;
+use crate::objective::range::count;
 use crate::sample::MAX_BATCH;
 
 #[derive(Args)]
 pub struct BenchArgs {
     #[command(flatten)]
-    device: DeviceOptions,
-    /// Only the kernels whose name contains this
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-    /// A whole training step in place of the kernels
-    #[arg(long, conflicts_with_all = ["decode", "kernel", "markdown"])]
-    step: bool,
-    /// Decoding in place of the kernels
-    #[arg(long, conflicts_with_all = ["kernel", "markdown"])]
-    decode: bool,
-    /// With --decode: the model [default: random weights in the shape of SmolLM2-135M]
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// With --decode: sequences that are decoded together
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=MAX_BATCH as i64))]
-    batch_size: u16,
+    config: BenchConfig,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -40,21 +30,48 @@ pub struct BenchArgs {
     markdown: bool,
 }
 
-pub fn run(args: &BenchArgs) -> Result<Ended> {
-    let device = args.device.open(Precision::F32)?;
-    if args.decode {
-        run_decode(args, &device)?;
-    } else if args.step {
-        run_step(args, &device)?;
+#[derive(Args, Serialize, Deserialize)]
+struct BenchConfig {
+    #[command(flatten)]
+    #[serde(flatten)]
+    device: DeviceOptions,
+    /// Only the kernels whose name contains this
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<String>,
+    /// A whole training step in place of the kernels
+    #[arg(long)]
+    step: bool,
+    /// Decoding in place of the kernels
+    #[arg(long)]
+    decode: bool,
+    /// With --decode: the model [default: random weights in the shape of SmolLM2-135M]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<PathBuf>,
+    /// With --decode: sequences that are decoded together
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=MAX_BATCH as i64))]
+    batch_size: u16,
+}
+
+pub fn run(args: BenchArgs, matches: &ArgMatches) -> Result<Ended> {
+    let BenchArgs { config, json, markdown, .. } = args;
+    let BenchConfig { device, kernel, step, decode, model, batch_size } = merge(config, matches)?;
+    count("--batch-size", batch_size.into(), MAX_BATCH)?;
+    let device = device.open(Precision::F32)?;
+    if decode {
+        run_decode(&device, model.as_deref(), batch_size.into(), json)?;
+    } else if step {
+        run_step(&device, json)?;
     } else {
-        run_kernels(args, &device)?;
+        run_kernels(&device, kernel.as_deref(), json, markdown)?;
     }
     Ok(Ended::Done)
 }
 
-fn run_decode(args: &BenchArgs, device: &Device) -> Result<()> {
-    let decode = decode::measure(device, args.model.as_deref(), args.batch_size.into())?;
-    if args.json {
+fn run_decode(device: &Device, model: Option<&Path>, batch_size: usize, json: bool) -> Result<()> {
+    let decode = decode::measure(device, model, batch_size)?;
+    if json {
         print(json!({ "device": device.description(), "decode": decode }));
         return Ok(());
     }
@@ -69,9 +86,9 @@ fn run_decode(args: &BenchArgs, device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn run_step(args: &BenchArgs, device: &Device) -> Result<()> {
+fn run_step(device: &Device, json: bool) -> Result<()> {
     let step = step::measure(device, &mut Yardsticks::new(device)?)?;
-    if args.json {
+    if json {
         print(json!({ "device": device.description(), "step": step }));
         return Ok(());
     }
@@ -86,35 +103,31 @@ fn run_step(args: &BenchArgs, device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn run_kernels(args: &BenchArgs, device: &Device) -> Result<()> {
-    ensure!(args.kernel.as_deref() != Some(""), "--kernel is empty; give a part of a kernel's name, or leave it out");
-    let wanted = |kernel: &&Cases| args.kernel.as_ref().is_none_or(|name| kernel.kernel.contains(name.as_str()));
+fn run_kernels(device: &Device, name: Option<&str>, json: bool, markdown: bool) -> Result<()> {
+    ensure!(name != Some(""), "--kernel is empty; give a part of a kernel's name, or leave it out");
+    let wanted = |kernel: &&Cases| name.is_none_or(|name| kernel.kernel.contains(name));
     let kernels: Vec<&Cases> = CASES.iter().filter(wanted).collect();
-    ensure!(
-        !kernels.is_empty(),
-        "--kernel {}: no kernel's name contains it",
-        args.kernel.as_deref().unwrap_or_default()
-    );
+    ensure!(!kernels.is_empty(), "--kernel {}: no kernel's name contains it", name.unwrap_or_default());
     let mut yardsticks = Yardsticks::new(device)?;
     let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
-    if !args.json {
+    if !json {
         print(format_args!(
             "{}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n",
             device.description(),
             flops / 1e9,
             bytes / 1e9
         ));
-        print(if args.markdown { table::MARKDOWN_HEAD.to_owned() } else { table::head() });
+        print(if markdown { table::MARKDOWN_HEAD.to_owned() } else { table::head() });
     }
     let mut rows = Vec::new();
     for case in kernels.iter().flat_map(|kernel| (kernel.bench)()) {
         let row = table::row(device, &case, &mut yardsticks)?;
-        if !args.json {
-            print(if args.markdown { row.markdown() } else { row.line() });
+        if !json {
+            print(if markdown { row.markdown() } else { row.line() });
         }
         rows.push(row);
     }
-    if args.json {
+    if json {
         let limits = json!({ "flops": flops, "bytes": bytes });
         print(json!({ "device": device.description(), "limits": limits, "kernels": rows }));
     }

@@ -1,8 +1,9 @@
 //! `dqo-wgpu demo`: the whole loop on an embedded model and task.
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgMatches, Args};
 
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print};
 use crate::demo::{self, DemoConfig};
 use crate::report::Measured;
@@ -11,11 +12,14 @@ use crate::report::Measured;
 pub struct DemoArgs {
     #[command(flatten)]
     config: DemoConfig,
+    #[command(flatten)]
+    file: ConfigOption,
 }
 
-pub fn run(args: &DemoArgs) -> Result<Ended> {
+pub fn run(args: DemoArgs, matches: &ArgMatches) -> Result<Ended> {
+    let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
-    let Some(result) = demo::run(&args.config, interrupt)? else { return Ok(Ended::Interrupted) };
+    let Some(result) = demo::run(&config, interrupt)? else { return Ok(Ended::Interrupted) };
     print(format_args!("{:>10}{:>10}{:>10}{:>12}", "accuracy", "before", "after", "change"));
     for Measured { name, before, after, standard_error } in &result.measured {
         let [before, after, change, error] = [*before, *after, after - before, *standard_error].map(|x| 100.0 * x);

@@ -1,13 +1,12 @@
 //! `dqo-wgpu eval`: how many problems a policy solves.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::config_file::merge;
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print};
 use crate::sample::{EvalConfig, EvalSummary, Score, eval};
 
@@ -15,16 +14,15 @@ use crate::sample::{EvalConfig, EvalSummary, Score, eval};
 pub struct EvalArgs {
     #[command(flatten)]
     config: EvalConfig,
-    /// Options from a file; what is typed wins
-    #[arg(long = "config", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: EvalArgs, matches: &ArgMatches) -> Result<Ended> {
-    let config = merge(args.config, matches, args.file.as_deref())?;
+    let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
     let Some(summary) = eval(&config, || !interrupt.load(Ordering::Relaxed))? else {
         return Ok(Ended::Interrupted);

@@ -1,7 +1,6 @@
 //! `dqo-wgpu generate`: one response, as it is written.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
@@ -9,7 +8,7 @@ use clap::{ArgMatches, Args};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::config_file::merge;
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print, print_text};
 use crate::data::Text;
 use crate::sample::{Generated, PolicyOptions, Request, SamplingSettings, Writer};
@@ -18,9 +17,8 @@ use crate::sample::{Generated, PolicyOptions, Request, SamplingSettings, Writer}
 pub struct GenerateArgs {
     #[command(flatten)]
     config: GenerateConfig,
-    /// Options from a file; what is typed wins
-    #[arg(long = "config", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Print one JSON object at the end in place of the text as it grows
     #[arg(long)]
     json: bool,
@@ -45,7 +43,7 @@ struct GenerateConfig {
 }
 
 pub fn run(args: GenerateArgs, matches: &ArgMatches) -> Result<Ended> {
-    let GenerateConfig { policy: options, prompt, raw, sampling } = merge(args.config, matches, args.file.as_deref())?;
+    let GenerateConfig { policy: options, prompt, raw, sampling } = merge(args.config, matches)?;
     sampling.check()?;
     let prompt = prompt.context("--prompt is missing")?;
     let prompt =

@@ -2,52 +2,63 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context, Result};
+use clap::{ArgMatches, Args};
+use serde::{Deserialize, Serialize};
 
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::sample::grade_file;
 
 #[derive(Args)]
 pub struct GradeArgs {
+    #[command(flatten)]
+    config: GradeConfig,
+    #[command(flatten)]
+    file: ConfigOption,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Serialize, Deserialize)]
+struct GradeConfig {
     /// How responses are graded
     #[arg(long, value_enum)]
-    task: Task,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<Task>,
     /// Rows with a completion and an answer each
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
     /// Where the rows go, with their rewards
     #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<PathBuf>,
     /// GSM8K: take the last number of a response as its answer
     #[arg(long)]
     flexible: bool,
     /// MATH: when answers are equal
     #[arg(long, value_enum, default_value = "hendrycks")]
     math_equal: MathEqual,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
-pub fn run(args: &GradeArgs) -> Result<Ended> {
-    let grading = Grading { flexible: args.flexible, math_equal: args.math_equal };
-    let summary = grade_file(args.task, grading, &args.data, &args.output)?;
+pub fn run(args: GradeArgs, matches: &ArgMatches) -> Result<Ended> {
+    let GradeConfig { task, data, output, flexible, math_equal } = merge(args.config, matches)?;
+    let task = task.context("--task is missing")?;
+    let data = data.context("--data is missing")?;
+    let output = output.context("--output is missing")?;
+    let summary = grade_file(task, Grading { flexible, math_equal }, &data, &output)?;
     if args.json {
-        print_of(&args.output, serde_json::to_string(&summary)?);
+        print_of(&output, serde_json::to_string(&summary)?);
     } else {
         let share = 100.0 * summary.right as f64 / summary.rows as f64;
         print_of(
-            &args.output,
-            format_args!(
-                "{}: {} of {} rows are right: {share:.1} %",
-                args.output.display(),
-                summary.right,
-                summary.rows
-            ),
+            &output,
+            format_args!("{}: {} of {} rows are right: {share:.1} %", output.display(), summary.right, summary.rows),
         );
-        print_of(&args.output, format_args!("{} have no answer in the task's form", summary.without_answer));
+        print_of(&output, format_args!("{} have no answer in the task's form", summary.without_answer));
     }
     Ok(Ended::Done)
 }

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{ArgMatches, Args};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::data::{Examples, RowFile};
 use crate::files::{spare, write_file};
@@ -15,49 +17,60 @@ use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
 use crate::train::{Scorer, Scoring, Source};
 
-// There is no file that could name the model.
 #[derive(Args)]
-#[command(mut_arg("model", |model| model.required(true)))]
 pub struct LogpArgs {
     #[command(flatten)]
+    config: LogpConfig,
+    #[command(flatten)]
+    file: ConfigOption,
+}
+
+#[derive(Args, Serialize, Deserialize)]
+struct LogpConfig {
+    #[command(flatten)]
+    #[serde(flatten)]
     model: ModelOptions,
     /// Rows with a prompt and a response each, a JSON object a line
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
     /// Where a row for each row goes: {"logps": [...], "entropies": [...]}
     #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<PathBuf>,
     /// Tokens a micro-batch
     #[arg(long, default_value_t = 2048)]
     tokens_per_micro_batch: usize,
 }
 
-pub fn run(args: &LogpArgs) -> Result<Ended> {
-    count("--tokens-per-micro-batch", args.tokens_per_micro_batch, MOST_TOKENS)?;
-    let ModelFiles { dir, config, tokenizer, adapter } = args.model.open()?;
-    spare(&[&args.data, &dir], &args.output)?;
-    let file = RowFile::read(&args.data)?;
+pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
+    let LogpConfig { model, data, output, tokens_per_micro_batch } = merge(args.config, matches)?;
+    count("--tokens-per-micro-batch", tokens_per_micro_batch, MOST_TOKENS)?;
+    let data = data.context("--data is missing")?;
+    let output = output.context("--output is missing")?;
+    let ModelFiles { dir, config, tokenizer, adapter } = model.open()?;
+    spare(&[&data, &dir], &output)?;
+    let file = RowFile::read(&data)?;
     file.need_responses("logp")?;
     let built = Examples::build(&file, &tokenizer, config.limits(), usize::MAX)?;
     built.check_context(&file, config.limits())?;
     let examples = built.examples;
-    let device = args.model.open_device()?;
+    let device = model.open_device()?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let (dtype, tokens_per_micro_batch) = (args.model.dtype.storage(), args.tokens_per_micro_batch);
-    let scoring = Scoring { dtype, tokens_per_micro_batch };
+    let scoring = Scoring { dtype: model.dtype.storage(), tokens_per_micro_batch };
     let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?;
 
     let mut progress = Progress::new("logp", examples.len(), 0);
-    let mut output = Vec::new();
+    let mut rows = Vec::new();
     scorer.score(&examples, |_, scored| {
         progress.advance(scored.len(), "");
         for row in scored {
-            writeln!(output, "{}", json!({ "logps": row.logps, "entropies": row.entropies }))?;
+            writeln!(rows, "{}", json!({ "logps": row.logps, "entropies": row.entropies }))?;
         }
         Ok(())
     })?;
-    write_file(&args.output, &output).context("the log-probs")?;
-    print_of(&args.output, args.output.display());
+    write_file(&output, &rows).context("the log-probs")?;
+    print_of(&output, output.display());
     Ok(Ended::Done)
 }

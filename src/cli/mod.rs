@@ -49,23 +49,18 @@ enum Verb {
     /// Show the adapters, their limits and features, and which one `auto` takes
     Devices(devices::DevicesArgs),
     /// Sample responses to problems, graded where there is an answer, as rollouts for training
-    #[command(args_override_self = true)]
     Sample(sample::SampleArgs),
     /// Give rows a reward by their answer
     Grade(grade::GradeArgs),
     /// Find which steps of each response still led to a right answer
-    #[command(args_override_self = true)]
     ProcessReward(process_reward::ProcessRewardArgs),
     /// Write one response to the terminal
-    #[command(args_override_self = true)]
     Generate(generate::GenerateArgs),
     /// Count how many problems a policy solves
-    #[command(args_override_self = true)]
     Eval(eval::EvalArgs),
     /// Write the log-prob and the entropy of every response token
     Logp(logp::LogpArgs),
     /// Train a policy, and a value network where the method has one
-    #[command(args_override_self = true)]
     Train(train::TrainArgs),
     /// Show what a value network says along given responses, token by token
     Values(values::ValuesArgs),
@@ -73,7 +68,6 @@ enum Verb {
     Report(report::ReportArgs),
     /// Show the memory and the steps of a training run, buffer by buffer, from the model's configuration
     /// alone; without --data, of full micro-batches
-    #[command(args_override_self = true)]
     Plan(plan::PlanArgs),
     /// Make a model directory of a base and adapters
     Merge(merge::MergeArgs),
@@ -114,14 +108,14 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The whole command line, as clap has it.
+/// The whole command line, as clap has it: of an option that is given twice the last one counts.
 pub fn command() -> Command {
     // `--beta -1` is out of range, not an option called -1.
     let with_negatives = |argument: Arg| {
         let takes_value = argument.get_action().takes_values();
         argument.allow_negative_numbers(takes_value)
     };
-    Cli::command().mut_subcommands(|verb| verb.mut_args(with_negatives))
+    Cli::command().mut_subcommands(|verb| verb.args_override_self(true).mut_args(with_negatives))
 }
 
 /// Says what is wrong with the command line, in a line; or the help, where that was asked for.
@@ -173,19 +167,19 @@ fn print_text(text: impl Display) {
 
 fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
     match verb {
-        Verb::Demo(args) => demo::run(&args),
+        Verb::Demo(args) => demo::run(args, matches),
         Verb::Devices(args) => devices::run(&args),
         Verb::Sample(args) => sample::run(args, matches),
-        Verb::Grade(args) => grade::run(&args),
+        Verb::Grade(args) => grade::run(args, matches),
         Verb::ProcessReward(args) => process_reward::run(args, matches),
         Verb::Generate(args) => generate::run(args, matches),
         Verb::Eval(args) => eval::run(args, matches),
-        Verb::Logp(args) => logp::run(&args),
+        Verb::Logp(args) => logp::run(args, matches),
         Verb::Train(args) => train::run(args, matches),
-        Verb::Values(args) => values::run(&args),
+        Verb::Values(args) => values::run(args, matches),
         Verb::Report(args) => report::run(&args),
         Verb::Plan(args) => plan::run(args, matches),
-        Verb::Merge(args) => merge::run(&args),
-        Verb::Bench(args) => bench::run(&args),
+        Verb::Merge(args) => merge::run(args, matches),
+        Verb::Bench(args) => bench::run(args, matches),
     }
 }

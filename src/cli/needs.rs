@@ -13,7 +13,7 @@ use crate::train::read_table;
 enum Need {
     /// This option is given; it is not 0, nor switched off.
     With(&'static str),
-    /// This option is not given.
+    /// This option is not given, or is switched off.
     Without(&'static str),
     /// This option has this value.
     Is(&'static str, &'static str),
@@ -55,6 +55,8 @@ const RULES: &[Rule] = &[
     Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
     Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
     Rule { verbs: &["bench"], options: &["batch_size", "model"], needs: &[With("decode")] },
+    Rule { verbs: &["bench"], options: &["kernel", "markdown", "decode"], needs: &[Without("step")] },
+    Rule { verbs: &["bench"], options: &["kernel", "markdown"], needs: &[Without("decode")] },
 ];
 
 /// The options of a verb as they were given: typed, in a file, or neither.
@@ -158,14 +160,15 @@ impl Given<'_> {
         let is_off = |value: &String| value == "false" || value.parse() == Ok(0.0);
         match need {
             With(_) => value.is_some_and(|value| !is_off(&value)),
-            Without(_) => value.is_none(),
+            Without(_) => value.as_ref().is_none_or(is_off),
             Is(_, wanted) => value.as_deref() == Some(wanted),
         }
     }
 
     /// What counts: what was typed, then the file, then the default.
     fn value(&self, option: &str) -> Option<String> {
-        let of_file = self.table.get(option).filter(|_| !was_typed(self.matches, option));
+        // What is no value of any option is refused where the file is read.
+        let of_file = self.table.get(option).filter(|value| !value.is_table() && !was_typed(self.matches, option));
         of_file.map(text).or_else(|| {
             let raw = self.matches.try_get_raw(option).ok().flatten()?;
             Some(raw.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","))

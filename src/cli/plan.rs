@@ -1,11 +1,9 @@
 //! `dqo-wgpu plan`: the memory and the steps of a run, before anything is allocated.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use clap::{ArgMatches, Args};
 
-use super::config_file::merge_training;
+use super::config_file::{ConfigOption, merge_training};
 use super::{Ended, print};
 use crate::format::format_bytes;
 use crate::train::{MethodArgs, Run, TrainConfig};
@@ -16,16 +14,15 @@ pub struct PlanArgs {
     config: TrainConfig,
     #[command(flatten)]
     method: MethodArgs,
-    /// Options from a file, such as the config.toml of another run; what is typed wins
-    #[arg(long = "config", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
-    let settings = merge_training(args.config, args.method, matches, args.file.as_deref())?;
+    let settings = merge_training(args.config, args.method, matches)?;
     let model = settings.config.model.clone();
     let plan = Run::open_to_plan(settings, |_| model.open_device())?.plan()?;
     if args.json {

@@ -1,11 +1,9 @@
 //! `dqo-wgpu process-reward`: which steps of each response still led to a right answer.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::config_file::merge;
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print_of};
 use crate::sample::{ProcessRewardConfig, process_reward};
 
@@ -13,9 +11,8 @@ use crate::sample::{ProcessRewardConfig, process_reward};
 pub struct ProcessRewardArgs {
     #[command(flatten)]
     config: ProcessRewardConfig,
-    /// Options from a file; what is typed wins
-    #[arg(long = "config", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Go on with an output that a run was interrupted in
     #[arg(long)]
     resume: bool,
@@ -25,7 +22,7 @@ pub struct ProcessRewardArgs {
 }
 
 pub fn run(args: ProcessRewardArgs, matches: &ArgMatches) -> Result<Ended> {
-    let config = merge(args.config, matches, args.file.as_deref())?;
+    let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
     let summary = process_reward(&config, args.resume, interrupt)?;
     let output = config.output.unwrap_or_default();

@@ -1,11 +1,9 @@
 //! `dqo-wgpu sample`: responses to problems, graded, as rollouts for training.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::config_file::merge;
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print_of};
 use crate::sample::{SampleConfig, sample};
 
@@ -13,9 +11,8 @@ use crate::sample::{SampleConfig, sample};
 pub struct SampleArgs {
     #[command(flatten)]
     config: SampleConfig,
-    /// Options from a file; what is typed wins
-    #[arg(long = "config", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Go on with an output that a run was interrupted in
     #[arg(long)]
     resume: bool,
@@ -25,7 +22,7 @@ pub struct SampleArgs {
 }
 
 pub fn run(args: SampleArgs, matches: &ArgMatches) -> Result<Ended> {
-    let config = merge(args.config, matches, args.file.as_deref())?;
+    let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
     let summary = sample(&config, args.resume, interrupt)?;
     let output = config.output.unwrap_or_default();

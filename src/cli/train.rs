@@ -1,12 +1,9 @@
 //! `dqo-wgpu train`: a run, from the start or resumed.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::{ArgMatches, Args};
 
-use super::config_file::merge_training;
-use super::given::config_file;
+use super::config_file::{ConfigOption, merge_training};
 use super::{Ended, interrupt, print};
 use crate::progress::say;
 use crate::train::{MethodArgs, Outcome, Run, TrainConfig, Watch};
@@ -17,17 +14,15 @@ pub struct TrainArgs {
     config: TrainConfig,
     #[command(flatten)]
     method: MethodArgs,
-    /// Options from a file, such as the config.toml of another run; what is typed wins
-    #[arg(long = "config", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Go on from the newest whole checkpoint in --output-dir
     #[arg(long)]
     resume: bool,
 }
 
 pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
-    let file = config_file(matches);
-    let settings = merge_training(args.config, args.method, matches, file.as_deref())?;
+    let settings = merge_training(args.config, args.method, matches)?;
     let run = Run::open(settings)?;
     // Not before: until then there is nothing to save, and Ctrl-C ends the process at once.
     let interrupt = interrupt::listen()?;

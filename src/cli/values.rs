@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
-use clap::Args;
+use anyhow::{Context, Result, ensure};
+use clap::{ArgMatches, Args};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::files::{spare, write_file};
 use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
@@ -13,32 +15,45 @@ use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
 #[derive(Args)]
 pub struct ValuesArgs {
     #[command(flatten)]
-    config: ValuesConfig,
-    /// A .jsonl file for a row for each row, or an .html file for a page to read
-    #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    config: OutputConfig,
+    #[command(flatten)]
+    file: ConfigOption,
     /// Print the correlation with process rewards as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(args: &ValuesArgs) -> Result<Ended> {
-    let extension = args.output.extension().and_then(|extension| extension.to_str());
+#[derive(Args, Serialize, Deserialize)]
+struct OutputConfig {
+    #[command(flatten)]
+    #[serde(flatten)]
+    values: ValuesConfig,
+    /// A .jsonl file for a row for each row, or an .html file for a page to read
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
+    let OutputConfig { values, output } = merge(args.config, matches)?;
+    let output = output.context("--output is missing")?;
+    let value = values.value.as_deref().context("--value is missing")?;
+    let data = values.data.as_deref().context("--data is missing")?;
+    let extension = output.extension().and_then(|extension| extension.to_str());
     let as_page = extension == Some("html");
-    ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", args.output.display());
-    let ValuesConfig { value, data, .. } = &args.config;
-    spare(&[data.as_path(), Path::new(value)], &args.output)?;
-    let valued = value_responses(&args.config)?;
+    ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", output.display());
+    spare(&[data, Path::new(value)], &output)?;
+    let valued = value_responses(&values)?;
     let correlation = valued.correlation.as_ref();
     let contents = if as_page {
         values_page(&format!("{value} on {}", data.display()), &valued.responses, correlation)
     } else {
         valued.responses.iter().map(|response| row(response).to_string() + "\n").collect()
     };
-    write_file(&args.output, contents.as_bytes())?;
+    write_file(&output, contents.as_bytes())?;
     if args.json {
         print_of(
-            &args.output,
+            &output,
             json!({
                 "rows": valued.responses.len(),
                 "pearson": correlation.map(|correlation| correlation.pearson),
@@ -48,10 +63,10 @@ pub fn run(args: &ValuesArgs) -> Result<Ended> {
         );
         return Ok(Ended::Done);
     }
-    print_of(&args.output, args.output.display());
+    print_of(&output, output.display());
     if let Some(correlation) = correlation {
         print_of(
-            &args.output,
+            &output,
             format_args!(
                 "V at the ends of {} segments against their process rewards: Pearson's correlation {:.3}, Spearman's {:.3}",
                 correlation.count, correlation.pearson, correlation.spearman

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::correlation::{pearson, spearman};
@@ -19,18 +20,22 @@ use crate::sample::{Segment, split};
 use crate::train::{Scoring, Source, ValueScorer};
 
 /// Which responses are looked at, and by what.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub struct ValuesConfig {
     /// The value network: a directory such as OUT/final/value
     #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
-    pub value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// The value network's adapters, such as OUT/final/value of a run with --lora-r; --value is their base then
     #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
     /// Rows with a prompt and a response each, a JSON object a line
     #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub device: DeviceOptions,
     /// How weights are stored
     #[arg(long, value_enum, default_value = "f32")]
@@ -60,13 +65,15 @@ pub struct ValuedResponses {
 pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     count("--tokens-per-micro-batch", config.tokens_per_micro_batch, MOST_TOKENS)?;
     ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
-    let files = ModelFiles::open(&config.value, config.adapter.as_deref())?;
+    let value = config.value.as_deref().context("--value is missing")?;
+    let data = config.data.as_deref().context("--data is missing")?;
+    let files = ModelFiles::open(value, config.adapter.as_deref())?;
     let ModelFiles { dir, config: model, tokenizer, adapter } = files;
     match (&adapter, &config.adapter) {
         (Some(adapter), Some(dir)) => adapter.need_value_network(&format!("--adapter {}", dir.display()))?,
-        _ => model.need_value_network(&format!("--value {}", config.value))?,
+        _ => model.need_value_network(&format!("--value {value}"))?,
     }
-    let file = RowFile::read(&config.data)?;
+    let file = RowFile::read(data)?;
     file.need_responses("values")?;
     let built = Examples::build(&file, &tokenizer, model.limits(), usize::MAX)?;
     built.check_context(&file, model.limits())?;
