@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use dqo_wgpu::kernels::ALL;
 use regex::Regex;
@@ -25,9 +26,15 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(OsStr::to_str).unwrap()
 }
 
-/// What a folder has, sorted by name.
+/// What a folder has and git does not ignore by its whole path, sorted by name.
 fn entries(folder: &Path) -> Vec<PathBuf> {
+    static IGNORED: LazyLock<String> = LazyLock::new(|| read(&root().join(".gitignore")));
+    let is_ignored = |path: &PathBuf| {
+        let path = path.strip_prefix(root()).unwrap();
+        IGNORED.lines().filter_map(|line| line.strip_prefix('/')).any(|ignored| path == Path::new(ignored))
+    };
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| !is_ignored(path));
     paths.sort();
     paths
 }
@@ -76,6 +83,8 @@ fn about_folder(folder: &Path) -> String {
         "assets" => "The demo's model and problems, which the binary has inside it; tools/demo_assets.py makes them",
         "docs" => "The documents; README.md in it is their index",
         "kernels-tests/goldens" => "What PyTorch, transformers, TRL and PEFT compute; tools/goldens makes it",
+        "fuzz/corpus" => "For each target files that once failed, or are like some that did; the tests read them too",
+        "fuzz/fuzz_targets" => "A program a target",
         "examples" => "Programs on the library",
         "shaders" => "One .wgsl a kernel",
         "shaders/shared" => "What several shaders include",
@@ -121,12 +130,9 @@ fn tree(folder: &Path, depth: usize, kernels: &BTreeSet<&str>, text: &mut String
     }
 }
 
-/// The folders of the project: none that is hidden or that git ignores at the root.
+/// The folders of the project: none that is hidden.
 fn folders() -> Vec<PathBuf> {
-    let ignored = read(&root().join(".gitignore"));
-    let ignored: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('/')).collect();
-    let is_ours = |path: &PathBuf| path.is_dir() && !name(path).starts_with('.') && !ignored.contains(&name(path));
-    entries(root()).into_iter().filter(is_ours).collect()
+    entries(root()).into_iter().filter(|path| path.is_dir() && !name(path).starts_with('.')).collect()
 }
 
 #[test]

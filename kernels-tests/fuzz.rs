@@ -6,105 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dqo_wgpu::data::{Examples, ProblemFile, RowFile, Text, Tokenizer};
-use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::files::verify_dir;
-use dqo_wgpu::grade::Task;
-use dqo_wgpu::model::{Adapter, Build, Checkpoint, ModelConfig, Policy, Storage};
-use dqo_wgpu::train::TrainSettings;
+use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 
-use crate::model::golden;
-use crate::whole_loop::asset;
+#[path = "../fuzz/targets.rs"]
+mod targets;
 
-/// A file that is mutated, and what reads it in a directory that has it and its neighbours.
-struct Target {
-    name: &'static str,
-    /// The directories whose files are mutated; each has `file`.
-    seeds: &'static [&'static str],
-    file: &'static str,
-    read: fn(&Path),
-}
-
-const TARGETS: &[Target] = &[
-    Target { name: "rows", seeds: &["dqo/llama"], file: "rows.jsonl", read: read_rows },
-    Target { name: "pairs", seeds: &["methods"], file: "pairs.jsonl", read: |dir| read_rows_in(dir, "pairs.jsonl") },
-    Target { name: "problems", seeds: &["ppo"], file: "problems.jsonl", read: read_problems },
-    Target {
-        name: "config",
-        seeds: &["models/llama3", "models/gemma", "models/qwen3"],
-        file: "config.json",
-        read: plan,
-    },
-    Target { name: "tokenizer", seeds: &["ppo/policy"], file: "tokenizer.json", read: tokenize },
-    Target { name: "tokenizer config", seeds: &["ppo/policy"], file: "tokenizer_config.json", read: tokenize },
-    Target { name: "template", seeds: &["demo"], file: "chat_template.jinja", read: tokenize },
-    Target { name: "adapter config", seeds: &["lora/llama/policy"], file: "adapter_config.json", read: read_adapter },
-    Target { name: "adapter", seeds: &["lora/llama/policy"], file: "adapter_model.safetensors", read: read_adapter },
-    Target { name: "weights", seeds: &["models/llama"], file: "model.safetensors", read: read_weights },
-    Target { name: "settings", seeds: &["settings"], file: "config.toml", read: read_settings },
-    Target { name: "manifest", seeds: &["manifest"], file: "manifest.json", read: |dir| drop(verify_dir(dir)) },
-];
-
-fn read_rows(dir: &Path) {
-    read_rows_in(dir, "rows.jsonl");
-}
-
-fn read_rows_in(dir: &Path, name: &str) {
-    let Ok(file) = RowFile::read(&dir.join(name)) else { return };
-    let model = golden("ppo/policy");
-    let config = ModelConfig::read(&model).unwrap();
-    let tokenizer = Tokenizer::read(&model, &config.eos_token_ids).unwrap();
-    drop(Examples::build(&file, &tokenizer, config.limits(), 64));
-}
-
-fn read_problems(dir: &Path) {
-    for task in [Task::Gsm8k, Task::Math, Task::None] {
-        drop(ProblemFile::read(&dir.join("problems.jsonl"), task));
-    }
-}
-
-/// The whole plan of a model.
-fn plan(dir: &Path) {
-    let Ok(config) = ModelConfig::read(dir) else { return };
-    let device = Device::plan(&Device::cpu(Precision::F32));
-    let build = Build::new(&device, &config, None, "policy", Storage { dtype: DType::Real, trainable: true });
-    drop(Policy::load(&build, 64));
-}
-
-fn tokenize(dir: &Path) {
-    let Ok(tokenizer) = Tokenizer::read(dir, &[]) else { return };
-    let messages =
-        vec![json!({ "role": "user", "content": "12+34=\n" }), json!({ "role": "assistant", "content": "" })];
-    for text in [Text::Messages(messages), Text::Plain("12+34=".to_owned())] {
-        if let Ok(ids) = tokenizer.prompt(&text) {
-            drop(tokenizer.decode(&ids));
-        }
-    }
-}
-
-fn read_adapter(dir: &Path) {
-    drop(Adapter::open(dir));
-}
-
-fn read_weights(dir: &Path) {
-    let Ok(checkpoint) = Checkpoint::open(dir) else { return };
-    for name in checkpoint.names() {
-        if let Ok((shape, values)) = checkpoint.tensor(name) {
-            let count = shape.iter().product::<usize>();
-            assert!(values.range(0, count).all(|value| value.is_finite() || !value.is_finite()));
-        }
-    }
-}
-
-fn read_settings(dir: &Path) {
-    let text = fs::read_to_string(dir.join("config.toml"));
-    if let Some(table) = text.ok().and_then(|text| text.parse().ok()) {
-        drop(TrainSettings::of_table(table));
-    }
-}
+use targets::{TARGETS, Target};
 
 /// What takes a place, or is put in: numbers at the ends of their types, values of other types, text that is none.
 const PIECES: &[&str] = &[
@@ -164,38 +73,20 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for path in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
-        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-    }
-}
-
-/// The directory that a seed names.
-fn seed_dir(name: &str, root: &Path) -> PathBuf {
-    let dir = root.join("seeds").join(name);
-    match name {
-        "demo" => return asset("model"),
-        "settings" => {
-            fs::create_dir_all(&dir).unwrap();
-            let settings = "method = \"dqo\"\nmodel = \"m\"\ndata = \"d\"\noutput_dir = \"o\"\nbeta = 0.1\nbatch_size = 4\n\
-                            lora_target_modules = [\"q_proj\"]\noptimizer = \"sgd\"\npolicy_is = true\n";
-            fs::write(dir.join("config.toml"), settings).unwrap();
-        }
-        "manifest" => {
-            let made = dqo_wgpu::files::write_dir(&dir, |dir| Ok(fs::write(dir.join("a"), "1")?));
-            made.unwrap();
-        }
-        _ => return golden(name),
-    }
-    dir
-}
-
 fn number_from(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }
 
-/// The mutations of one process, which has little memory; the file `at` says which one it is at.
+/// A target's files in fuzz/corpus: what once failed, or is like it.
+fn corpus(target: &Target) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name);
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// What one process tries, which has little memory: all of the corpus as it is, then mutations of it and of the seeds. The file
+/// `at` says what it is at.
 #[test]
 #[ignore = "is started by the test below"]
 fn worker() {
@@ -203,17 +94,28 @@ fn worker() {
     let root = PathBuf::from(root);
     let (seed, first, end) =
         (number_from("DQO_FUZZ_SEED", 1), number_from("DQO_FUZZ_FIRST", 0), number_from("DQO_FUZZ_END", 0));
+    let known: Vec<_> =
+        TARGETS.iter().flat_map(|target| corpus(target).into_iter().map(move |file| (target, file))).collect();
     for index in first..end {
-        let target = &TARGETS[index as usize % TARGETS.len()];
         let mut random = ChaCha8Rng::seed_from_u64(seed << 32 | index);
+        let as_it_is = known.get(index as usize);
+        let target = as_it_is.map_or(&TARGETS[index as usize % TARGETS.len()], |(target, _)| target);
         let dir = root.join("case");
         let _ = fs::remove_dir_all(&dir);
-        copy_files(&seed_dir(target.seeds[random.random_range(0..target.seeds.len())], &root), &dir);
+        target.fill(&dir, random.random_range(0..target.seeds.len().max(1)));
         let path = dir.join(target.file);
-        let mut bytes = fs::read(&path).unwrap();
-        mutate(&mut bytes, &mut random);
+        let begins_at_a_seed = random.random_bool(0.75);
+        let begin = match as_it_is {
+            Some((_, file)) => file.clone(),
+            None if begins_at_a_seed => path.clone(),
+            None => corpus(target).choose(&mut random).unwrap().clone(),
+        };
+        let mut bytes = fs::read(&begin).unwrap();
+        if as_it_is.is_none() {
+            mutate(&mut bytes, &mut random);
+        }
         fs::write(&path, bytes).unwrap();
-        fs::write(root.join("at"), format!("{index} {}", target.name)).unwrap();
+        fs::write(root.join("at"), format!("{index} {} from {}", target.name, begin.display())).unwrap();
         (target.read)(&dir);
     }
 }

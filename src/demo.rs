@@ -12,7 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::files::write_file;
+use crate::files::{Fresh, make_dir, write_file};
 use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
 use crate::objective::Dqo;
@@ -20,6 +20,9 @@ use crate::objective::range::{MOST, at_least_one, count};
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
 use crate::train::{Outcome, Run, SchedulerType, TrainConfig, TrainSettings, Watch};
+
+/// Where the model is, in the output.
+const MODEL: &str = "model";
 
 /// The embedded files.
 const FILES: [(&str, &[u8]); 7] = [
@@ -62,7 +65,7 @@ pub struct DemoConfig {
     #[arg(long, value_parser = at_least_one)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_problems: Option<usize>,
-    /// Where everything is written; it must not exist
+    /// Where everything is written; without --resume it must not exist
     #[arg(long, value_name = "DIR", default_value = "demo")]
     pub output_dir: PathBuf,
 }
@@ -77,22 +80,20 @@ pub struct DemoResult {
     pub run: PathBuf,
 }
 
-/// Runs the whole loop; `None` where it was interrupted.
+/// Runs the whole loop, or with `resume` what is left of it; `None` where it was interrupted.
 ///
 /// # Errors
-/// Where the device fails or a file cannot be written.
-pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoResult>> {
+/// Where there is a directory already (or none to go on in), the device fails, or a file cannot be written.
+pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<Option<DemoResult>> {
     count("--num-train-epochs", config.num_train_epochs, MOST)?;
     count("--max-problems", config.max_problems.unwrap_or(1), MOST)?;
     let dir = &config.output_dir;
-    ensure!(!dir.exists(), "{}: exists already; remove it, or choose another --output-dir", dir.display());
-    for (name, contents) in FILES {
-        let path = dir.join(name);
-        let parent = path.parent().unwrap_or(dir);
-        std::fs::create_dir_all(parent).with_context(|| format!("{}: cannot be made", parent.display()))?;
-        write_file(&path, contents)?;
-    }
-    let model = dir.join("model");
+    let exists =
+        || format!("{}: exists already; go on with it by --resume, or choose another --output-dir", dir.display());
+    ensure!(resume || !dir.exists(), exists());
+    ensure!(!resume || dir.exists(), "{}: has no run to resume", dir.display());
+    let mut fresh = write_files(dir)?;
+    let model = dir.join(MODEL);
     let rollouts = dir.join("rollouts.jsonl");
     let sampled = sample(
         &SampleConfig {
@@ -104,10 +105,13 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
             max_problems: config.max_problems,
             sampling: SAMPLING,
         },
-        false,
+        resume,
         interrupt,
-    )?;
-    if sampled.interrupted {
+    );
+    if rollouts.exists() {
+        fresh.keep();
+    }
+    if sampled?.interrupted {
         return Ok(None);
     }
     let go_on = || !interrupt.load(Ordering::Relaxed);
@@ -116,7 +120,9 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
     let run = dir.join("run");
     let watch = Watch::on_stderr(interrupt);
     let training = training(config, &model, rollouts, &run);
-    let Outcome::Finished(result) = Run::open(training)?.train(false, watch)? else { return Ok(None) };
+    let Outcome::Finished(result) = Run::open(training)?.train(Run::has_begun_in(&run), watch)? else {
+        return Ok(None);
+    };
     let Some(after) = Accuracies::of(config, &result.join("policy"), "after", go_on)? else { return Ok(None) };
 
     let shown = dir.join("shown.jsonl");
@@ -136,6 +142,22 @@ pub fn run(config: &DemoConfig, interrupt: &AtomicBool) -> Result<Option<DemoRes
     let report = dir.join("report.html");
     write_file(&report, demo_page(ABOUT, run.clone(), &measured, &valued)?.as_bytes())?;
     Ok(Some(DemoResult { measured, report, run }))
+}
+
+/// Writes the embedded files, but for those that are there. Those of others stay: nothing is written then.
+fn write_files(dir: &Path) -> Result<Fresh> {
+    let files = FILES.map(|(name, contents)| (dir.join(name), contents));
+    let (there, new): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| path.exists());
+    for (path, contents) in there {
+        let is_ours = std::fs::read(&path).is_ok_and(|found| found == contents);
+        ensure!(is_ours, "{}: is not the demo's; choose another --output-dir", path.display());
+    }
+    let made = [dir.join(MODEL), dir.to_owned()].into_iter().filter(|dir| !dir.exists());
+    let fresh = Fresh::new(new.iter().map(|(path, _)| path.clone()).chain(made).collect());
+    make_dir(dir)?;
+    make_dir(&dir.join(MODEL))?;
+    new.iter().try_for_each(|(path, contents)| write_file(path, contents))?;
+    Ok(fresh)
 }
 
 /// DQO on the rollouts.

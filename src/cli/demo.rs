@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args};
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print};
 use crate::demo::{self, DemoConfig};
+use crate::progress::say;
 use crate::report::Measured;
 
 #[derive(Args)]
@@ -14,12 +15,18 @@ pub struct DemoArgs {
     config: DemoConfig,
     #[command(flatten)]
     file: ConfigOption,
+    /// Go on with a demo that was interrupted in --output-dir
+    #[arg(long)]
+    resume: bool,
 }
 
 pub fn run(args: DemoArgs, matches: &ArgMatches) -> Result<Ended> {
     let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
-    let Some(result) = demo::run(&config, interrupt)? else { return Ok(Ended::Interrupted) };
+    let Some(result) = demo::run(&config, args.resume, interrupt)? else {
+        say("interrupted; --resume goes on from there");
+        return Ok(Ended::Interrupted);
+    };
     print(format_args!("{:>10}{:>10}{:>10}{:>12}", "accuracy", "before", "after", "change"));
     for Measured { name, before, after, standard_error } in &result.measured {
         let [before, after, change, error] = [*before, *after, after - before, *standard_error].map(|x| 100.0 * x);

@@ -13,6 +13,7 @@ mod template;
 mod template_cost;
 mod token_ids;
 mod tokenizer;
+mod tokenizer_cost;
 
 pub use batch::{Capacity, DeviceBatch, NewestToken, Sequence, TokenGroups};
 pub use examples::{AssumedRows, Example, Examples};

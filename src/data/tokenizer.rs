@@ -12,6 +12,7 @@ use super::guard::caught;
 use super::rows::Text;
 use super::template::{ChatTemplate, token_text};
 use super::token_ids::token_ids;
+use super::tokenizer_cost::check_steps;
 use crate::files::read_description;
 
 /// Turns text into token ids as the model expects them.
@@ -141,6 +142,7 @@ fn read_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
     let dir = path.parent().unwrap_or(path);
     let text = read_description(path)?;
     let mut inner: tokenizers::Tokenizer = guarded(dir, "not a tokenizer", || text.parse())?;
+    check_steps(&text).with_context(|| path.display().to_string())?;
     // As transformers does: they are what was set when the file was written, and cut or fill what is encoded.
     inner.with_padding(None);
     let whole = inner.with_truncation(None).map(|_| ());

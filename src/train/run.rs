@@ -1,6 +1,6 @@
 //! A run, from what the user gave to its result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
@@ -86,6 +86,11 @@ impl Run {
     /// Where a single tensor is larger than the device can hold.
     pub fn plan(&self) -> Result<Plan> {
         Plan::of(&self.inputs, &*self.rows, &self.device)
+    }
+
+    /// Whether a run has begun in a directory, which `resume` then goes on with.
+    pub fn has_begun_in(dir: &Path) -> bool {
+        RunDir::is_run(dir)
     }
 
     /// Trains: from the start, or with `resume` from the newest whole checkpoint.

@@ -85,6 +85,11 @@ fn lock(dir: &Path) -> Result<File> {
 }
 
 impl RunDir {
+    /// Whether a run has begun there.
+    pub fn is_run(path: &Path) -> bool {
+        path.join(CONFIG).exists()
+    }
+
     /// A new run's directory, with its configuration in it.
     ///
     /// # Errors
@@ -92,7 +97,7 @@ impl RunDir {
     pub fn create(path: &Path, record: &Record) -> Result<Self> {
         let refuse_a_run = || {
             ensure!(
-                !path.join(CONFIG).exists(),
+                !Self::is_run(path),
                 "{}: has a run already; go on with it by --resume, or choose another --output-dir",
                 path.display()
             );
@@ -121,8 +126,8 @@ impl RunDir {
     /// # Errors
     /// Where there is no run, or its settings or inputs are others.
     pub fn reopen(path: &Path, record: &Record, depend_on: &[&str]) -> Result<Self> {
+        ensure!(Self::is_run(path), "{}: has no run to resume", path.display());
         let file = path.join(CONFIG);
-        ensure!(file.exists(), "{}: has no run to resume", path.display());
         let lock = lock(path)?;
         record.check(&file, |name| MAY_CHANGE.contains(&name) && !depend_on.contains(&name), "the run")?;
         record.write(&file)?;

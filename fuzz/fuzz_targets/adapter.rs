@@ -1,0 +1,5 @@
+//! The target `adapter`.
+
+#![no_main]
+
+dqo_wgpu_fuzz::fuzz!("adapter");

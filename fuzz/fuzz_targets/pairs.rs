@@ -1,0 +1,5 @@
+//! The target `pairs`.
+
+#![no_main]
+
+dqo_wgpu_fuzz::fuzz!("pairs");

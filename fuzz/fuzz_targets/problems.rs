@@ -1,0 +1,5 @@
+//! The target `problems`.
+
+#![no_main]
+
+dqo_wgpu_fuzz::fuzz!("problems");

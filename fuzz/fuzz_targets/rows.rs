@@ -1,0 +1,5 @@
+//! The target `rows`.
+
+#![no_main]
+
+dqo_wgpu_fuzz::fuzz!("rows");
