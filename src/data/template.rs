@@ -50,15 +50,14 @@ impl ChatTemplate {
     fn of_source(source: String, tokens: Map<String, Value>) -> Result<Self> {
         check_source(&source)?;
         let mut environment = Environment::new();
-        // An error is a line, not a listing of the template.
         environment.set_debug(false);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| anyhow!("{error:#}"))?);
+        environment.set_syntax(syntax.map_err(plain)?);
         limit(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        on_deep_stack(|| environment.add_template_owned(NAME, source))?.map_err(|error| anyhow!("{error:#}"))?;
+        on_deep_stack(|| environment.add_template_owned(NAME, source))?.map_err(plain)?;
         Ok(Self { environment, tokens })
     }
 
@@ -81,7 +80,8 @@ fn plain(error: minijinja::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::OutOfFuel {
         return anyhow!("it does not end, or writes without measure; use another one");
     }
-    anyhow!("{error:#}")
+    // Not `{:#}`, which lists the template: an error is a line.
+    anyhow!("{error}")
 }
 
 /// One template, or the one called `default` of several.
@@ -164,7 +164,15 @@ mod tests {
 
     #[test]
     fn a_broken_template_says_so() {
-        assert!(render("{% for %}", user("Hi")).is_err());
+        for (source, message) in [
+            ("a\n{% for x in %}", "syntax error: unexpected end of block (in chat_template:2)"),
+            (
+                "{{ 1 / 0 }}",
+                "the chat template fails: invalid operation: unable to calculate 1 / 0 (in chat_template:1)",
+            ),
+        ] {
+            assert_eq!(format!("{:#}", render(source, user("Hi")).unwrap_err()), message);
+        }
     }
 
     /// What grows without measure, in time, in memory or in depth, ends as an error at once.
