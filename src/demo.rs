@@ -92,7 +92,7 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
         || format!("{}: exists already; go on with it by --resume, or choose another --output-dir", dir.display());
     ensure!(resume || !dir.exists(), exists());
     ensure!(!resume || dir.exists(), "{}: has no run to resume", dir.display());
-    let mut fresh = write_files(dir)?;
+    let mut fresh = write_files(dir, config.max_problems.unwrap_or(usize::MAX))?;
     let model = dir.join(MODEL);
     let rollouts = dir.join("rollouts.jsonl");
     let sampled = sample(
@@ -102,7 +102,7 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
             data: Some(dir.join("train.jsonl")),
             output: Some(rollouts.clone()),
             num_samples: SAMPLES,
-            max_problems: config.max_problems,
+            max_problems: None,
             sampling: SAMPLING,
         },
         resume,
@@ -144,13 +144,21 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
     Ok(Some(DemoResult { measured, report, run }))
 }
 
-/// Writes the embedded files, but for those that are there. Those of others stay: nothing is written then.
-fn write_files(dir: &Path) -> Result<Fresh> {
-    let files = FILES.map(|(name, contents)| (dir.join(name), contents));
+/// Writes the embedded files, with so many problems in each, but for those that are there. Those of others stay: nothing is
+/// written then.
+fn write_files(dir: &Path, problems: usize) -> Result<Fresh> {
+    let files = FILES.map(|(name, contents)| match name.ends_with(".jsonl") {
+        true => (dir.join(name), first_lines(contents, problems)),
+        false => (dir.join(name), contents),
+    });
     let (there, new): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| path.exists());
     for (path, contents) in there {
         let is_ours = std::fs::read(&path).is_ok_and(|found| found == contents);
-        ensure!(is_ours, "{}: is not the demo's; choose another --output-dir", path.display());
+        ensure!(
+            is_ours,
+            "{}: is not the demo's, or has another --max-problems; choose another --output-dir",
+            path.display()
+        );
     }
     let made = [dir.join(MODEL), dir.to_owned()].into_iter().filter(|dir| !dir.exists());
     let fresh = Fresh::new(new.iter().map(|(path, _)| path.clone()).chain(made).collect());
@@ -158,6 +166,11 @@ fn write_files(dir: &Path) -> Result<Fresh> {
     make_dir(&dir.join(MODEL))?;
     new.iter().try_for_each(|(path, contents)| write_file(path, contents))?;
     Ok(fresh)
+}
+
+fn first_lines(text: &[u8], count: usize) -> &[u8] {
+    let ends = text.iter().enumerate().filter(|&(_, &byte)| byte == b'\n').map(|(at, _)| at + 1);
+    &text[..ends.take(count).last().unwrap_or(0)]
 }
 
 /// DQO on the rollouts.
@@ -217,7 +230,7 @@ impl Accuracies {
             task: Task::Gsm8k,
             data: Some(config.output_dir.join("test.jsonl")),
             output: sampled.then(|| config.output_dir.join(format!("{name}.jsonl"))),
-            max_problems: config.max_problems,
+            max_problems: None,
             sample: sampled,
             num_seeds: 1,
             flexible: false,
