@@ -3,7 +3,7 @@
 //   s[j] = scale * q[i, h, :] . k[j, g, :]  for first(i) <= j <= i,  lse = log sum_j exp(s[j])
 //   o[i, h, :] = sum_j exp(s[j] - lse) v[j, g, :]
 // A workgroup has 32 queries of one head and walks the key tiles from its own back to the sequence's first: in its
-// own every query meets itself, so the running maximum starts from a real score and needs no infinity.
+// own every query meets itself, so the running maximum is a real score from there on and needs no infinity.
 
 struct Params {
     tokens: u32,
@@ -21,6 +21,8 @@ var<immediate> params: Params;
 @group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>; // [tokens, heads]
 
+const LOWEST = -1e30; // below every score
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let tx = lane % 8u;
@@ -37,9 +39,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         query[r] = min(first_query + 4u * ty + r, params.tokens - 1u);
         start[r] = bounds[query[r]].x;
     }
-    var largest: array<f32, 4>;
+    var largest = array(LOWEST, LOWEST, LOWEST, LOWEST);
     var weight: array<f32, 4>; // sum of exponentials over this invocation's columns
-    var output: array<vec4<f32>, 32>;
+    var output: Sums;
 
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
         let first_key = (tile - steps) * TILE;
@@ -47,52 +49,46 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         multiply_rows(&s, Head(Q, head), first_query, Head(K, kv_head), first_key, lane);
         for (var r = 0u; r < 4u; r += 1u) {
             s[r] *= params.scale;
-            scores[(4u * ty + r) * PITCH + tx] = s[r];
+            let seen = select(vec4(LOWEST), s[r], visible(first_key + 4u * tx, start[r], query[r]));
+            right[place(4u * ty + r, tx)] = vec4(max(max(seen.x, seen.y), max(seen.z, seen.w)), 0.0, 0.0, 0.0);
         }
         workgroupBarrier();
 
+        // Each invocation of a row had the maximum of its own columns.
         for (var r = 0u; r < 4u; r += 1u) {
-            let row = (4u * ty + r) * PITCH;
-            if (steps == 0u) {
-                let self_column = query[r] - first_query;
-                largest[r] = scores[row + self_column / 4u][self_column % 4u];
-            }
             var grown = largest[r];
             for (var c = 0u; c < QUADS; c += 1u) {
-                let x = select(vec4(grown), scores[row + c], visible(first_key + 4u * c, start[r], query[r]));
-                grown = max(grown, max(max(x.x, x.y), max(x.z, x.w)));
+                grown = max(grown, right[place(4u * ty + r, c)].x);
             }
             let shrink = exp(min(largest[r] - grown, 0.0));
             largest[r] = grown;
             let p = exp(min(s[r] - grown, vec4(0.0)));
             s[r] = select(vec4(0.0), p, visible(first_key + 4u * tx, start[r], query[r]));
             weight[r] = fma(weight[r], shrink, dot(s[r], vec4(1.0)));
+            left[place(4u * ty + r, tx)] = s[r];
             for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-                output[4u * chunk + r] *= shrink;
+                output[chunk][r] *= shrink;
             }
         }
         workgroupBarrier();
-        for (var r = 0u; r < 4u; r += 1u) {
-            scores[(4u * ty + r) * PITCH + tx] = s[r];
-        }
         multiply_scores(&output, Head(V, kv_head), first_key, lane);
     }
 
     // The eight invocations of a row add up their weights.
     for (var r = 0u; r < 4u; r += 1u) {
-        scores[(4u * ty + r) * PITCH + tx] = vec4(weight[r], 0.0, 0.0, 0.0);
+        left[place(4u * ty + r, tx)] = vec4(weight[r], 0.0, 0.0, 0.0);
     }
     workgroupBarrier();
     for (var r = 0u; r < 4u; r += 1u) {
         var sum = 0.0;
         for (var c = 0u; c < QUADS; c += 1u) {
-            sum += scores[(4u * ty + r) * PITCH + c].x;
+            sum += left[place(4u * ty + r, c)].x;
         }
         if (first_query + 4u * ty + r < params.tokens) {
             let row = query[r] * params.heads + head;
             for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
                 if (in_head(chunk, tx)) {
-                    o[row * (HEAD_DIM / 4u) + chunk * QUADS + tx] = output[4u * chunk + r] / sum;
+                    o[row * (HEAD_DIM / 4u) + chunk * QUADS + tx] = output[chunk][r] / sum;
                 }
             }
             if (tx == 0u) {

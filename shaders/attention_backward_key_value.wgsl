@@ -37,8 +37,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let last_key = min(first_key + TILE, params.tokens) - 1u;
     let tiles = (bounds[last_key].y - 1u) / TILE + 1u - tile; // query tiles from this one to the last that sees a key
 
-    var key_gradient: array<vec4<f32>, 32>;
-    var value_gradient: array<vec4<f32>, 32>;
+    var key_gradient: Sums;
+    var value_gradient: Sums;
     for (var step = 0u; step < params.members * tiles; step += 1u) {
         // Bounded by what the call has checked, whatever stands in bounds.
         let head = kv_head * group + min(params.first_member + step / tiles, group - 1u);
@@ -62,11 +62,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
         }
         for (var r = 0u; r < 4u; r += 1u) {
-            scores[(4u * ty + r) * PITCH + tx] = s[r];
+            left[place(4u * ty + r, tx)] = s[r];
         }
         multiply_scores(&value_gradient, Head(DOUT, head), first_query, lane);
         for (var r = 0u; r < 4u; r += 1u) {
-            scores[(4u * ty + r) * PITCH + tx] = dp[r];
+            left[place(4u * ty + r, tx)] = dp[r];
         }
         multiply_scores(&key_gradient, Head(Q, head), first_query, lane);
     }
@@ -83,8 +83,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                         before_k = dk[place];
                         before_v = dv[place];
                     }
-                    dk[place] = fma(vec4(params.scale), key_gradient[4u * chunk + r], before_k);
-                    dv[place] = before_v + value_gradient[4u * chunk + r];
+                    dk[place] = fma(vec4(params.scale), key_gradient[chunk][r], before_k);
+                    dv[place] = before_v + value_gradient[chunk][r];
                 }
             }
         }

@@ -30,7 +30,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let first_query = tile * TILE;
     let first_key_tile = bounds[first_query].x / TILE;
 
-    var gradient: array<vec4<f32>, 32>;
+    var gradient: Sums;
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
         let first_key = (tile - steps) * TILE;
         var s: array<vec4<f32>, 4>;
@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let keys = vec4(key, key + 1u, key + 2u, key + 3u);
             let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
             let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
-            scores[(4u * ty + r) * PITCH + tx] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
+            left[place(4u * ty + r, tx)] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
         }
         multiply_scores(&gradient, Head(K, kv_head), first_key, lane);
     }
@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         if (query < params.tokens) {
             for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
                 if (in_head(chunk, tx)) {
-                    dq[(query * params.heads + head) * (HEAD_DIM / 4u) + chunk * QUADS + tx] = params.scale * gradient[4u * chunk + r];
+                    dq[(query * params.heads + head) * (HEAD_DIM / 4u) + chunk * QUADS + tx] = params.scale * gradient[chunk][r];
                 }
             }
         }

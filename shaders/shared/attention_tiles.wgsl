@@ -2,12 +2,17 @@
 // owns the rows 4 ty .. 4 ty + 3 and the columns 4 tx .. 4 tx + 3 of a product.
 const TILE = 32u;
 const QUADS = 8u; // groups of four columns in a tile
-const PITCH = 9u; // from row to row, in groups of four: odd, so that rows lie in different banks
 override HEAD_DIM = 64u; // at most 256: eight chunks of 32 columns
 
-var<workgroup> left: array<vec4<f32>, 288>;
-var<workgroup> right: array<vec4<f32>, 288>;
-var<workgroup> scores: array<vec4<f32>, 288>;
+// Tiles by `place`. The left one has scores, too, once it has been multiplied; the right one is free then.
+var<workgroup> left: array<vec4<f32>, 256>;
+var<workgroup> right: array<vec4<f32>, 256>;
+
+// Where a group of four columns of a tile's row is. Four rows are read at once, and eight invocations read every fourth row:
+// groups change places from four rows to the next, so that these lie in different banks.
+fn place(row: u32, quad: u32) -> u32 {
+    return row * QUADS + (quad ^ (row / 4u % QUADS));
+}
 
 fn chunks() -> u32 {
     return (HEAD_DIM + TILE - 1u) / TILE;
@@ -37,7 +42,7 @@ fn load_right(head: Head, first_token: u32, chunk: u32, lane: u32) {
     for (var i = lane; i < TILE * QUADS; i += 64u) {
         let row = i / QUADS;
         let quad = i % QUADS;
-        right[row * PITCH + quad] = fetch_quad(head, first_token + row, chunk, quad);
+        right[place(row, quad)] = fetch_quad(head, first_token + row, chunk, quad);
     }
 }
 
@@ -47,7 +52,7 @@ fn load_left(head: Head, first_token: u32, chunk: u32, lane: u32) {
         let row = i / QUADS;
         let quad = i % QUADS;
         let value = fetch_quad(head, first_token + row, chunk, quad);
-        left[row * PITCH + quad] = select(vec4(0.0), value, in_head(chunk, quad));
+        left[place(row, quad)] = select(vec4(0.0), value, in_head(chunk, quad));
     }
 }
 
@@ -57,44 +62,82 @@ fn in_head(chunk: u32, quad: u32) -> bool {
 
 // product[r] += the dot products of row (4 ty + r) of a's tile with the rows (4 tx ..) of b's, over all of a head's columns.
 fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Head, first_a: u32, b: Head, first_b: u32, lane: u32) {
-    let first_row = lane / 8u * 4u * PITCH;
-    let first_column = lane % 8u * 4u * PITCH;
+    let first_row = lane / 8u * 4u;
+    let first_column = lane % 8u * 4u;
     for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
         load_left(a, first_a, chunk, lane);
         load_right(b, first_b, chunk, lane);
         workgroupBarrier();
         for (var c = 0u; c < QUADS; c += 1u) {
-            let b0 = right[first_column + c];
-            let b1 = right[first_column + PITCH + c];
-            let b2 = right[first_column + 2u * PITCH + c];
-            let b3 = right[first_column + 3u * PITCH + c];
+            let b0 = right[place(first_column, c)];
+            let b1 = right[place(first_column + 1u, c)];
+            let b2 = right[place(first_column + 2u, c)];
+            let b3 = right[place(first_column + 3u, c)];
             for (var r = 0u; r < 4u; r += 1u) {
-                let row = left[first_row + r * PITCH + c];
-                (*product)[r] += vec4(dot(row, b0), dot(row, b1), dot(row, b2), dot(row, b3));
+                let row = left[place(first_row + r, c)];
+                let sum = (*product)[r];
+                (*product)[r] = vec4(
+                    add_dot(row, b0, sum.x), add_dot(row, b1, sum.y), add_dot(row, b2, sum.z), add_dot(row, b3, sum.w)
+                );
             }
         }
         workgroupBarrier();
     }
 }
 
-// sums[4 chunk + r] += row (4 ty + r) of the scores x b's tile, for each chunk of its columns. The scores are written before
-// the call, each by the invocation that owns it.
-fn multiply_scores(sums: ptr<function, array<vec4<f32>, 32>>, b: Head, first_b: u32, lane: u32) {
-    let first_row = lane / 8u * 4u * PITCH;
-    let column = lane % 8u;
-    for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-        load_right(b, first_b, chunk, lane);
-        workgroupBarrier();
-        for (var c = 0u; c < QUADS; c += 1u) {
-            let b0 = right[(4u * c) * PITCH + column];
-            let b1 = right[(4u * c + 1u) * PITCH + column];
-            let b2 = right[(4u * c + 2u) * PITCH + column];
-            let b3 = right[(4u * c + 3u) * PITCH + column];
-            for (var r = 0u; r < 4u; r += 1u) {
-                let p = scores[first_row + r * PITCH + c];
-                (*sums)[4u * chunk + r] += p.x * b0 + p.y * b1 + p.z * b2 + p.w * b3;
-            }
-        }
-        workgroupBarrier();
+// sum + a . b, as a chain: an instruction a product.
+fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+// An invocation's part of a product that is as wide as a head: four rows of four columns in each chunk.
+alias Rows = array<vec4<f32>, 4>;
+alias Sums = array<Rows, 8>;
+
+// sums[chunk][r] += row (4 ty + r) of the scores x b's tile, for each chunk of its columns. The scores are in the left tile
+// before the call, each by the invocation that owns it.
+// Chunk by chunk and not in a loop: what is indexed by a variable is in memory and not in registers.
+fn multiply_scores(sums: ptr<function, Sums>, b: Head, first_b: u32, lane: u32) {
+    (*sums)[0] = multiply_chunk((*sums)[0], b, first_b, 0u, lane);
+    if (chunks() > 1u) {
+        (*sums)[1] = multiply_chunk((*sums)[1], b, first_b, 1u, lane);
     }
+    if (chunks() > 2u) {
+        (*sums)[2] = multiply_chunk((*sums)[2], b, first_b, 2u, lane);
+    }
+    if (chunks() > 3u) {
+        (*sums)[3] = multiply_chunk((*sums)[3], b, first_b, 3u, lane);
+    }
+    if (chunks() > 4u) {
+        (*sums)[4] = multiply_chunk((*sums)[4], b, first_b, 4u, lane);
+    }
+    if (chunks() > 5u) {
+        (*sums)[5] = multiply_chunk((*sums)[5], b, first_b, 5u, lane);
+    }
+    if (chunks() > 6u) {
+        (*sums)[6] = multiply_chunk((*sums)[6], b, first_b, 6u, lane);
+    }
+    if (chunks() > 7u) {
+        (*sums)[7] = multiply_chunk((*sums)[7], b, first_b, 7u, lane);
+    }
+}
+
+fn multiply_chunk(before: Rows, b: Head, first_b: u32, chunk: u32, lane: u32) -> Rows {
+    let first_row = lane / 8u * 4u;
+    let column = lane % 8u;
+    var sums = before;
+    load_right(b, first_b, chunk, lane);
+    workgroupBarrier();
+    for (var c = 0u; c < QUADS; c += 1u) {
+        let b0 = right[place(4u * c, column)];
+        let b1 = right[place(4u * c + 1u, column)];
+        let b2 = right[place(4u * c + 2u, column)];
+        let b3 = right[place(4u * c + 3u, column)];
+        for (var r = 0u; r < 4u; r += 1u) {
+            let p = left[place(first_row + r, c)];
+            sums[r] = fma(vec4(p.w), b3, fma(vec4(p.z), b2, fma(vec4(p.y), b1, fma(vec4(p.x), b0, sums[r]))));
+        }
+    }
+    workgroupBarrier();
+    return sums;
 }
