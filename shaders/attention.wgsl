@@ -79,21 +79,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         left[place(4u * ty + r, tx)] = vec4(weight[r], 0.0, 0.0, 0.0);
     }
     workgroupBarrier();
-    for (var r = 0u; r < 4u; r += 1u) {
-        var sum = 0.0;
-        for (var c = 0u; c < QUADS; c += 1u) {
-            sum += left[place(4u * ty + r, c)].x;
+    write_row(&output, 0u, largest[0], first_query, head, lane);
+    write_row(&output, 1u, largest[1], first_query, head, lane);
+    write_row(&output, 2u, largest[2], first_query, head, lane);
+    write_row(&output, 3u, largest[3], first_query, head, lane);
+}
+
+fn write_row(output: ptr<function, Sums>, r: u32, largest: f32, first_query: u32, head: u32, lane: u32) {
+    let tx = lane % 8u;
+    let row = lane / 8u * 4u + r;
+    var sum = 0.0;
+    for (var c = 0u; c < QUADS; c += 1u) {
+        sum += left[place(row, c)].x;
+    }
+    if (first_query + row < params.tokens) {
+        let first = (first_query + row) * params.heads + head;
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            if (in_head(chunk, tx)) {
+                o[first * (HEAD_DIM / 4u) + chunk * QUADS + tx] = (*output)[chunk][r] / sum;
+            }
         }
-        if (first_query + 4u * ty + r < params.tokens) {
-            let row = query[r] * params.heads + head;
-            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-                if (in_head(chunk, tx)) {
-                    o[row * (HEAD_DIM / 4u) + chunk * QUADS + tx] = output[chunk][r] / sum;
-                }
-            }
-            if (tx == 0u) {
-                lse[row] = largest[r] + log(max(sum, 1e-30));
-            }
+        if (tx == 0u) {
+            lse[first] = largest + log(max(sum, 1e-30));
         }
     }
 }

@@ -71,21 +71,34 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         multiply_scores(&key_gradient, Head(Q, head), first_query, lane);
     }
 
-    for (var r = 0u; r < 4u; r += 1u) {
-        let key = first_key + 4u * ty + r;
-        if (key < params.tokens) {
-            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-                if (in_head(chunk, tx)) {
-                    let place = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + chunk * QUADS + tx;
-                    var before_k = vec4(0.0);
-                    var before_v = vec4(0.0);
-                    if (params.first_member > 0u) {
-                        before_k = dk[place];
-                        before_v = dv[place];
-                    }
-                    dk[place] = fma(vec4(params.scale), key_gradient[chunk][r], before_k);
-                    dv[place] = before_v + value_gradient[chunk][r];
+    write_row(&key_gradient, &value_gradient, 0u, first_key, kv_head, lane);
+    write_row(&key_gradient, &value_gradient, 1u, first_key, kv_head, lane);
+    write_row(&key_gradient, &value_gradient, 2u, first_key, kv_head, lane);
+    write_row(&key_gradient, &value_gradient, 3u, first_key, kv_head, lane);
+}
+
+fn write_row(
+    key_gradient: ptr<function, Sums>,
+    value_gradient: ptr<function, Sums>,
+    r: u32,
+    first_key: u32,
+    kv_head: u32,
+    lane: u32,
+) {
+    let tx = lane % 8u;
+    let key = first_key + lane / 8u * 4u + r;
+    if (key < params.tokens) {
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            if (in_head(chunk, tx)) {
+                let group = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + chunk * QUADS + tx;
+                var before_k = vec4(0.0);
+                var before_v = vec4(0.0);
+                if (params.first_member > 0u) {
+                    before_k = dk[group];
+                    before_v = dv[group];
                 }
+                dk[group] = fma(vec4(params.scale), (*key_gradient)[chunk][r], before_k);
+                dv[group] = before_v + (*value_gradient)[chunk][r];
             }
         }
     }

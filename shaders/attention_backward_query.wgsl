@@ -49,13 +49,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         multiply_scores(&gradient, Head(K, kv_head), first_key, lane);
     }
 
-    for (var r = 0u; r < 4u; r += 1u) {
-        let query = first_query + 4u * ty + r;
-        if (query < params.tokens) {
-            for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-                if (in_head(chunk, tx)) {
-                    dq[(query * params.heads + head) * (HEAD_DIM / 4u) + chunk * QUADS + tx] = params.scale * gradient[chunk][r];
-                }
+    write_row(&gradient, 0u, first_query, head, lane);
+    write_row(&gradient, 1u, first_query, head, lane);
+    write_row(&gradient, 2u, first_query, head, lane);
+    write_row(&gradient, 3u, first_query, head, lane);
+}
+
+fn write_row(gradient: ptr<function, Sums>, r: u32, first_query: u32, head: u32, lane: u32) {
+    let tx = lane % 8u;
+    let query = first_query + lane / 8u * 4u + r;
+    if (query < params.tokens) {
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            if (in_head(chunk, tx)) {
+                dq[(query * params.heads + head) * (HEAD_DIM / 4u) + chunk * QUADS + tx] = params.scale * (*gradient)[chunk][r];
             }
         }
     }

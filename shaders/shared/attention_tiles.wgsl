@@ -14,6 +14,12 @@ fn place(row: u32, quad: u32) -> u32 {
     return row * QUADS + (quad ^ (row / 4u % QUADS));
 }
 
+// QUADS, as a bound that no compiler sees through: unrolled, a loop over it has its loads first, which takes the registers that
+// other workgroups would have.
+fn quads() -> u32 {
+    return QUADS * min(params.tokens, 1u);
+}
+
 fn chunks() -> u32 {
     return (HEAD_DIM + TILE - 1u) / TILE;
 }
@@ -68,18 +74,22 @@ fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Head, first_a: 
         load_left(a, first_a, chunk, lane);
         load_right(b, first_b, chunk, lane);
         workgroupBarrier();
-        for (var c = 0u; c < QUADS; c += 1u) {
+        var sums: Rows; // of this chunk: short chains of additions round less
+        for (var c = 0u; c < quads(); c += 1u) {
             let b0 = right[place(first_column, c)];
             let b1 = right[place(first_column + 1u, c)];
             let b2 = right[place(first_column + 2u, c)];
             let b3 = right[place(first_column + 3u, c)];
             for (var r = 0u; r < 4u; r += 1u) {
                 let row = left[place(first_row + r, c)];
-                let sum = (*product)[r];
-                (*product)[r] = vec4(
+                let sum = sums[r];
+                sums[r] = vec4(
                     add_dot(row, b0, sum.x), add_dot(row, b1, sum.y), add_dot(row, b2, sum.z), add_dot(row, b3, sum.w)
                 );
             }
+        }
+        for (var r = 0u; r < 4u; r += 1u) {
+            (*product)[r] += sums[r];
         }
         workgroupBarrier();
     }
@@ -96,7 +106,8 @@ alias Sums = array<Rows, 8>;
 
 // sums[chunk][r] += row (4 ty + r) of the scores x b's tile, for each chunk of its columns. The scores are in the left tile
 // before the call, each by the invocation that owns it.
-// Chunk by chunk and not in a loop: what is indexed by a variable is in memory and not in registers.
+// Chunk by chunk and not in a loop, as the results are written row by row: what is indexed by a variable is in memory and
+// not in registers, and not every compiler unrolls these loops.
 fn multiply_scores(sums: ptr<function, Sums>, b: Head, first_b: u32, lane: u32) {
     (*sums)[0] = multiply_chunk((*sums)[0], b, first_b, 0u, lane);
     if (chunks() > 1u) {
@@ -128,7 +139,7 @@ fn multiply_chunk(before: Rows, b: Head, first_b: u32, chunk: u32, lane: u32) ->
     var sums = before;
     load_right(b, first_b, chunk, lane);
     workgroupBarrier();
-    for (var c = 0u; c < QUADS; c += 1u) {
+    for (var c = 0u; c < quads(); c += 1u) {
         let b0 = right[place(4u * c, column)];
         let b1 = right[place(4u * c + 1u, column)];
         let b2 = right[place(4u * c + 2u, column)];
