@@ -295,6 +295,29 @@ fn the_demo_makes_the_policy_better() {
         assert!(said.contains(&output.join("report.html").display().to_string()), "{said}");
     }
     let again = error_of(dqo().args(["demo", "--device", "cpu", "--output-dir"]).arg(dir.path().join("1")));
-    let expected = ": exists already; remove it, or choose another --output-dir";
+    let expected = ": exists already; go on with it by --resume, or choose another --output-dir";
     assert!(again.ends_with(expected), "{again}");
+}
+
+#[test]
+fn a_demo_that_cannot_start_leaves_nothing_and_one_that_was_cut_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("demo");
+    let demo = |device: &str| {
+        let mut command = dqo();
+        command.args(["demo", "--device", device, "--max-problems", "4", "--num-train-epochs", "1", "--output-dir"]);
+        command.arg(&output);
+        command
+    };
+    error_of(&mut demo("no such adapter"));
+    assert!(!output.exists());
+    let whole = done(&mut demo("cpu"));
+    for lost in ["report.html", "run/final", "after.jsonl"] {
+        let path = output.join(lost);
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+    }
+    assert_eq!(done(demo("cpu").arg("--resume")), whole);
+    assert!(output.join("report.html").exists());
+    let other = error_of(demo("cpu").args(["--resume", "--seed", "7"]));
+    assert!(other.contains("--seed is 42") && other.contains("7 now"), "{other}");
 }
