@@ -28,12 +28,12 @@ fn sample(dir: &Path, model: &Path, prompt: &str) -> Command {
     command
 }
 
-/// As [`error_of`], within ten seconds and on one line; without the directory.
+/// As [`error_of`], on one line and within a minute, which is for ever for a machine that is not busy; without the directory.
 #[track_caller]
 fn quick_error(dir: &Path, command: &mut Command) -> String {
     let start = Instant::now();
     let message = error_of(command).replace(&format!("{}/", dir.display()), "");
-    assert!(start.elapsed() < Duration::from_secs(10), "{message} after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{message} after {:?}", start.elapsed());
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
