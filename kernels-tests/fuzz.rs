@@ -108,7 +108,10 @@ fn worker() {
         let begin = match as_it_is {
             Some((_, file)) => file.clone(),
             None if begins_at_a_seed => path.clone(),
-            None => corpus(target).choose(&mut random).unwrap().clone(),
+            None => {
+                let of_target: Vec<_> = known.iter().filter(|(known, _)| known.name == target.name).collect();
+                of_target.choose(&mut random).unwrap().1.clone()
+            }
         };
         let mut bytes = fs::read(&begin).unwrap();
         if as_it_is.is_none() {

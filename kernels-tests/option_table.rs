@@ -113,6 +113,25 @@ impl Ground {
         }
         command
     }
+
+    /// The file of options of a case.
+    fn file_of(&self, number: usize) -> String {
+        self.path(&format!("given-{number}.toml"))
+    }
+
+    /// The verb with what it needs, and `option` with this value from a file: its error, as [`line_of`].
+    fn line_with_file(
+        &self,
+        verb: &Parser,
+        option: &Arg,
+        number: usize,
+        value: &str,
+    ) -> Result<Option<String>, String> {
+        let file = self.file_of(number);
+        std::fs::write(&file, format!("{} = {value}\n", option.get_id())).unwrap();
+        let long = option.get_long().unwrap_or_default();
+        line_of(self.command(verb, long, method_of(option), number).args(["--config", &file]))
+    }
 }
 
 fn verbs() -> Vec<Parser> {
@@ -146,6 +165,11 @@ fn output_of(command: &mut Command) -> Result<Output, String> {
     Ok(child.wait_with_output().unwrap())
 }
 
+/// What a command ends with, as [`error_line`].
+fn line_of(command: &mut Command) -> Result<Option<String>, String> {
+    output_of(command).and_then(|output| error_line(&output))
+}
+
 /// The error in a line, `None` where all went well.
 fn error_line(output: &Output) -> Result<Option<String>, String> {
     let text = stderr(output);
@@ -175,7 +199,7 @@ fn every_option_with_every_kind_of_bad_value_ends_in_a_line() {
             let long = option.get_long().unwrap();
             let mut command = ground.command(verb, long, method_of(option), number);
             command.arg(format!("--{long}={value}"));
-            let checked = output_of(&mut command).and_then(|output| match error_line(&output)? {
+            let checked = line_of(&mut command).and_then(|line| match line {
                 // A file is named by its path; what comes of a factor that is too large is told where it comes.
                 Some(line)
                     if [long, value, "is not finite"].iter().any(|&part| !part.is_empty() && line.contains(part)) =>
@@ -213,16 +237,10 @@ fn a_wrong_value_in_a_file_is_refused_by_file_and_key() {
         .enumerate()
         .filter_map(|(number, (verb, option))| {
             let key = option.get_id().as_str();
-            let file = PathBuf::from(ground.path(&format!("wrong-{number}.toml")));
-            std::fs::write(&file, format!("{key} = {{ x = 1 }}\n")).unwrap();
-            let long = option.get_long().unwrap_or_default();
-            let mut command = ground.command(verb, long, method_of(option), number);
-            command.arg("--config").arg(&file);
-            let line = output_of(&mut command).and_then(|output| error_line(&output));
-            let names_both =
-                |line: &String| line.contains(&file.display().to_string()) && line.contains(&format!("`{key}`"));
+            let file = ground.file_of(number);
+            let names_both = |line: &String| line.contains(&file) && line.contains(&format!("`{key}`"));
             // `--config` and `--json` are of the command line alone: their keys are unknown, whatever they are.
-            match line {
+            match ground.line_with_file(verb, option, number, "{ x = 1 }") {
                 Ok(Some(line)) if names_both(&line) => None,
                 other => Some(format!("{} {key}: {other:?}", verb.get_name())),
             }
@@ -246,12 +264,8 @@ fn a_number_that_is_none_of_an_option_is_refused_in_a_file_too() {
         .enumerate()
         .filter_map(|(number, (verb, option, value))| {
             let (key, long) = (option.get_id().as_str(), option.get_long().unwrap());
-            let file = ground.path(&format!("number-{number}.toml"));
-            std::fs::write(&file, format!("{key} = {value}\n")).unwrap();
-            let mut command = ground.command(verb, long, method_of(option), number);
-            command.args(["--config", &file]);
             let named = [key, long, "is not finite"];
-            match output_of(&mut command).and_then(|output| error_line(&output)) {
+            match ground.line_with_file(verb, option, number, value) {
                 Ok(None) => None,
                 Ok(Some(line)) if named.iter().any(|part| line.contains(part)) => None,
                 other => Some(format!("{} {key} = {value}: {other:?}", verb.get_name())),
@@ -284,7 +298,7 @@ fn every_verb_takes_its_options_from_a_file() {
             // The file is no place for the result.
             let mut command = dqo();
             command.arg(verb.get_name()).current_dir(ground.dir.path()).args(["--config", &file, "--output", &file]);
-            let line = output_of(&mut command).and_then(|output| error_line(&output));
+            let line = line_of(&mut command);
             assert!(
                 matches!(&line, Ok(Some(line)) if line.contains("overwritten")),
                 "{} {output}: {line:?}",
@@ -316,7 +330,7 @@ fn an_option_that_hangs_on_an_absent_one_is_refused_by_name() {
             } else {
                 format!("--{long}")
             });
-            let line = output_of(&mut command).and_then(|output| error_line(&output));
+            let line = line_of(&mut command);
             let is_named = matches!(&line, Ok(Some(line)) if line.contains(&format!("--{long}")));
             assert!(is_named, "{} --{long}={value}: {line:?}", verb.get_name());
             found += 1;

@@ -88,10 +88,15 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
     count("--num-train-epochs", config.num_train_epochs, MOST)?;
     count("--max-problems", config.max_problems.unwrap_or(1), MOST)?;
     let dir = &config.output_dir;
-    let exists =
-        || format!("{}: exists already; go on with it by --resume, or choose another --output-dir", dir.display());
-    ensure!(resume || !dir.exists(), exists());
-    ensure!(!resume || dir.exists(), "{}: has no run to resume", dir.display());
+    if resume {
+        ensure!(dir.exists(), "{}: has no run to resume", dir.display());
+    } else {
+        ensure!(
+            !dir.exists(),
+            "{}: exists already; go on with it by --resume, or choose another --output-dir",
+            dir.display()
+        );
+    }
     let mut fresh = write_files(dir, config.max_problems.unwrap_or(usize::MAX))?;
     let model = dir.join(MODEL);
     let rollouts = dir.join("rollouts.jsonl");

@@ -37,8 +37,7 @@ struct OutputConfig {
 pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
     let OutputConfig { values, output } = merge(args.config, matches)?;
     let output = output.context("--output is missing")?;
-    let value = values.value.as_deref().context("--value is missing")?;
-    let data = values.data.as_deref().context("--data is missing")?;
+    let (value, data) = (values.value()?, values.data()?);
     let extension = output.extension().and_then(|extension| extension.to_str());
     let as_page = extension == Some("html");
     ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", output.display());

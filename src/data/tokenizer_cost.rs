@@ -50,9 +50,8 @@ pub fn check_steps(text: &str) -> Result<()> {
 
 /// How much longer a step makes a text in bytes, or the steps of a sequence together.
 fn growth_of_replacements(step: &Value, members: &str) -> f64 {
-    let of_members = || elements(&step[members]).map(|member| growth_of_replacements(member, members)).product();
     match step["type"].as_str() {
-        Some("Sequence") => of_members(),
+        Some("Sequence") => elements(&step[members]).map(|member| growth_of_replacements(member, members)).product(),
         Some("Replace") => {
             let content = step["content"].as_str().map_or(0, str::len) as f64;
             match step["pattern"]["String"].as_str() {

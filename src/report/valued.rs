@@ -1,7 +1,7 @@
 //! Given responses with V at every token and segment (Table 2 of the paper), and how far V and process rewards go
 //! together (its Figure 2).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -51,6 +51,24 @@ pub struct ValuesConfig {
     pub process_scale: f64,
 }
 
+impl ValuesConfig {
+    /// `--value`, which a file may have given.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    pub fn value(&self) -> Result<&str> {
+        self.value.as_deref().context("--value is missing")
+    }
+
+    /// `--data`, which a file may have given.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    pub fn data(&self) -> Result<&Path> {
+        self.data.as_deref().context("--data is missing")
+    }
+}
+
 /// The responses of a file, in its order.
 pub struct ValuedResponses {
     pub responses: Vec<ValuedResponse>,
@@ -65,8 +83,7 @@ pub struct ValuedResponses {
 pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     count("--tokens-per-micro-batch", config.tokens_per_micro_batch, MOST_TOKENS)?;
     ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
-    let value = config.value.as_deref().context("--value is missing")?;
-    let data = config.data.as_deref().context("--data is missing")?;
+    let (value, data) = (config.value()?, config.data()?);
     let files = ModelFiles::open(value, config.adapter.as_deref())?;
     let ModelFiles { dir, config: model, tokenizer, adapter } = files;
     match (&adapter, &config.adapter) {
