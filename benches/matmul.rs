@@ -35,6 +35,19 @@ fn case(layout: Layout, size: Size, dtype: DType, accumulate: bool) -> Case {
         })
 }
 
+/// The gradient of a matrix that is split over its k, added to what is there.
+fn split(rows: usize, cols: usize, inner: usize) -> Case {
+    let shape = format!("Tn {rows} x {cols} x {inner}, split");
+    let case = Case::new(Matmul::SIGNATURE, shape, Work::Flops(2.0 * (rows * cols * inner) as f64));
+    let case = case.input("a", &[inner, rows]).input("b", &[inner, cols]).output("c", &[rows, cols]);
+    case.input("partial", &[8, rows * cols]).run(move |device, tensors| {
+        let [a, b, c, partial] = tensors else { unreachable!() };
+        let (a, b, c) = (Operand::whole(a, rows), Operand::whole(b, cols), OperandMut::whole(c, cols));
+        let product = Product { layout: Layout::Tn, rows, cols, inner, a, b, c, accumulate: true };
+        Matmul::run_split(device, product, partial);
+    })
+}
+
 /// What is tested.
 pub fn tests() -> Vec<Case> {
     let shapes = [
@@ -63,7 +76,8 @@ pub fn tests() -> Vec<Case> {
         [DType::Real, DType::Bf16].map(|dtype| (layout, Size { rows, cols, inner }, dtype))
     });
     let added = |(layout, size, dtype)| [false, true].map(|accumulate| case(layout, size, dtype, accumulate));
-    stored.flat_map(added).collect()
+    let splits = [(16, 132, 530), (64, 64, 1024), (4, 4, 2100)].map(|(rows, cols, inner)| split(rows, cols, inner));
+    stored.flat_map(added).chain(splits).collect()
 }
 
 /// The rows of the table: a decoded token of 32 sequences, and what training multiplies.

@@ -1,6 +1,6 @@
 // matmul: c[i, j] (+)= sum over k of a[i, k] * b[k, j]
 // i < rows, j < cols, k < inner. Offsets and strides are in values, multiples of 4; so are the columns of every matrix as it is
-// stored. This file reads the operands; matmul_tiles.wgsl and matmul_lanes.wgsl compute.
+// stored. This file reads the operands; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
 
 struct Params {
     rows: u32,
@@ -13,6 +13,8 @@ struct Params {
     c_offset: u32,
     c_stride: u32,
     accumulate: u32,
+    split_inner: u32,
+    split_size: u32,
 }
 var<immediate> params: Params;
 
@@ -22,6 +24,9 @@ var<immediate> params: Params;
 
 override A_TRANSPOSED = false;
 override B_TRANSPOSED = false;
+// Whether consecutive k lie side by side in memory.
+override LEFT_ALONG_K = !A_TRANSPOSED;
+override RIGHT_ALONG_K = B_TRANSPOSED;
 
 // Four values of a stored row.
 fn a_quad(row: u32, col: u32) -> vec4<f32> {
@@ -51,18 +56,55 @@ fn right_k(k: u32, col: u32) -> vec4<f32> {
     return b_quad(min(k, params.inner - 1u), min(col, params.cols - 4u));
 }
 
-// Column d has the four rows from `row` on at k + d.
+// Column d has the four rows from `row` on at k + d; zeros after the last k.
 fn left_at(row: u32, k: u32) -> mat4x4<f32> {
+    if (k >= params.inner) {
+        return mat4x4<f32>();
+    }
     if (A_TRANSPOSED) {
         return mat4x4(left_k(k, row), left_k(k + 1u, row), left_k(k + 2u, row), left_k(k + 3u, row));
     }
     return transpose(mat4x4(left_row(row, k), left_row(row + 1u, k), left_row(row + 2u, k), left_row(row + 3u, k)));
 }
 
-// Column d has the four columns from `col` on at k + d.
+// Column d has the four columns from `col` on at k + d; zeros after the last k.
 fn right_at(col: u32, k: u32) -> mat4x4<f32> {
+    if (k >= params.inner) {
+        return mat4x4<f32>();
+    }
     if (B_TRANSPOSED) {
         return transpose(mat4x4(right_col(col, k), right_col(col + 1u, k), right_col(col + 2u, k), right_col(col + 3u, k)));
     }
     return mat4x4(right_k(k, col), right_k(k + 1u, col), right_k(k + 2u, col), right_k(k + 3u, col));
+}
+
+// The grid of tiles of a size, columns first.
+fn grid_of(size: vec2<u32>) -> vec2<u32> {
+    return (vec2(params.cols, params.rows) + size - 1u) / size;
+}
+
+// The first column and row of a tile.
+fn corner_of(tile: vec2<u32>, size: vec2<u32>) -> vec2<u32> {
+    return tile * size;
+}
+
+// Called before a step's operands are read, with its first k.
+fn enter(k: u32) {}
+
+// The first k of a layer of the grid, and where it ends.
+fn k_range(layer: u32) -> vec2<u32> {
+    let first = layer * params.split_inner;
+    return vec2(first, min(first + params.split_inner, params.inner));
+}
+
+// Stores four sums where they are of c.
+fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {
+    if (row < params.rows && col < params.cols) {
+        let place = (params.c_offset + layer * params.split_size + row * params.c_stride + col) / 4u;
+        if (params.accumulate != 0u) {
+            c[place] += sum;
+        } else {
+            c[place] = sum;
+        }
+    }
 }

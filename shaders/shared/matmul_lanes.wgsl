@@ -27,26 +27,19 @@ fn multiply(sums: ptr<function, Sums>, left: mat4x4<f32>, source: u32, right: ar
     }
 }
 
-fn store(sums: ptr<function, Sums>, first_row: u32, first_col: u32) {
+fn store_all(sums: ptr<function, Sums>, first_row: u32, first_col: u32, layer: u32) {
     for (var i = 0u; i < 8u; i += 1u) {
-        let row = first_row + i % 4u;
-        let col = first_col + (i / 4u) * HALF;
-        if (row < params.rows && col < params.cols) {
-            let place = (params.c_offset + row * params.c_stride + col) / 4u;
-            if (params.accumulate != 0u) {
-                c[place] += (*sums)[i];
-            } else {
-                c[place] = (*sums)[i];
-            }
-        }
+        store(first_row + i % 4u, first_col + (i / 4u) * HALF, layer, (*sums)[i]);
     }
 }
 
 // The rows are written out, not an array in a loop: arrays at an index that is not constant are slow there.
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let row = workgroup.y * 4u * LANES;
-    let col = workgroup.x * 2u * HALF + 4u * lane;
+    let corner = corner_of(workgroup.xy, vec2(2u * HALF, 4u * LANES));
+    let row = corner.y;
+    let col = corner.x + 4u * lane;
+    let range = k_range(workgroup.z);
     var rows0: Sums;
     var rows4: Sums;
     var rows8: Sums;
@@ -55,7 +48,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     var rows20: Sums;
     var rows24: Sums;
     var rows28: Sums;
-    for (var k = 0u; k < params.inner; k += 4u) {
+    for (var k = range.x; k < range.y; k += 4u) {
+        enter(k);
         let left = left_at(row + 4u * lane, k);
         let right = array(right_at(col, k), right_at(col + HALF, k));
         multiply(&rows0, left, 0u, right);
@@ -67,12 +61,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         multiply(&rows24, left, 6u, right);
         multiply(&rows28, left, 7u, right);
     }
-    store(&rows0, row, col);
-    store(&rows4, row + 4u, col);
-    store(&rows8, row + 8u, col);
-    store(&rows12, row + 12u, col);
-    store(&rows16, row + 16u, col);
-    store(&rows20, row + 20u, col);
-    store(&rows24, row + 24u, col);
-    store(&rows28, row + 28u, col);
+    store_all(&rows0, row, col, workgroup.z);
+    store_all(&rows4, row + 4u, col, workgroup.z);
+    store_all(&rows8, row + 8u, col, workgroup.z);
+    store_all(&rows12, row + 12u, col, workgroup.z);
+    store_all(&rows16, row + 16u, col, workgroup.z);
+    store_all(&rows20, row + 20u, col, workgroup.z);
+    store_all(&rows24, row + 24u, col, workgroup.z);
+    store_all(&rows28, row + 28u, col, workgroup.z);
 }

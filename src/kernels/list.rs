@@ -23,6 +23,8 @@ macro_rules! for_each_kernel {
             gated_mlp: GatedMlp,
             gated_mlp_backward: GatedMlpBackward,
             gather_rows: GatherRows,
+            grouped_linear: GroupedLinear,
+            grouped_linear_backward_input: GroupedLinearBackwardInput,
             kto: Kto,
             lambda_return: LambdaReturn,
             log_softmax: LogSoftmax,

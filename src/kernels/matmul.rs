@@ -1,25 +1,13 @@
 //! The matrix product of every linear layer, forward and backward, of f32 activations by weights or by each other.
 
+use super::ColumnSum;
 use super::operand::{Operand, OperandMut};
 use super::products::{FEW_ROWS, Stored, parallel_dots, parallel_gemm};
-use super::variants::shared;
-use crate::device::{DType, Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, word};
+use super::tiles::{DEPTH, Tile, TileText, by_tile_or_rows};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, word};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
-const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
-
-/// For the type of `b`, and for GPUs or CPUs.
-static VARIANTS: [Variant; 4] = {
-    use shared::{WEIGHT_BF16, WEIGHT_F32};
-    let source = include_str!("../../shaders/matmul.wgsl");
-    [
-        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
-        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32], subgroups: true },
-        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
-        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16], subgroups: true },
-    ]
-};
+static VARIANTS: [Variant; 10] = by_tile_or_rows(include_str!("../../shaders/matmul.wgsl"));
 
 /// How the operands of `c = a b` are stored: each as it is (n) or transposed (t), first `a`, then `b`. Every stored
 /// matrix has a multiple of 4 columns.
@@ -59,7 +47,8 @@ pub struct Product<'a> {
 }
 
 kernel! {
-    /// `c[i, j] (+)= sum over k of a[i, k] b[k, j]`. Offsets and strides are in values and multiples of 4.
+    /// `c[i, j] (+)= sum over k of a[i, k] b[k, j]`. Offsets and strides are in values and multiples of 4. Where `split_inner` is
+    /// less than `inner`, `c` is a layer for each part of the k, `split_size` after the one before.
     pub struct Matmul in "matmul" of VARIANTS {
         /// `[rows, a_stride]`; where the layout transposes it `[inner, a_stride]`.
         read a,
@@ -79,18 +68,31 @@ kernel! {
         c_stride: u32,
         /// 1: add to `c`; 0: overwrite.
         accumulate: u32,
+        /// How many k a layer sums up; a multiple of 16.
+        split_inner: u32,
+        /// From one layer's `c` to the next's.
+        split_size: u32,
         ;
         /// How `a` and `b` are stored.
         layout: Layout,
+        /// What a GPU's workgroups compute; by the shape of the whole product.
+        tile: Tile,
     }
 }
 
 impl Matmul<'_> {
+    /// How many parts the k are split into.
+    fn layers(&self) -> u32 {
+        self.inner.div_ceil(self.split_inner.max(1)).max(1)
+    }
+
     /// Computes a product, in as many dispatches as it needs.
     pub fn run(device: &Device, product: Product) {
-        const STEP: usize = 128;
-        let Product { layout, rows, cols, inner, a, b, c, accumulate } = product;
-        let run = STEP * cost(STEP, cols, inner).per_dispatch(rows.div_ceil(STEP));
+        let Product { rows, cols, inner, .. } = product;
+        let tile = Tile::of(rows, cols);
+        let step = tile.rows as usize;
+        let run = step * cost(step, cols, inner).per_dispatch(rows.div_ceil(step));
+        let Product { layout, a, b, c, accumulate, .. } = product;
         for first in (0..rows).step_by(run) {
             let before = if layout.transposes_a() { first } else { first * a.stride };
             device.run(Matmul {
@@ -107,18 +109,59 @@ impl Matmul<'_> {
                 c_offset: word(c.offset + first * c.stride),
                 c_stride: word(c.stride),
                 accumulate: accumulate.into(),
+                split_inner: word(inner),
+                split_size: 0,
                 layout,
+                tile,
             });
         }
     }
+
+    /// As [`Matmul::run`] where `c` is a whole tensor that is added to. Where the product has too few tiles for a GPU and many k,
+    /// it is split over them: layers in `partial`, which are then added up in order.
+    pub fn run_split(device: &Device, product: Product, partial: &mut Tensor) {
+        let Product { layout, rows, cols, inner, a, b, c, accumulate } = product;
+        assert!(accumulate && c.offset == 0 && c.stride == cols, "a split product is added to a whole tensor");
+        let is_gpu = device.as_gpu().is_some_and(|gpu| !gpu.traits().software);
+        let layers = if is_gpu { layers(rows, cols, inner, partial.len()) } else { 1 };
+        if layers == 1 {
+            return Matmul::run(device, Product { layout, rows, cols, inner, a, b, c, accumulate });
+        }
+        let split_inner = inner.div_ceil(layers).next_multiple_of(DEPTH as usize);
+        device.run(Matmul {
+            a: a.tensor,
+            b: b.tensor,
+            c: &mut *partial,
+            rows: word(rows),
+            cols: word(cols),
+            inner: word(inner),
+            a_offset: word(a.offset),
+            a_stride: word(a.stride),
+            b_offset: word(b.offset),
+            b_stride: word(b.stride),
+            c_offset: 0,
+            c_stride: word(cols),
+            accumulate: 0,
+            split_inner: word(split_inner),
+            split_size: word(rows * cols),
+            layout,
+            tile: Tile::of(rows, cols),
+        });
+        ColumnSum::of_partial(device, partial, c.tensor, inner.div_ceil(split_inner), rows * cols);
+    }
+}
+
+/// Into how many parts the k of a product are split, by its shape and the room for their sums.
+fn layers(rows: usize, cols: usize, inner: usize, room: usize) -> usize {
+    const WORKGROUPS: usize = 256;
+    const LEAST_INNER: usize = 256;
+    let tiles = Tile::of(rows, cols).count(rows, cols) as usize;
+    (WORKGROUPS / tiles).min(inner / LEAST_INNER).min(room / (rows * cols)).max(1)
 }
 
 fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
     Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
 }
-
-/// The lanes of `shared/matmul_lanes.wgsl`.
-const SUBGROUP: u32 = 8;
 
 /// A matrix as it is stored, to be checked.
 struct Place<'a> {
@@ -150,48 +193,68 @@ impl Kernel for Matmul<'_> {
         let (b_rows, b_cols) = if layout.transposes_b() { (cols, inner) } else { (inner, cols) };
         Place { tensor: self.a, offset: self.a_offset, stride: self.a_stride, rows: a_rows, cols: a_cols }.check();
         Place { tensor: self.b, offset: self.b_offset, stride: self.b_stride, rows: b_rows, cols: b_cols }.check();
-        Place { tensor: self.c, offset: self.c_offset, stride: self.c_stride, rows, cols }.check();
+        assert!(self.split_inner >= inner || self.split_inner.is_multiple_of(DEPTH), "matmul: parts are whole steps");
+        let c_offset = self.c_offset + (self.layers().max(1) - 1) * self.split_size;
+        Place { tensor: self.c, offset: c_offset, stride: self.c_stride, rows, cols }.check();
     }
 
     fn launch(&self, traits: Traits) -> Launch {
         let Self { rows, cols, layout, .. } = *self;
-        let by_lanes = traits.software && traits.subgroup_size == Some(SUBGROUP);
-        let variant = &VARIANTS[2 * usize::from(self.b.dtype() == DType::Bf16) + usize::from(by_lanes)];
-        let mut constants = vec![
+        let (dtype, layers) = (self.b.dtype(), self.layers());
+        let few_rows = match layout {
+            Layout::Nt if layers == 1 => TileText::of_few_rows(&VARIANTS, traits, dtype, rows, cols),
+            _ => None,
+        };
+        let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile));
+        let constants = vec![
             ("A_TRANSPOSED", f64::from(layout.transposes_a())),
             ("B_TRANSPOSED", f64::from(layout.transposes_b())),
         ];
-        // A workgroup of 128 x 128 reads half as much as one of 64 x 64, where there is work for enough of them.
-        let tile: u32 = if rows >= 512 && cols >= 512 { 128 } else { 64 };
-        let [width, height] = if by_lanes { [8 * SUBGROUP, 4 * SUBGROUP] } else { [tile, tile] };
-        if !by_lanes {
-            let sizes = [("TILE", tile), ("THREADS", tile * tile / 64), ("QUADS", tile / 4), ("TILE_WORDS", 8 * tile)];
-            constants.extend(sizes.map(|(name, value)| (name, f64::from(value))));
-        }
-        Launch {
-            variant,
-            constants,
-            workgroups: [cols.div_ceil(width), rows.div_ceil(height), 1],
-            cost: cost(rows as usize, cols as usize, self.inner as usize),
-        }
+        text.launch(rows, &[cols], layers, constants, cost(rows as usize, cols as usize, self.inner as usize))
     }
 
     fn twin<T: Real>(&mut self) {
-        let [rows, cols, inner] = [self.rows, self.cols, self.inner].map(|n| n as usize);
+        for layer in 0..self.layers() {
+            self.multiply_layer::<T>(layer);
+        }
+    }
+}
+
+impl Matmul<'_> {
+    /// The twin of one part of the k.
+    fn multiply_layer<T: Real>(&mut self, layer: u32) {
+        let first = layer * self.split_inner;
+        let inner = self.split_inner.min(self.inner - first) as usize;
+        let [rows, cols] = [self.rows, self.cols].map(|n| n as usize);
         let (layout, accumulate) = (self.layout, self.accumulate != 0);
-        let a = &self.a.real::<T>()[self.a_offset as usize..];
+        let a_first = if layout.transposes_a() { first * self.a_stride } else { first };
+        let b_first = if layout.transposes_b() { first } else { first * self.b_stride };
+        let a = &self.a.real::<T>()[(self.a_offset + a_first) as usize..];
         let a = Matrix { data: a, row_stride: self.a_stride as usize, col_stride: 1 };
         let a = if layout.transposes_a() { a.transposed() } else { a };
-        let b = Stored { tensor: self.b, offset: self.b_offset as usize, stride: self.b_stride as usize };
-        let c = &mut self.c.real_mut::<T>()[self.c_offset as usize..];
+        let b_offset = (self.b_offset + b_first) as usize;
+        let b = Stored { tensor: self.b, offset: b_offset, stride: self.b_stride as usize };
+        let c = &mut self.c.real_mut::<T>()[(self.c_offset + layer * self.split_size) as usize..];
         let c = MatrixMut { data: c, rows, cols, row_stride: self.c_stride as usize };
-        if layout == Layout::Nt && rows <= FEW_ROWS {
-            return parallel_dots(c, a, b, inner, accumulate);
-        }
-        let (b_rows, b_cols) = if layout.transposes_b() { (cols, inner) } else { (inner, cols) };
-        let values = b.values::<T>(0, b_rows, b_cols);
-        let b = Matrix { data: &values, row_stride: b.stride, col_stride: 1 };
-        let b = if layout.transposes_b() { b.transposed() } else { b };
-        parallel_gemm(c, a, b, inner, accumulate);
+        parallel_product(layout, c, a, b, inner, accumulate);
     }
+}
+
+/// The twin of a product by a stored matrix, which the layout may transpose; `a` is as it is multiplied.
+pub(super) fn parallel_product<T: Real>(
+    layout: Layout,
+    c: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Stored<'_>,
+    inner: usize,
+    accumulate: bool,
+) {
+    if layout == Layout::Nt && c.rows <= FEW_ROWS {
+        return parallel_dots(c, a, b, inner, accumulate);
+    }
+    let (b_rows, b_cols) = if layout.transposes_b() { (c.cols, inner) } else { (inner, c.cols) };
+    let values = b.values::<T>(0, b_rows, b_cols);
+    let b = Matrix { data: &values, row_stride: b.stride, col_stride: 1 };
+    let b = if layout.transposes_b() { b.transposed() } else { b };
+    parallel_gemm(c, a, b, inner, accumulate);
 }

@@ -7,6 +7,7 @@ mod kl_term;
 mod list;
 mod operand;
 mod products;
+mod tiles;
 mod variants;
 
 pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES, OutputGradient, Projections, Sequences};
@@ -15,6 +16,8 @@ pub use dqo::STATISTICS as DQO_STATISTICS;
 pub use dro::STATISTICS as DRO_STATISTICS;
 pub use gated_mlp::Activation;
 pub use gather_rows::NONE;
+pub use grouped_linear::GroupedOutput;
+pub use grouped_linear_backward_input::GroupedGradient;
 pub use kto::STATISTICS as KTO_STATISTICS;
 pub use matmul::{Layout, Product};
 pub use operand::{Operand, OperandMut};

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::build::Build;
 use super::cache::{CachePlaces, InCache, LayerCache};
 use super::linear::Linear;
+use super::linear_group::LinearGroup;
 use super::norm::Norm;
 use super::parameter::Parameter;
 use super::pass::Pass;
@@ -24,9 +25,8 @@ const BACK: f32 = -1.0;
 pub struct Attention {
     /// Of which layer it is: where its keys and values stand in a cache.
     layer: usize,
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    /// Queries, keys and values.
+    qkv: LinearGroup<3>,
     o_proj: Linear,
     head_norms: Option<HeadNorms>,
     heads: Heads,
@@ -155,9 +155,11 @@ impl Attention {
         let norm = |part: &str, heads| Norm::load_for_heads(build, &format!("{name}.{part}"), heads);
         Ok(Self {
             layer,
-            q_proj: linear("q_proj", [q_size, hidden], config.qkv_bias)?,
-            k_proj: linear("k_proj", [kv_size, hidden], config.qkv_bias)?,
-            v_proj: linear("v_proj", [kv_size, hidden], config.qkv_bias)?,
+            qkv: LinearGroup::new([
+                linear("q_proj", [q_size, hidden], config.qkv_bias)?,
+                linear("k_proj", [kv_size, hidden], config.qkv_bias)?,
+                linear("v_proj", [kv_size, hidden], config.qkv_bias)?,
+            ]),
             o_proj: linear("o_proj", [hidden, q_size], config.output_bias)?,
             head_norms: if config.qk_norm {
                 Some(HeadNorms { q_norm: norm("q_norm", heads)?, k_norm: norm("k_norm", kv_heads)? })
@@ -173,17 +175,12 @@ impl Attention {
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut AttentionActivations, y: &mut Tensor) {
         match (&self.head_norms, &mut saved.before_norm) {
             (Some(norms), Some(before)) => {
-                self.q_proj.forward(pass, x, &mut before.q);
-                self.k_proj.forward(pass, x, &mut before.k);
+                self.qkv.forward(pass, x, [&mut before.q, &mut before.k, &mut saved.v]);
                 norms.q_norm.forward(pass, &before.q, &mut saved.q, &mut before.q_rstd);
                 norms.k_norm.forward(pass, &before.k, &mut saved.k, &mut before.k_rstd);
             }
-            _ => {
-                self.q_proj.forward(pass, x, &mut saved.q);
-                self.k_proj.forward(pass, x, &mut saved.k);
-            }
+            _ => self.qkv.forward(pass, x, [&mut saved.q, &mut saved.k, &mut saved.v]),
         }
-        self.v_proj.forward(pass, x, &mut saved.v);
         self.rotate(pass, &mut saved.q, self.heads.heads, FORWARD);
         self.rotate(pass, &mut saved.k, self.heads.kv_heads, FORWARD);
         self.attend(pass, saved);
@@ -205,18 +202,13 @@ impl Attention {
         let AttentionGradients { dq, dk, dv, before_norm, .. } = gradients;
         self.rotate(pass, dk, self.heads.kv_heads, BACK);
         self.rotate(pass, dq, self.heads.heads, BACK);
-        self.v_proj.backward(pass, x, dv, dx);
         match (&mut self.head_norms, &saved.before_norm, before_norm) {
             (Some(norms), Some(before), Some(dbefore)) => {
                 norms.k_norm.backward(pass, &before.k, &before.k_rstd, dk, &mut dbefore.dk);
                 norms.q_norm.backward(pass, &before.q, &before.q_rstd, dq, &mut dbefore.dq);
-                self.k_proj.backward_add(pass, x, &dbefore.dk, dx);
-                self.q_proj.backward_add(pass, x, &dbefore.dq, dx);
+                self.qkv.backward(pass, x, [&dbefore.dq, &dbefore.dk, dv], dx);
             }
-            _ => {
-                self.k_proj.backward_add(pass, x, dk, dx);
-                self.q_proj.backward_add(pass, x, dq, dx);
-            }
+            _ => self.qkv.backward(pass, x, [dq, dk, dv], dx),
         }
     }
 
@@ -292,8 +284,8 @@ impl Attention {
 
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        let linears = [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj];
+        let linears = self.qkv.parameters_mut().chain(self.o_proj.parameters_mut());
         let norms = self.head_norms.iter_mut().flat_map(|norms| [&mut norms.q_norm, &mut norms.k_norm]);
-        linears.into_iter().flat_map(Linear::parameters_mut).chain(norms.flat_map(Norm::parameters_mut))
+        linears.chain(norms.flat_map(Norm::parameters_mut))
     }
 }

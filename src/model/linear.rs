@@ -36,27 +36,35 @@ impl Linear {
         Ok(Self { weight, bias, lora: Lora::load(build, name, [outputs, inputs])? })
     }
 
+    /// W `[out, in]`
+    pub(super) fn weight(&self) -> &Parameter {
+        &self.weight
+    }
+
+    /// The adapters, where it has them.
+    pub(super) fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
     /// `y = x W^T + b`, and what the adapters add: from `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
-        let (device, rows) = (pass.device, pass.batch.tokens);
-        self.weight.multiply(device, x, y, rows, false);
+        self.weight.multiply(pass.device, x, y, pass.batch.tokens, false);
+        self.add_bias(pass, y);
+        Lora::forward_group([self.lora()], pass, x, [y]);
+    }
+
+    /// `y += b`, where it has one.
+    pub(super) fn add_bias(&self, pass: &Pass, y: &mut Tensor) {
         if let Some(bias) = &self.bias {
-            device.run(AddBias { bias: bias.vector(), y, rows: rows as u32, cols: self.weight.rows() as u32 });
-        }
-        if let Some(lora) = &self.lora {
-            lora.forward(pass, x, y);
+            let (rows, cols) = (pass.batch.tokens as u32, self.weight.rows() as u32);
+            pass.device.run(AddBias { bias: bias.vector(), y, rows, cols });
         }
     }
 
     /// `dx = dy W` and what comes back through the adapters; `dW += dy^T x`, `db += sum of dy` and the adapters' gradients,
     /// where they are trained. From `[tokens, out]` to `[tokens, in]`.
     pub fn backward(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor, dx: &mut Tensor) {
-        self.begin_backward(pass, dy, dx, false).finish(x);
-    }
-
-    /// As [`Linear::backward`], but `dx += dy W`.
-    pub fn backward_add(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor, dx: &mut Tensor) {
-        self.begin_backward(pass, dy, dx, true).finish(x);
+        self.backward_input(pass, dy, dx).finish(x);
     }
 
     /// `dx` as of [`Linear::backward`], where it has to be known before the layer's input is.
@@ -66,17 +74,17 @@ impl Linear {
         dy: &'a Tensor,
         dx: &mut Tensor,
     ) -> BackwardWeight<'a, 'pass> {
-        self.begin_backward(pass, dy, dx, false)
+        self.weight.multiply_backward_input(pass.device, dy, dx, pass.batch.tokens, false);
+        self.backward_adapters_input(pass, dy, dx)
     }
 
-    fn begin_backward<'a, 'pass>(
+    /// The part of [`Linear::backward_input`] that comes back through the adapters: it is added to `dx`.
+    pub(super) fn backward_adapters_input<'a, 'pass>(
         &'a mut self,
         pass: &'a mut Pass<'pass>,
         dy: &'a Tensor,
         dx: &mut Tensor,
-        accumulate: bool,
     ) -> BackwardWeight<'a, 'pass> {
-        self.weight.multiply_backward_input(pass.device, dy, dx, pass.batch.tokens, accumulate);
         if let Some(lora) = &self.lora {
             lora.backward_input(pass, dy, dx);
         }
@@ -95,7 +103,7 @@ impl BackwardWeight<'_, '_> {
     pub fn finish(self, x: &Tensor) {
         let Self { linear: Linear { weight, bias, lora }, pass, dy } = self;
         let (device, rows) = (pass.device, pass.batch.tokens);
-        weight.multiply_backward_weight(device, x, dy, rows);
+        weight.multiply_backward_weight(device, x, dy, rows, pass.scratch.partial());
         if let Some(gradient) = bias.as_mut().and_then(Parameter::vector_gradient) {
             ColumnSum::in_two_steps(device, dy, pass.scratch.partial(), gradient, rows, weight.rows());
         }

@@ -6,6 +6,7 @@ use super::adapter::{A_SUFFIX, B_SUFFIX};
 use super::build::Build;
 use super::parameter::Parameter;
 use super::pass::Pass;
+use super::product::{GroupOutput, multiply_group};
 use crate::device::{Device, Tensor};
 use crate::kernels::Scale;
 
@@ -33,11 +34,22 @@ impl Lora {
         Ok(Some(Self { a, b, scaling: adapter.config.scaling() as f32 }))
     }
 
-    /// `y += h B^T` with `h = s x A^T`.
-    pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
-        let (device, rows, h) = (pass.device, pass.batch.tokens, pass.scratch.low_rank());
-        self.project(device, x, h, rows);
-        self.b.multiply(device, h, y, rows, true);
+    /// `y += h B^T` with `h = s x A^T`, of layers that read the same input: of those that have adapters.
+    pub fn forward_group<const N: usize>(
+        adapters: [Option<&Self>; N],
+        pass: &mut Pass,
+        x: &Tensor,
+        ys: [&mut Tensor; N],
+    ) {
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (hs, nothing) = pass.scratch.low_ranks();
+        let outputs = adapters.iter().flatten().zip(&mut *hs).map(|(lora, h)| GroupOutput { weight: &lora.a, y: h });
+        multiply_group(device, outputs.collect(), x, rows, nothing);
+        let adapted = adapters.into_iter().zip(ys).filter_map(|(lora, y)| Some((lora?, y)));
+        for ((lora, y), h) in adapted.zip(hs) {
+            lora.scale(device, h, rows);
+            lora.b.multiply(device, h, y, rows, true);
+        }
     }
 
     /// `dx += dh A` with `dh = s dy B`, which stays in the scratch for [`Lora::backward_weight`].
@@ -51,11 +63,12 @@ impl Lora {
     /// `dA += dh^T x` with the `dh` that [`Lora::backward_input`] has just left in the scratch, then `dB += dy^T h`; `h` is
     /// computed again in its place, which is cheaper than to keep it.
     pub fn backward_weight(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor) {
-        let (device, rows, dh) = (pass.device, pass.batch.tokens, pass.scratch.low_rank());
-        self.a.multiply_backward_weight(device, x, dh, rows);
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (dh, partial) = pass.scratch.low_rank_and_partial();
+        self.a.multiply_backward_weight(device, x, dh, rows, partial);
         let h = dh;
         self.project(device, x, h, rows);
-        self.b.multiply_backward_weight(device, h, dy, rows);
+        self.b.multiply_backward_weight(device, h, dy, rows, partial);
     }
 
     /// `h = s x A^T`

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::build::Build;
 use super::linear::Linear;
+use super::linear_group::LinearGroup;
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::device::Tensor;
@@ -11,8 +12,8 @@ use crate::kernels::{Activation, GatedMlp, GatedMlpBackward};
 
 /// The block's weights.
 pub struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
+    /// Gate and up.
+    gate_up: LinearGroup<2>,
     down_proj: Linear,
     intermediate_size: usize,
     activation: Activation,
@@ -77,8 +78,10 @@ impl Mlp {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
         let linear = |part: &str, shape| Linear::load(build, &format!("{name}.{part}"), shape, config.mlp_bias);
         Ok(Self {
-            gate_proj: linear("gate_proj", [intermediate, hidden])?,
-            up_proj: linear("up_proj", [intermediate, hidden])?,
+            gate_up: LinearGroup::new([
+                linear("gate_proj", [intermediate, hidden])?,
+                linear("up_proj", [intermediate, hidden])?,
+            ]),
             down_proj: linear("down_proj", [hidden, intermediate])?,
             intermediate_size: intermediate,
             activation: config.activation,
@@ -96,8 +99,7 @@ impl Mlp {
 
     /// What the backward pass reads of the forward pass of `x`.
     pub fn project(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations) {
-        self.gate_proj.forward(pass, x, &mut saved.gate);
-        self.up_proj.forward(pass, x, &mut saved.up);
+        self.gate_up.forward(pass, x, [&mut saved.gate, &mut saved.up]);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
@@ -116,8 +118,7 @@ impl Mlp {
         let down_proj = self.down_proj.backward_input(pass, dy, dact);
         device.run(GatedMlpBackward { gate, up, dact, dgate, dup, act, count, activation });
         down_proj.finish(act);
-        self.up_proj.backward(pass, x, dup, dx);
-        self.gate_proj.backward_add(pass, x, dgate, dx);
+        self.gate_up.backward(pass, x, [dgate, dup], dx);
     }
 
     fn count(&self, pass: &Pass) -> u32 {
@@ -126,7 +127,6 @@ impl Mlp {
 
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        let linears = [&mut self.gate_proj, &mut self.up_proj, &mut self.down_proj];
-        linears.into_iter().flat_map(Linear::parameters_mut)
+        self.gate_up.parameters_mut().chain(self.down_proj.parameters_mut())
     }
 }

@@ -11,6 +11,7 @@ mod fields;
 mod keep;
 mod layer;
 mod linear;
+mod linear_group;
 mod lm_head;
 mod lora;
 mod merge;

@@ -18,10 +18,15 @@ pub struct Pass<'a> {
     pub scratch: &'a mut SharedScratch,
 }
 
+/// The most linear layers that read the same input: queries, keys and values.
+const LARGEST_GROUP: usize = 3;
+
 /// What linear layers and norms work in, one at a time.
 pub struct SharedScratch {
-    /// `[tokens, r]`; only where there are adapters.
-    low_rank: Option<Tensor>,
+    /// `[tokens, r]` of layers that read the same input; only where there are adapters.
+    low_ranks: Vec<Tensor>,
+    /// What is bound where a group of layers has fewer than the kernel has room for.
+    nothing: Tensor,
     /// Partial sums over blocks of rows, of the widest layer; only for a backward pass.
     partial: Option<Tensor>,
 }
@@ -33,23 +38,48 @@ impl SharedScratch {
     /// Where the device has no room.
     pub fn new(build: &Build, tokens: usize, keep: Keep) -> Result<Self> {
         let config = build.config;
-        let low_rank = |r: usize| build.scratch("low_rank", &[tokens, r.next_multiple_of(4)]);
+        let low_rank = |index: usize, r: usize| {
+            let name = if index == 0 { "low_rank".to_owned() } else { format!("low_rank[{index}]") };
+            build.scratch(&name, &[tokens, r.next_multiple_of(4)])
+        };
+        let low_ranks = build.low_rank().map(|r| (0..LARGEST_GROUP).map(|index| low_rank(index, r)).collect());
         let q_size = config.heads.heads * config.heads.head_dim;
         let widest = config.hidden_size.max(config.intermediate_size).max(q_size);
         // A head norm sums over tokens * heads rows of head_dim: never more values than tokens rows of the widest.
         let blocks = (tokens.div_ceil(BLOCK_ROWS) + 1) * widest;
         Ok(Self {
-            low_rank: build.low_rank().map(low_rank).transpose()?,
+            low_ranks: low_ranks.transpose()?.unwrap_or_default(),
+            nothing: build.scratch("nothing", &[4])?,
             partial: if keep == Keep::Nothing { None } else { Some(build.scratch("partial", &[blocks])?) },
         })
     }
 
-    /// The products of rank `r` of a linear layer's adapters.
+    /// The product of rank `r` of a linear layer's adapters.
     ///
     /// # Panics
     /// Where it was made for a network without adapters.
     pub fn low_rank(&mut self) -> &mut Tensor {
-        self.low_rank.as_mut().expect("the scratch of a network with adapters")
+        self.low_ranks.first_mut().expect("the scratch of a network with adapters")
+    }
+
+    /// The products of rank `r` of the adapters of layers that read the same input (none without adapters), and what stands in
+    /// for a layer that is not there.
+    pub fn low_ranks(&mut self) -> (&mut [Tensor], &mut Tensor) {
+        (&mut self.low_ranks, &mut self.nothing)
+    }
+
+    /// What is bound where a layer of a group is not there.
+    pub fn nothing(&mut self) -> &mut Tensor {
+        &mut self.nothing
+    }
+
+    /// [`SharedScratch::low_rank`] and [`SharedScratch::partial`].
+    ///
+    /// # Panics
+    /// Where it was made for a network without adapters, or for a forward pass alone.
+    pub fn low_rank_and_partial(&mut self) -> (&mut Tensor, &mut Tensor) {
+        let low_rank = self.low_ranks.first_mut().expect("the scratch of a network with adapters");
+        (low_rank, self.partial.as_mut().expect("scratch for a backward pass"))
     }
 
     /// Partial sums over blocks of rows.

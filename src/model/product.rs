@@ -2,7 +2,10 @@
 
 use super::parameter::Parameter;
 use crate::device::{Device, Tensor};
-use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product};
+use crate::kernels::{
+    GroupedGradient, GroupedLinear, GroupedLinearBackwardInput, GroupedOutput, Layout, Matmul, Operand, OperandMut,
+    Product,
+};
 
 /// Rows of activations are as long as the matrix is when it is filled up.
 impl Parameter {
@@ -49,8 +52,15 @@ impl Parameter {
         }
     }
 
-    /// `dW += dy^T x` of `rows` rows, where it is trained.
-    pub(super) fn multiply_backward_weight(&mut self, device: &Device, x: &Tensor, dy: &Tensor, rows: usize) {
+    /// `dW += dy^T x` of `rows` rows, where it is trained. `partial` is scratch of any size.
+    pub(super) fn multiply_backward_weight(
+        &mut self,
+        device: &Device,
+        x: &Tensor,
+        dy: &Tensor,
+        rows: usize,
+        partial: &mut Tensor,
+    ) {
         let (outputs, inputs) = (self.rows().next_multiple_of(4), self.stride());
         for shard in self.shards_mut() {
             if let Some(gradient) = &mut shard.gradient {
@@ -64,8 +74,82 @@ impl Parameter {
                     c: OperandMut::whole(gradient, inputs),
                     accumulate: true,
                 };
-                Matmul::run(device, product);
+                Matmul::run_split(device, product, partial);
             }
         }
     }
+}
+
+/// A matrix of a group that reads the same x, and what becomes of it.
+pub(super) struct GroupOutput<'a> {
+    pub weight: &'a Parameter,
+    pub y: &'a mut Tensor,
+}
+
+/// `y = x W^T` of up to three matrices, for `rows` rows: one product, where no matrix is cut. `nothing` stands in for those that
+/// are not there.
+pub(super) fn multiply_group(
+    device: &Device,
+    outputs: Vec<GroupOutput>,
+    x: &Tensor,
+    rows: usize,
+    nothing: &mut Tensor,
+) {
+    let first = match outputs.first() {
+        Some(output) if is_group(outputs.iter().map(|output| output.weight)) => output.weight,
+        _ => {
+            return outputs
+                .into_iter()
+                .for_each(|GroupOutput { weight, y }| weight.multiply(device, x, y, rows, false));
+        }
+    };
+    let whole = |GroupOutput { weight, y }| GroupedOutput { w: weight.vector(), y, cols: filled_rows(weight) };
+    let absent = GroupedOutput { w: first.vector(), y: nothing, cols: 0 };
+    GroupedLinear::run(device, x, in_threes(outputs.into_iter().map(whole), absent), rows, first.stride());
+}
+
+/// A matrix of a group that reads the same x, and the gradient of what became of it.
+pub(super) struct GroupGradient<'a> {
+    pub weight: &'a Parameter,
+    pub dy: &'a Tensor,
+}
+
+/// `dx = sum of dy W` of up to three matrices, for `rows` rows: one product, where no matrix is cut.
+pub(super) fn multiply_group_backward_input(
+    device: &Device,
+    gradients: Vec<GroupGradient>,
+    dx: &mut Tensor,
+    rows: usize,
+) {
+    let first = match gradients.first() {
+        Some(&GroupGradient { weight, dy }) if is_group(gradients.iter().map(|gradient| gradient.weight)) => {
+            GroupedGradient { w: weight.vector(), dy, inner: 0 }
+        }
+        _ => {
+            for (index, GroupGradient { weight, dy }) in gradients.into_iter().enumerate() {
+                weight.multiply_backward_input(device, dy, dx, rows, index > 0);
+            }
+            return;
+        }
+    };
+    let cols = gradients[0].weight.stride();
+    let whole = |GroupGradient { weight, dy }| GroupedGradient { w: weight.vector(), dy, inner: filled_rows(weight) };
+    let gradients = in_threes(gradients.into_iter().map(whole), first);
+    GroupedLinearBackwardInput::run(device, gradients, dx, rows, cols);
+}
+
+/// Rows of a matrix as activations have them.
+fn filled_rows(weight: &Parameter) -> usize {
+    weight.rows().next_multiple_of(4)
+}
+
+/// Whether there are several matrices, none of them cut.
+fn is_group<'a>(weights: impl ExactSizeIterator<Item = &'a Parameter>) -> bool {
+    weights.len() > 1 && weights.into_iter().all(|weight| weight.shards().len() == 1)
+}
+
+/// Up to three parts, filled up.
+fn in_threes<T>(parts: impl Iterator<Item = T>, absent: T) -> [T; 3] {
+    let mut parts = parts.chain([absent]);
+    std::array::from_fn(|_| parts.next().expect("a group of two or three"))
 }

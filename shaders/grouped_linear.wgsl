@@ -1,0 +1,98 @@
+// grouped_linear: y_p[i, j] = sum over k of x[i, k] * w_p[j, k], for up to three matrices w_p with the same x
+// i < rows, j < cols_p, k < inner; all are multiples of 4 but the rows. A part without columns is not there. This file reads the
+// operands; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
+
+struct Params {
+    first_row: u32,
+    rows: u32,
+    inner: u32,
+    cols0: u32,
+    cols1: u32,
+    cols2: u32,
+}
+var<immediate> params: Params;
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [rows, inner]
+@group(0) @binding(1) var<storage, read> w0: array<weight4>; // [cols0, inner]
+@group(0) @binding(2) var<storage, read> w1: array<weight4>; // [cols1, inner]
+@group(0) @binding(3) var<storage, read> w2: array<weight4>; // [cols2, inner]
+@group(0) @binding(4) var<storage, read_write> y0: array<vec4<f32>>; // [rows, cols0]
+@group(0) @binding(5) var<storage, read_write> y1: array<vec4<f32>>; // [rows, cols1]
+@group(0) @binding(6) var<storage, read_write> y2: array<vec4<f32>>; // [rows, cols2]
+
+// Whether consecutive k lie side by side in memory.
+const LEFT_ALONG_K = true;
+const RIGHT_ALONG_K = true;
+
+// The part that the workgroup computes, and its columns.
+var<private> part: u32;
+var<private> cols: u32;
+
+fn tiles_of(cols: u32, width: u32) -> u32 {
+    return (cols + width - 1u) / width;
+}
+
+// The grid of tiles of a size, columns first: the parts' tiles stand side by side.
+fn grid_of(size: vec2<u32>) -> vec2<u32> {
+    let across = tiles_of(params.cols0, size.x) + tiles_of(params.cols1, size.x) + tiles_of(params.cols2, size.x);
+    return vec2(across, (params.rows + size.y - 1u) / size.y);
+}
+
+// The first column and row of a tile.
+fn corner_of(tile: vec2<u32>, size: vec2<u32>) -> vec2<u32> {
+    let first1 = tiles_of(params.cols0, size.x);
+    let first2 = first1 + tiles_of(params.cols1, size.x);
+    part = select(select(2u, 1u, tile.x < first2), 0u, tile.x < first1);
+    cols = select(select(params.cols2, params.cols1, part == 1u), params.cols0, part == 0u);
+    let first = select(select(first2, first1, part == 1u), 0u, part == 0u);
+    return vec2(tile.x - first, tile.y) * size;
+}
+
+fn enter(k: u32) {}
+
+fn k_range(layer: u32) -> vec2<u32> {
+    return vec2(0u, params.inner);
+}
+
+// Rows and columns after the last are read as the last; their sums are not stored.
+fn left_row(row: u32, k: u32) -> vec4<f32> {
+    return x[((params.first_row + min(row, params.rows - 1u)) * params.inner + k) / 4u];
+}
+
+fn right_col(col: u32, k: u32) -> vec4<f32> {
+    let place = (min(col, cols - 1u) * params.inner + k) / 4u;
+    if (part == 0u) {
+        return unpack(w0[place]);
+    }
+    if (part == 1u) {
+        return unpack(w1[place]);
+    }
+    return unpack(w2[place]);
+}
+
+fn left_at(row: u32, k: u32) -> mat4x4<f32> {
+    if (k >= params.inner) {
+        return mat4x4<f32>();
+    }
+    return transpose(mat4x4(left_row(row, k), left_row(row + 1u, k), left_row(row + 2u, k), left_row(row + 3u, k)));
+}
+
+fn right_at(col: u32, k: u32) -> mat4x4<f32> {
+    if (k >= params.inner) {
+        return mat4x4<f32>();
+    }
+    return transpose(mat4x4(right_col(col, k), right_col(col + 1u, k), right_col(col + 2u, k), right_col(col + 3u, k)));
+}
+
+fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {
+    if (row < params.rows && col < cols) {
+        let place = ((params.first_row + row) * cols + col) / 4u;
+        if (part == 0u) {
+            y0[place] = sum;
+        } else if (part == 1u) {
+            y1[place] = sum;
+        } else {
+            y2[place] = sum;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+// The product of few rows, FEW_ROWS a workgroup, by a transposed matrix, for GPUs: weights are read as fast as memory gives them.
+// A workgroup has 8 columns. Half of it, SHARE invocations, shares four of them: an invocation sums every SHARE-th group of four
+// k of all rows; a tree adds up what they have.
+const SHARE = 32u;
+const LANES = 64u; // 2 * SHARE
+
+var<workgroup> row_sums: array<vec4<f32>, FEW_ROWS * LANES>; // [FEW_ROWS, LANES]
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    // All rows of a few columns, then the next columns: what follows finds the weights in a cache.
+    let size = vec2(8u, FEW_ROWS);
+    let grid = grid_of(size);
+    let index = workgroup.y * grid.x + workgroup.x;
+    let corner = corner_of(vec2(index / grid.y, index % grid.y), size);
+    let first_row = corner.y;
+    let col = corner.x + 4u * (lane / SHARE);
+    let share = lane % SHARE;
+    var sums: array<vec4<f32>, FEW_ROWS>;
+    for (var k = 4u * share; k < params.inner; k += 4u * SHARE) {
+        let right = right_at(col, k);
+        for (var r = 0u; r < FEW_ROWS; r += 1u) {
+            let left = left_row(first_row + r, k);
+            let two = fma(vec4(left.y), right[1], fma(vec4(left.x), right[0], sums[r]));
+            sums[r] = fma(vec4(left.w), right[3], fma(vec4(left.z), right[2], two));
+        }
+    }
+    for (var r = 0u; r < FEW_ROWS; r += 1u) {
+        row_sums[r * LANES + lane] = sums[r];
+    }
+    workgroupBarrier();
+    for (var span = SHARE / 2u; span > 0u; span /= 2u) {
+        if (share < span) {
+            for (var r = 0u; r < FEW_ROWS; r += 1u) {
+                row_sums[r * LANES + lane] += row_sums[r * LANES + lane + span];
+            }
+        }
+        workgroupBarrier();
+    }
+    if (share < FEW_ROWS) {
+        store(first_row + share, col, 0u, row_sums[share * LANES + lane - share]);
+    }
+}

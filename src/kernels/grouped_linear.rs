@@ -1,0 +1,120 @@
+//! Linear layers that read the same input, as one product: queries, keys and values; gate and up.
+
+use super::matmul::{Layout, parallel_product};
+use super::products::Stored;
+use super::tiles::{Tile, TileText, by_tile_or_rows};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use crate::gpu::{Cost, Launch, Traits, Variant};
+
+static VARIANTS: [Variant; 10] = by_tile_or_rows(include_str!("../../shaders/grouped_linear.wgsl"));
+
+kernel! {
+    /// `y_p[i, j] = sum over k of x[i, k] w_p[j, k]`. A matrix without rows is not there. Sizes but the rows' are multiples of 4.
+    pub struct GroupedLinear in "grouped_linear" of VARIANTS {
+        /// `[rows, inner]`
+        read x,
+        /// `[cols0, inner]`, f32 or bf16, as all three.
+        read w0,
+        /// `[cols1, inner]`
+        read w1,
+        /// `[cols2, inner]`
+        read w2,
+        /// `[rows, cols0]`
+        write y0,
+        /// `[rows, cols1]`
+        write y1,
+        /// `[rows, cols2]`
+        write y2,
+        ;
+        first_row: u32,
+        rows: u32,
+        inner: u32,
+        cols0: u32,
+        cols1: u32,
+        cols2: u32,
+        ;
+        /// What a GPU's workgroups compute; by the shape of the whole product.
+        tile: Tile,
+    }
+}
+
+/// A matrix `[cols, inner]` and what becomes of the input `[rows, cols]`.
+pub struct GroupedOutput<'a> {
+    pub w: &'a Tensor,
+    pub y: &'a mut Tensor,
+    pub cols: usize,
+}
+
+impl GroupedLinear<'_> {
+    /// `y = x w^T` of three layers, of `rows` rows of `inner` values, in as many dispatches as it needs.
+    pub fn run(device: &Device, x: &Tensor, outputs: [GroupedOutput; 3], rows: usize, inner: usize) {
+        let cols = outputs.iter().map(|output| output.cols).sum();
+        let tile = Tile::of(rows, cols);
+        let step = tile.rows as usize;
+        let run = step * cost(step, cols, inner).per_dispatch(rows.div_ceil(step));
+        let [first, second, third] = outputs;
+        for first_row in (0..rows).step_by(run) {
+            device.run(GroupedLinear {
+                x,
+                w0: first.w,
+                w1: second.w,
+                w2: third.w,
+                y0: &mut *first.y,
+                y1: &mut *second.y,
+                y2: &mut *third.y,
+                first_row: word(first_row),
+                rows: word(run.min(rows - first_row)),
+                inner: word(inner),
+                cols0: word(first.cols),
+                cols1: word(second.cols),
+                cols2: word(third.cols),
+                tile,
+            });
+        }
+    }
+}
+
+/// Of `rows` rows of `cols` sums over `inner` products.
+pub(super) fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
+    Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
+}
+
+impl Kernel for GroupedLinear<'_> {
+    fn check(&self) {
+        let end = (self.first_row + self.rows) as usize;
+        let inner = self.inner as usize;
+        reaches::<Self>(self.x, end * inner);
+        let parts =
+            [(self.w0, &*self.y0, self.cols0), (self.w1, &*self.y1, self.cols1), (self.w2, &*self.y2, self.cols2)];
+        for (w, y, cols) in parts {
+            assert!(cols.is_multiple_of(4) && inner.is_multiple_of(4), "grouped_linear: {} is not in fours", w.name());
+            assert!(w.dtype() == self.w0.dtype(), "grouped_linear: {} is stored otherwise", w.name());
+            reaches::<Self>(w, cols as usize * inner);
+            reaches::<Self>(y, end * cols as usize);
+        }
+    }
+
+    fn launch(&self, traits: Traits) -> Launch {
+        let (dtype, cols) = (self.w0.dtype(), [self.cols0, self.cols1, self.cols2]);
+        let all: u32 = cols.iter().sum();
+        let few_rows = TileText::of_few_rows(&VARIANTS, traits, dtype, self.rows, all);
+        let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile));
+        text.launch(self.rows, &cols, 1, Vec::new(), cost(self.rows as usize, all as usize, self.inner as usize))
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let [first_row, rows, inner] = [self.first_row, self.rows, self.inner].map(|n| n as usize);
+        let x = Matrix { data: &self.x.real::<T>()[first_row * inner..], row_stride: inner, col_stride: 1 };
+        let parts = [
+            (self.w0, &mut *self.y0, self.cols0),
+            (self.w1, &mut *self.y1, self.cols1),
+            (self.w2, &mut *self.y2, self.cols2),
+        ];
+        for (w, y, cols) in parts.into_iter().filter(|(_, _, cols)| *cols > 0) {
+            let cols = cols as usize;
+            let data = &mut y.real_mut::<T>()[first_row * cols..];
+            let y = MatrixMut { data, rows, cols, row_stride: cols };
+            parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The gradient of what several linear layers read, as one product.
+
+use super::grouped_linear::cost;
+use super::matmul::{Layout, parallel_product};
+use super::products::Stored;
+use super::tiles::{Tile, TileText, by_tile};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use crate::gpu::{Launch, Traits, Variant};
+
+static VARIANTS: [Variant; 4] = by_tile(include_str!("../../shaders/grouped_linear_backward_input.wgsl"));
+
+kernel! {
+    /// `dx[i, j] = sum over p and k of dy_p[i, k] w_p[k, j]`. A matrix without rows is not there. Sizes but the rows' are
+    /// multiples of 4.
+    pub struct GroupedLinearBackwardInput in "grouped_linear_backward_input" of VARIANTS {
+        /// `[rows, inner0]`
+        read dy0,
+        /// `[rows, inner1]`
+        read dy1,
+        /// `[rows, inner2]`
+        read dy2,
+        /// `[inner0, cols]`, f32 or bf16, as all three.
+        read w0,
+        /// `[inner1, cols]`
+        read w1,
+        /// `[inner2, cols]`
+        read w2,
+        /// `[rows, cols]`
+        write dx,
+        ;
+        first_row: u32,
+        rows: u32,
+        cols: u32,
+        inner0: u32,
+        inner1: u32,
+        inner2: u32,
+        ;
+        /// What a GPU's workgroups compute; by the shape of the whole product.
+        tile: Tile,
+    }
+}
+
+/// A matrix `[inner, cols]` and the gradient of its layer's output `[rows, inner]`.
+pub struct GroupedGradient<'a> {
+    pub w: &'a Tensor,
+    pub dy: &'a Tensor,
+    pub inner: usize,
+}
+
+impl GroupedLinearBackwardInput<'_> {
+    /// `dx = sum of dy w` of three layers, of `rows` rows of `cols` values, in as many dispatches as it needs.
+    pub fn run(device: &Device, gradients: [GroupedGradient; 3], dx: &mut Tensor, rows: usize, cols: usize) {
+        let inner = gradients.iter().map(|gradient| gradient.inner).sum();
+        let tile = Tile::of(rows, cols);
+        let step = tile.rows as usize;
+        let run = step * cost(step, cols, inner).per_dispatch(rows.div_ceil(step));
+        let [first, second, third] = gradients;
+        for first_row in (0..rows).step_by(run) {
+            device.run(GroupedLinearBackwardInput {
+                dy0: first.dy,
+                dy1: second.dy,
+                dy2: third.dy,
+                w0: first.w,
+                w1: second.w,
+                w2: third.w,
+                dx: &mut *dx,
+                first_row: word(first_row),
+                rows: word(run.min(rows - first_row)),
+                cols: word(cols),
+                inner0: word(first.inner),
+                inner1: word(second.inner),
+                inner2: word(third.inner),
+                tile,
+            });
+        }
+    }
+}
+
+impl Kernel for GroupedLinearBackwardInput<'_> {
+    fn check(&self) {
+        let end = (self.first_row + self.rows) as usize;
+        let cols = self.cols as usize;
+        reaches::<Self>(self.dx, end * cols);
+        let parts =
+            [(self.w0, self.dy0, self.inner0), (self.w1, self.dy1, self.inner1), (self.w2, self.dy2, self.inner2)];
+        for (w, dy, inner) in parts {
+            let in_fours = cols.is_multiple_of(4) && inner.is_multiple_of(4);
+            assert!(in_fours, "grouped_linear_backward_input: {} is not in fours", w.name());
+            assert!(w.dtype() == self.w0.dtype(), "grouped_linear_backward_input: {} is stored otherwise", w.name());
+            reaches::<Self>(w, inner as usize * cols);
+            reaches::<Self>(dy, end * inner as usize);
+        }
+    }
+
+    fn launch(&self, traits: Traits) -> Launch {
+        let inner = self.inner0 + self.inner1 + self.inner2;
+        let cost = cost(self.rows as usize, self.cols as usize, inner as usize);
+        let text = TileText::of_tile(&VARIANTS, traits, self.w0.dtype(), self.tile);
+        text.launch(self.rows, &[self.cols], 1, Vec::new(), cost)
+    }
+
+    fn twin<T: Real>(&mut self) {
+        let [first_row, rows, cols] = [self.first_row, self.rows, self.cols].map(|n| n as usize);
+        let parts =
+            [(self.w0, self.dy0, self.inner0), (self.w1, self.dy1, self.inner1), (self.w2, self.dy2, self.inner2)];
+        let dx = &mut self.dx.real_mut::<T>()[first_row * cols..];
+        let mut accumulate = false;
+        for (w, dy, inner) in parts.into_iter().filter(|(_, _, inner)| *inner > 0) {
+            let inner = inner as usize;
+            let dy = Matrix { data: &dy.real::<T>()[first_row * inner..], row_stride: inner, col_stride: 1 };
+            let dx = MatrixMut { data: &mut *dx, rows, cols, row_stride: cols };
+            parallel_product(Layout::Nn, dx, dy, Stored { tensor: w, offset: 0, stride: cols }, inner, accumulate);
+            accumulate = true;
+        }
+    }
+}

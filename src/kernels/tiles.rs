@@ -1,0 +1,169 @@
+//! How a matrix product is cut into workgroups: their tiles, and which text computes them.
+
+use super::variants::shared::{WEIGHT_BF16, WEIGHT_F32};
+use crate::device::DType;
+use crate::gpu::{Cost, Launch, Traits, Variant};
+
+/// Rows and columns of the outputs that a workgroup computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    pub rows: u32,
+    pub cols: u32,
+}
+
+/// `DEPTH` of `shared/matmul_tiles.wgsl`: the k of a step.
+pub const DEPTH: u32 = 16;
+
+const LARGE: Tile = Tile { rows: 128, cols: 128 };
+const MEDIUM: Tile = Tile { rows: 64, cols: 64 };
+const TALL: Tile = Tile { rows: 128, cols: 32 };
+const WIDE: Tile = Tile { rows: 32, cols: 128 };
+
+/// The lanes of `shared/matmul_lanes.wgsl`, and its tile.
+const SUBGROUP: u32 = 8;
+const LANES_TILE: Tile = Tile { rows: 4 * SUBGROUP, cols: 8 * SUBGROUP };
+
+/// The tiles of `shared/matmul_rows.wgsl`, by its constant `FEW_ROWS`.
+const ROW_TILES: [Tile; 3] = [Tile { rows: 1, cols: 8 }, Tile { rows: 4, cols: 8 }, Tile { rows: 8, cols: 8 }];
+
+/// Beyond so many rows, tiles read less than rows one by one.
+const MAX_ROWS: u32 = 32;
+
+/// The most workgroups of a dimension of a grid, everywhere.
+const MAX_WORKGROUPS: u32 = 65535;
+
+impl Tile {
+    /// The tile of a product's shape. All tiles give the same bits. A large one reads least, where there is work for enough
+    /// workgroups to keep a large GPU busy; a narrow product fills a narrow one.
+    pub fn of(rows: usize, cols: usize) -> Self {
+        const ENOUGH_WORKGROUPS: u32 = 448;
+        match (rows, cols) {
+            (0..=32, _) => WIDE,
+            (_, 0..=32) => TALL,
+            _ if LARGE.count(rows, cols) >= ENOUGH_WORKGROUPS => LARGE,
+            _ => MEDIUM,
+        }
+    }
+
+    /// As many tiles make a product.
+    pub fn count(self, rows: usize, cols: usize) -> u32 {
+        (rows as u32).div_ceil(self.rows) * (cols as u32).div_ceil(self.cols)
+    }
+
+    /// The constants of `shared/matmul_tiles.wgsl`.
+    fn constants(self) -> Vec<(&'static str, f64)> {
+        let Self { rows, cols } = self;
+        let threads = rows * cols / 64;
+        let constants = [
+            ("ROWS", rows),
+            ("COLS", cols),
+            ("THREADS", threads),
+            ("TILE_QUADS", DEPTH * (rows + cols) / 4),
+            ("RIGHT_TILE", DEPTH * rows / 4),
+            ("BLOCKS", (rows + cols).div_ceil(threads)),
+        ];
+        constants.into_iter().map(|(name, value)| (name, f64::from(value))).collect()
+    }
+}
+
+const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
+const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
+const ROWS: &str = include_str!("../../shaders/shared/matmul_rows.wgsl");
+const ONE: &str = "const FEW_ROWS = 1u;";
+const FOUR: &str = "const FEW_ROWS = 4u;";
+const EIGHT: &str = "const FEW_ROWS = 8u;";
+
+/// A product's texts, for the type of the matrix: tiles for GPUs, lanes for CPUs.
+pub const fn by_tile(source: &'static str) -> [Variant; 4] {
+    [
+        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
+        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32], subgroups: true },
+        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
+        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16], subgroups: true },
+    ]
+}
+
+/// As [`by_tile`], then those for few rows by a transposed matrix, in the order of [`ROW_TILES`].
+pub const fn by_tile_or_rows(source: &'static str) -> [Variant; 10] {
+    let [tiles, lanes, tiles_bf16, lanes_bf16] = by_tile(source);
+    [
+        tiles,
+        lanes,
+        tiles_bf16,
+        lanes_bf16,
+        Variant { name: "1 row, f32", source, includes: &[ROWS, ONE, WEIGHT_F32], subgroups: false },
+        Variant { name: "4 rows, f32", source, includes: &[ROWS, FOUR, WEIGHT_F32], subgroups: false },
+        Variant { name: "8 rows, f32", source, includes: &[ROWS, EIGHT, WEIGHT_F32], subgroups: false },
+        Variant { name: "1 row, bf16", source, includes: &[ROWS, ONE, WEIGHT_BF16], subgroups: false },
+        Variant { name: "4 rows, bf16", source, includes: &[ROWS, FOUR, WEIGHT_BF16], subgroups: false },
+        Variant { name: "8 rows, bf16", source, includes: &[ROWS, EIGHT, WEIGHT_BF16], subgroups: false },
+    ]
+}
+
+/// A product's text on an adapter: what it computes a workgroup, and its constants.
+pub struct TileText {
+    variant: &'static Variant,
+    constants: Vec<(&'static str, f64)>,
+    tile: Tile,
+}
+
+impl TileText {
+    /// Of [`by_tile`]: the adapter's.
+    pub fn of_tile(variants: &'static [Variant], traits: Traits, dtype: DType, tile: Tile) -> Self {
+        let variants = &variants[2 * usize::from(dtype == DType::Bf16)..];
+        if traits.software && traits.subgroup_size == Some(SUBGROUP) {
+            return Self { variant: &variants[1], constants: Vec::new(), tile: LANES_TILE };
+        }
+        Self { variant: &variants[0], constants: tile.constants(), tile }
+    }
+
+    /// Of [`by_tile_or_rows`], where rows are few by columns that the grid has room for, on a GPU: those for few rows.
+    pub fn of_few_rows(
+        variants: &'static [Variant; 10],
+        traits: Traits,
+        dtype: DType,
+        rows: u32,
+        cols: u32,
+    ) -> Option<Self> {
+        let which = ROW_TILES.iter().position(|tile| rows <= tile.rows).unwrap_or(ROW_TILES.len() - 1);
+        let tile = ROW_TILES[which];
+        if traits.software || rows > MAX_ROWS || cols.div_ceil(tile.cols) > MAX_WORKGROUPS {
+            return None;
+        }
+        let variant = &variants[4 + ROW_TILES.len() * usize::from(dtype == DType::Bf16) + which];
+        Some(Self { variant, constants: Vec::new(), tile })
+    }
+
+    /// The launch over `rows` and the columns of matrices side by side, of `layers` parts of the k. `constants` are the
+    /// product's own.
+    pub fn launch(
+        self,
+        rows: u32,
+        cols: &[u32],
+        layers: u32,
+        constants: Vec<(&'static str, f64)>,
+        cost: Cost,
+    ) -> Launch {
+        let Self { variant, constants: sizes, tile } = self;
+        let across = cols.iter().map(|cols| cols.div_ceil(tile.cols)).sum();
+        let constants = constants.into_iter().chain(sizes).collect();
+        Launch { variant, constants, workgroups: [across, rows.div_ceil(tile.rows), layers], cost }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tile_follows_the_shape() {
+        // Projections of a model of 7 billion: 224 large tiles are too few, 896 are not.
+        assert_eq!(Tile::of(1024, 3584), MEDIUM);
+        assert_eq!(MEDIUM.count(1024, 3584), 896);
+        assert_eq!(Tile::of(1024, 18944), LARGE);
+        assert_eq!(Tile::of(1024, 152_064), LARGE);
+        // Adapters of rank 16, forward and their gradients.
+        assert_eq!(Tile::of(4096, 16), TALL);
+        assert_eq!(Tile::of(16, 896), WIDE);
+    }
+}

@@ -1,0 +1,46 @@
+//! Linear layers that read the same input: queries, keys and values; gate and up. Their products are one.
+
+use super::linear::Linear;
+use super::lora::Lora;
+use super::parameter::Parameter;
+use super::pass::Pass;
+use super::product::{GroupGradient, GroupOutput, multiply_group, multiply_group_backward_input};
+use crate::device::Tensor;
+
+/// Two or three layers from the same `[tokens, in]`.
+pub struct LinearGroup<const N: usize>([Linear; N]);
+
+impl<const N: usize> LinearGroup<N> {
+    /// The group of these layers.
+    pub fn new(layers: [Linear; N]) -> Self {
+        Self(layers)
+    }
+
+    /// `y = x W^T + b`, and what the adapters add, of each layer: from `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, mut ys: [&mut Tensor; N]) {
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        let outputs = self.0.iter().zip(&mut ys).map(|(layer, y)| GroupOutput { weight: layer.weight(), y });
+        multiply_group(device, outputs.collect(), x, rows, pass.scratch.nothing());
+        for (layer, y) in self.0.iter().zip(&mut ys) {
+            layer.add_bias(pass, y);
+        }
+        let adapters = self.0.each_ref().map(Linear::lora);
+        Lora::forward_group(adapters, pass, x, ys);
+    }
+
+    /// `dx = sum of dy W` and what comes back through the adapters; the weights', biases' and adapters' gradients, where they are
+    /// trained.
+    pub fn backward(&mut self, pass: &mut Pass, x: &Tensor, dys: [&Tensor; N], dx: &mut Tensor) {
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        let gradients = self.0.iter().zip(dys).map(|(layer, dy)| GroupGradient { weight: layer.weight(), dy });
+        multiply_group_backward_input(device, gradients.collect(), dx, rows);
+        for (layer, dy) in self.0.iter_mut().zip(dys) {
+            layer.backward_adapters_input(pass, dy, dx).finish(x);
+        }
+    }
+
+    /// All weights, in order.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.0.iter_mut().flat_map(Linear::parameters_mut)
+    }
+}
