@@ -71,13 +71,15 @@ fn row_statistics(case: &Case, heads: Heads, lengths: &[usize]) -> Result<Vec<f6
 }
 
 /// Sequences and heads that every attention kernel is tested on.
-pub(super) const SHAPES: [(&[usize], Heads); 6] = [
+pub(super) const SHAPES: [(&[usize], Heads); 8] = [
     (&[1], Heads { heads: 1, kv_heads: 1, head_dim: 4 }),
     (&[37, 1, 60], Heads { heads: 6, kv_heads: 2, head_dim: 12 }),
     (&[5, 31, 32, 33, 64, 3], Heads { heads: 2, kv_heads: 2, head_dim: 32 }),
     (&[130], Heads { heads: 3, kv_heads: 1, head_dim: 64 }),
     (&[40, 50], Heads { heads: 4, kv_heads: 1, head_dim: 100 }),
     (&[70], Heads { heads: 2, kv_heads: 1, head_dim: 256 }),
+    (&[35], Heads { heads: 2, kv_heads: 1, head_dim: 96 }),
+    (&[35], Heads { heads: 2, kv_heads: 1, head_dim: 128 }),
 ];
 
 /// What is tested.

@@ -6,6 +6,7 @@
 pub mod case;
 pub mod decode;
 pub mod limits;
+pub mod pipelines;
 pub mod serial_return;
 pub mod step;
 pub mod table;

@@ -31,6 +31,7 @@ mod model_files;
 mod online;
 mod option_table;
 mod options;
+mod pipelines;
 mod plan;
 mod reference;
 mod report;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::command::{dqo, json_of, stderr, train};
+use crate::command::{dqo, error_of, json_of, stderr, train};
 use crate::harness::skip_gpu;
 use crate::model::{floats, golden, json_lines};
 
@@ -86,6 +86,26 @@ fn a_value_network_is_written_as_a_token_classifier() {
         serde_json::from_slice(&std::fs::read(output.join("final/policy/config.json")).unwrap()).unwrap();
     assert_eq!(config["architectures"][0], "GemmaForCausalLM");
     assert_eq!(config["dtype"], "float32");
+}
+
+#[test]
+fn bench_builds_every_pipeline_of_a_kernel_and_says_how_long_it_took() {
+    let error = error_of(dqo().args(["bench", "--device", "cpu", "--compile-only"]));
+    assert!(error.starts_with("--device cpu is the CPU device here, which compiles nothing"), "{error}");
+    if skip_gpu() {
+        return;
+    }
+    let arguments = ["bench", "--device", "gpu", "--compile-only", "--kernel", "rope"];
+    let result = json_of(dqo().args(arguments).arg("--json"));
+    let pipelines = result["pipelines"].as_array().unwrap();
+    let names: Vec<_> = pipelines.iter().map(|built| built["kernel"].as_str().unwrap()).collect();
+    assert_eq!(names, ["rope (scalar)", "rope (vec4)"]);
+    let sum: f64 = pipelines.iter().map(|built| built["seconds"].as_f64().unwrap()).sum();
+    assert!(sum > 0.0 && (result["seconds"].as_f64().unwrap() - sum).abs() < 1e-9, "{result}");
+
+    let output = dqo().args(arguments).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert!(lines.contains(" ms  rope (scalar)\n") && lines.contains("\n2 pipelines in "), "{lines}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How a device is opened: one that multiplies matrices wrongly is refused before it trains anything.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::device::{DType, Device, Precision};
 use crate::gpu::{AdapterList, DeviceChoice, Gpu, Settings};
@@ -24,13 +24,31 @@ pub fn open_device(choice: &DeviceChoice, precision: Precision) -> Result<Device
     let adapters = AdapterList::find();
     match adapters.choose(choice)? {
         Some(adapter) => {
-            let checks = std::env::var_os("DQO_SHADER_CHECKS").is_some_and(|value| value == "1");
-            let device = Device::gpu(Gpu::open_with(adapter, Settings { checks, ..Settings::of(adapter) })?);
+            let device = Device::gpu(open_adapter(adapter)?);
             self_test(&device)?;
             Ok(device)
         }
         None => Ok(Device::cpu(precision)),
     }
+}
+
+/// Opens the chosen adapter to build pipelines alone: it is not tested, and may compute wrongly or not at all.
+///
+/// # Errors
+/// Where no adapter matches, or the adapter is too small.
+pub fn open_compiler(choice: &DeviceChoice) -> Result<Device> {
+    let adapters = AdapterList::find();
+    let adapter = adapters.choose(choice)?.with_context(|| {
+        format!(
+            "--device {choice} is the CPU device here, which compiles nothing; give --device gpu or an adapter's number"
+        )
+    })?;
+    Ok(Device::compiler(open_adapter(adapter)?))
+}
+
+fn open_adapter(adapter: &wgpu::Adapter) -> Result<Gpu> {
+    let checks = std::env::var_os("DQO_SHADER_CHECKS").is_some_and(|value| value == "1");
+    Gpu::open_with(adapter, Settings { checks, ..Settings::of(adapter) })
 }
 
 /// No multiple of any tile, more than one tile each way.

@@ -1,4 +1,4 @@
-//! `dqo-wgpu bench`: every kernel's time, share of the limit, and error; or a whole training step.
+//! `dqo-wgpu bench`: every kernel's time, share of the limit, and error; or a whole training step; or what compiling takes.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,9 @@ use serde_json::json;
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print};
 use crate::benches::limits::Yardsticks;
-use crate::benches::{CASES, Cases, decode, step, table};
+use crate::benches::{CASES, Cases, decode, pipelines, step, table};
 use crate::device::{Device, Precision};
+use crate::gpu::BuiltPipeline;
 use crate::model::DeviceOptions;
 use crate::objective::range::count;
 use crate::sample::MAX_BATCH;
@@ -45,6 +46,9 @@ struct BenchConfig {
     /// Decoding in place of the kernels
     #[arg(long)]
     decode: bool,
+    /// Build every pipeline and run none, in place of the kernels' times; also on an adapter that computes wrongly
+    #[arg(long)]
+    compile_only: bool,
     /// With --decode: the model [default: random weights in the shape of SmolLM2-135M]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,8 +60,12 @@ struct BenchConfig {
 
 pub fn run(args: BenchArgs, matches: &ArgMatches) -> Result<Ended> {
     let BenchArgs { config, json, markdown, .. } = args;
-    let BenchConfig { device, kernel, step, decode, model, batch_size } = merge(config, matches)?;
+    let BenchConfig { device, kernel, step, decode, compile_only, model, batch_size } = merge(config, matches)?;
     count("--batch-size", batch_size.into(), MAX_BATCH)?;
+    if compile_only {
+        run_compiler(&device.open_compiler()?, kernel.as_deref(), json)?;
+        return Ok(Ended::Done);
+    }
     let device = device.open(Precision::F32)?;
     if decode {
         run_decode(&device, model.as_deref(), batch_size.into(), json)?;
@@ -103,11 +111,47 @@ fn run_step(device: &Device, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn run_kernels(device: &Device, name: Option<&str>, json: bool, markdown: bool) -> Result<()> {
+fn run_compiler(device: &Device, name: Option<&str>, json: bool) -> Result<()> {
+    let constants = |built: &BuiltPipeline| {
+        built.constants.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>()
+    };
+    let kernels = kernels(name)?;
+    if !json {
+        print(format_args!("{}: what it takes to build each pipeline\n", device.description()));
+    }
+    let mut rows = Vec::new();
+    pipelines::build_all(device, kernels, |built| {
+        if !json {
+            print(format_args!("{:>8.1} ms  {}{}", 1e3 * built.seconds, built.label, constants(&built)));
+        }
+        rows.push(built);
+    })?;
+    let seconds: f64 = rows.iter().map(|built| built.seconds).sum();
+    if json {
+        let row = |built: &BuiltPipeline| {
+            let constants: serde_json::Map<_, _> =
+                built.constants.iter().map(|&(name, value)| (name.to_owned(), json!(value))).collect();
+            json!({ "kernel": built.label, "constants": constants, "seconds": built.seconds })
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        print(json!({ "device": device.description(), "seconds": seconds, "pipelines": rows }));
+    } else {
+        print(format_args!("\n{} pipelines in {seconds:.2} s", rows.len()));
+    }
+    Ok(())
+}
+
+/// The kernels whose name contains this, or all.
+fn kernels(name: Option<&str>) -> Result<Vec<&'static Cases>> {
     ensure!(name != Some(""), "--kernel is empty; give a part of a kernel's name, or leave it out");
     let wanted = |kernel: &&Cases| name.is_none_or(|name| kernel.kernel.contains(name));
-    let kernels: Vec<&Cases> = CASES.iter().filter(wanted).collect();
+    let kernels: Vec<_> = CASES.iter().filter(wanted).collect();
     ensure!(!kernels.is_empty(), "--kernel {}: no kernel's name contains it", name.unwrap_or_default());
+    Ok(kernels)
+}
+
+fn run_kernels(device: &Device, name: Option<&str>, json: bool, markdown: bool) -> Result<()> {
+    let kernels = kernels(name)?;
     let mut yardsticks = Yardsticks::new(device)?;
     let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
     if !json {

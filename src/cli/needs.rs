@@ -55,8 +55,9 @@ const RULES: &[Rule] = &[
     Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
     Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
     Rule { verbs: &["bench"], options: &["batch_size", "model"], needs: &[With("decode")] },
-    Rule { verbs: &["bench"], options: &["kernel", "markdown", "decode"], needs: &[Without("step")] },
-    Rule { verbs: &["bench"], options: &["kernel", "markdown"], needs: &[Without("decode")] },
+    Rule { verbs: &["bench"], options: &["kernel", "markdown", "decode", "compile_only"], needs: &[Without("step")] },
+    Rule { verbs: &["bench"], options: &["kernel", "markdown", "compile_only"], needs: &[Without("decode")] },
+    Rule { verbs: &["bench"], options: &["markdown"], needs: &[Without("compile_only")] },
 ];
 
 /// The options of a verb as they were given: typed, in a file, or neither.

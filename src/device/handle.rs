@@ -1,4 +1,4 @@
-//! Where kernels run: a GPU through wgpu, the CPU through the kernels' twins, or nowhere (a plan).
+//! Where kernels run: a GPU through wgpu, the CPU through the kernels' twins, or nowhere (a plan; a compiler).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -23,6 +23,7 @@ pub(super) enum Backend {
     Gpu(Box<Gpu>),
     Cpu(Precision),
     Plan { precision: Precision, limits: Limits },
+    Compiler(Box<Gpu>),
 }
 
 impl Device {
@@ -40,6 +41,12 @@ impl Device {
         let device = Self::new(Backend::Gpu(Box::new(gpu)));
         device.count_transfers();
         device
+    }
+
+    /// A device that allocates and computes nothing but builds the pipelines of what is run on it: also on an adapter that
+    /// computes wrongly.
+    pub fn compiler(gpu: Gpu) -> Self {
+        Self::new(Backend::Compiler(Box::new(gpu)))
     }
 
     /// What data passes through to a GPU and back takes memory too.
@@ -71,7 +78,7 @@ impl Device {
     /// The precision of [`DType::Real`](super::DType::Real) tensors here.
     pub fn precision(&self) -> Precision {
         match &self.0.backend {
-            Backend::Gpu(_) => Precision::F32,
+            Backend::Gpu(_) | Backend::Compiler(_) => Precision::F32,
             Backend::Cpu(precision) | Backend::Plan { precision, .. } => *precision,
         }
     }
@@ -79,7 +86,7 @@ impl Device {
     /// The sizes that this device allows.
     pub fn limits(&self) -> Limits {
         let limits = match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.limits(),
+            Backend::Gpu(gpu) | Backend::Compiler(gpu) => gpu.limits(),
             Backend::Cpu(_) => Limits { tensor_bytes: u64::MAX, memory_bytes: system_memory(), short_loops: false },
             Backend::Plan { limits, .. } => *limits,
         };
@@ -89,7 +96,7 @@ impl Device {
     /// What the user sees: the adapter's name and back end, or the CPU.
     pub fn description(&self) -> String {
         match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.description(),
+            Backend::Gpu(gpu) | Backend::Compiler(gpu) => gpu.description(),
             Backend::Cpu(precision) => {
                 format!("CPU ({}, {} threads)", format!("{precision:?}").to_lowercase(), rayon::current_num_threads())
             }
@@ -100,7 +107,7 @@ impl Device {
     /// The GPU of this device, where there is one: for timing and for what only it knows.
     pub fn as_gpu(&self) -> Option<&Gpu> {
         match &self.0.backend {
-            Backend::Gpu(gpu) => Some(gpu),
+            Backend::Gpu(gpu) | Backend::Compiler(gpu) => Some(gpu),
             _ => None,
         }
     }
@@ -112,6 +119,7 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match &self.0.backend {
             Backend::Gpu(gpu) => gpu.synchronize(),
+            Backend::Compiler(gpu) => gpu.check(),
             _ => Ok(()),
         }
     }

@@ -39,7 +39,8 @@ pub trait Kernel: Call {
 }
 
 impl Device {
-    /// Runs a kernel: recorded on a GPU (see [`Device::synchronize`]), at once on the CPU, only checked in a plan.
+    /// Runs a kernel: recorded on a GPU (see [`Device::synchronize`]), at once on the CPU, only checked in a plan, and only
+    /// built by a compiler.
     ///
     /// # Panics
     /// Where a tensor's size, type or device does not fit the call: a mistake of the caller's code, not of its user.
@@ -61,6 +62,7 @@ impl Device {
             }
             Backend::Cpu(precision) => kernel.run_twin(*precision),
             Backend::Plan { .. } => {}
+            Backend::Compiler(gpu) => gpu.build(K::SIGNATURE, &kernel.launch(gpu.traits())),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Device {
                 let bytes = format_bytes(bytes);
                 format!("{name} {shape:?} takes {bytes}, and there is no memory for it; use smaller batches or a smaller model")
             })?,
-            Backend::Plan { .. } => Data::Planned,
+            Backend::Plan { .. } | Backend::Compiler(_) => Data::Planned,
         };
         let key = self.ledger().add(&name, bytes);
         Ok(Tensor { name, shape: shape.to_vec(), dtype, data, device: self.clone(), ledger_key: key })

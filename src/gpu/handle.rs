@@ -10,7 +10,7 @@ use super::adapter::check_requirements;
 use super::fault::Fault;
 use super::launch::{Launch, Signature};
 use super::limits::Limits;
-use super::pipeline::Pipelines;
+use super::pipeline::{BuiltPipeline, Pipelines};
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::traits::Traits;
@@ -171,6 +171,21 @@ impl Gpu {
             self.submit(&mut recorder)?;
         }
         Ok(())
+    }
+
+    /// Builds the pipeline of a launch, where it is new, and dispatches nothing. A fault is kept for [`Gpu::check`].
+    pub fn build(&self, signature: &Signature, launch: &Launch) {
+        if self.fault.is_set() || launch.workgroups.contains(&0) {
+            return;
+        }
+        if let Err(error) = lock(&self.pipelines).get(&self.device, signature, launch) {
+            self.fault.note(format!("{error:#}"));
+        }
+    }
+
+    /// The pipelines that were built after the first `known`, oldest first.
+    pub fn built_since(&self, known: usize) -> Vec<BuiltPipeline> {
+        lock(&self.pipelines).built().get(known..).unwrap_or_default().to_vec()
     }
 
     /// Zeroes a buffer, in order with the dispatches.

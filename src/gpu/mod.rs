@@ -18,5 +18,6 @@ pub use choice::DeviceChoice;
 pub use handle::{Binding, Gpu, STAGING_BYTES};
 pub use launch::{Access, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
+pub use pipeline::BuiltPipeline;
 pub use settings::Settings;
 pub use traits::Traits;

@@ -15,7 +15,7 @@ use crate::device::{Device, Precision};
 use crate::files::InputFiles;
 use crate::gpu::DeviceChoice;
 use crate::hub::model_dir;
-use crate::self_test::open_device;
+use crate::self_test::{open_compiler, open_device};
 
 /// A model, adapters over it, and where they run.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,14 @@ impl DeviceOptions {
     /// As [`open_device`].
     pub fn open(&self, precision: Precision) -> Result<Device> {
         open_device(&self.device.parse::<DeviceChoice>()?, precision)
+    }
+
+    /// Opens the adapter to build pipelines alone.
+    ///
+    /// # Errors
+    /// As [`open_compiler`].
+    pub fn open_compiler(&self) -> Result<Device> {
+        open_compiler(&self.device.parse::<DeviceChoice>()?)
     }
 }
 
