@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use dqo_wgpu::benches::case::{Case, relative_error};
 use dqo_wgpu::device::{Device, Precision};
-use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu, Settings, Traits};
+use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu, Settings, Subgroups, Traits};
 
 /// Whether the user asked to leave the GPU's tests out. Without an adapter they fail.
 pub fn skip_gpu() -> bool {
@@ -15,7 +15,8 @@ pub fn skip_gpu() -> bool {
     skip
 }
 
-/// The machine's adapter as it is, and with the traits that make every kernel take its other variants.
+/// The machine's adapter as it is, and with the traits that make every kernel take its other variants: over subgroups of
+/// any size, and without subgroups.
 pub fn gpus() -> &'static [Device] {
     static GPUS: OnceLock<Vec<Device>> = OnceLock::new();
     if skip_gpu() {
@@ -25,9 +26,14 @@ pub fn gpus() -> &'static [Device] {
         let adapters = AdapterList::find();
         let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
         let natural = checked(adapter);
-        let others = Traits { subgroup_size: None, software: !natural.traits.software };
-        let open = |settings| Device::gpu(Gpu::open_with(adapter, settings).unwrap());
-        vec![open(natural), open(Settings { traits: others, ..natural })]
+        let varying = match natural.traits.subgroups {
+            Subgroups::OfSize(_) => Some(Subgroups::Varying),
+            Subgroups::Varying | Subgroups::Missing => None,
+        };
+        let others = varying.into_iter().chain([Subgroups::Missing]);
+        let others = others.map(|subgroups| Traits { subgroups, software: !natural.traits.software });
+        let settings = std::iter::once(natural.traits).chain(others).map(|traits| Settings { traits, ..natural });
+        settings.map(|settings| Device::gpu(Gpu::open_with(adapter, settings).unwrap())).collect()
     })
 }
 

@@ -189,7 +189,7 @@ fn the_rules_catch_what_breaks_them() {
     assert!(!compares_with_itself("if (x[i] != x[j]) {}"));
 }
 
-/// Bodies of `main(i: local_invocation_index, w: workgroup_id)` with a writable `x`, a read-only `y`, workgroup memory
+/// Bodies of `main(i: local_invocation_index, w: workgroup_id, lane: { id: local_invocation_id })` with a writable `x`, a read-only `y`, workgroup memory
 /// `z` and a function `meet` with a barrier.
 const DIVERGENT: &[&str] = &[
     "if (i < 4u) { workgroupBarrier(); }",
@@ -202,6 +202,7 @@ const DIVERGENT: &[&str] = &[
     "var n = 0u; if (i == 0u) { n = 1u; } if (n == 0u) { workgroupBarrier(); }",
     "if (y[i] > 0u) { meet(); }",
     "while (x[0] > 0u) { meet(); }",
+    "if (lane.id.x < 4u) { workgroupBarrier(); }",
 ];
 const UNIFORM: &[&str] = &[
     "workgroupBarrier(); if (i < 4u) { return; }",
@@ -220,8 +221,9 @@ fn barriers_in_divergent_control_flow_are_found() {
              @group(0) @binding(1) var<storage, read> y: array<u32>;
              var<workgroup> z: array<u32, 4>;
              fn meet() {{ workgroupBarrier(); }}
+             struct Lane {{ @builtin(local_invocation_id) id: vec3<u32> }}
              @compute @workgroup_size(8)
-             fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) w: vec3<u32>) {{ {body} }}"
+             fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) w: vec3<u32>, lane: Lane) {{ {body} }}"
         );
         validated(&text, false).unwrap_or_else(|error| panic!("{body}: {error}")).0
     };

@@ -20,7 +20,7 @@ var<immediate> params: Params;
 @group(0) @binding(5) var<storage, read_write> rstd: array<f32>; // [rows]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let row = linear(workgroup);
     if (row >= params.rows) {
         return;
@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let start = row * width;
 
     var squares = 0.0;
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         var sum = x[start + c];
         if (params.add != 0u) {
             sum += delta[start + c];
@@ -40,10 +40,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let scale = 1.0 / sqrt(row_sum(squares, lane) / f32(params.cols) + params.epsilon);
 
     // Every invocation reads back only what it wrote itself.
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         y[start + c] = h[start + c] * scale * (params.offset + weight[c]);
     }
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         rstd[row] = scale;
     }
 }

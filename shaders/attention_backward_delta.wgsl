@@ -14,18 +14,18 @@ var<immediate> params: Params;
 @group(0) @binding(3) var<storage, read_write> row_statistics: array<vec2<f32>>; // [rows, 2]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let row = linear(workgroup);
     if (row >= params.rows) {
         return;
     }
     let width = params.head_dim / 4u;
     var products = 0.0;
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         products += dot(o[row * width + c], dout[row * width + c]);
     }
     let delta = row_sum(products, lane);
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         row_statistics[row] = vec2(lse[row], delta);
     }
 }

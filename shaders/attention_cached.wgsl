@@ -23,7 +23,7 @@ override MEMBERS = 1u; // at most 4
 override QUADS = 4u; // quads a lane: HEAD_DIM / 4 / LANES, rounded up; at most 8
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let group = params.heads / params.kv_heads;
     let parts = (group + MEMBERS - 1u) / MEMBERS;
     let row = linear(workgroup) / (params.kv_heads * parts);
@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var m = 0u; m < MEMBERS; m += 1u) {
         let head = kv_head * group + min(first_member + m, group - 1u);
         for (var i = 0u; i < QUADS; i += 1u) {
-            let c = lane + i * LANES;
+            let c = lane.index + i * LANES;
             let value = q[(row * params.heads + head) * width + min(c, width - 1u)];
             query[m * QUADS + i] = select(vec4(0.0), value, c < width);
         }
@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var t = 0u; t < 4u; t += 1u) {
             let key = (span.x + min(first + t, span.y - 1u)) * params.kv_heads + kv_head;
             for (var i = 0u; i < QUADS; i += 1u) {
-                let value = k[key * width + min(lane + i * LANES, width - 1u)];
+                let value = k[key * width + min(lane.index + i * LANES, width - 1u)];
                 for (var m = 0u; m < MEMBERS; m += 1u) {
                     s[m][t] += dot(query[m * QUADS + i], value);
                 }
@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var t = 0u; t < 4u; t += 1u) {
             let key = (span.x + min(first + t, span.y - 1u)) * params.kv_heads + kv_head;
             for (var i = 0u; i < QUADS; i += 1u) {
-                let value = v[key * width + min(lane + i * LANES, width - 1u)];
+                let value = v[key * width + min(lane.index + i * LANES, width - 1u)];
                 for (var m = 0u; m < MEMBERS; m += 1u) {
                     output[m * QUADS + i] = fma(vec4(s[m][t]), value, output[m * QUADS + i]);
                 }
@@ -88,7 +88,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var m = 0u; m < MEMBERS; m += 1u) {
         let head = kv_head * group + first_member + m;
         for (var i = 0u; i < QUADS; i += 1u) {
-            let c = lane + i * LANES;
+            let c = lane.index + i * LANES;
             if (first_member + m < group && c < width) {
                 o[(row * params.heads + head) * width + c] = output[m * QUADS + i] / weight[m];
             }

@@ -19,7 +19,7 @@ var<immediate> params: Params;
 @group(0) @binding(4) var<storage, read_write> statistics: array<f32>; // [any]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let pair = linear(workgroup);
     if (pair >= params.pairs) {
         return;
@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let end = starts[2u * pair + 2u];
     var chosen_part = 0.0;
     var rejected_part = 0.0;
-    for (var t = start + lane; t < end; t += LANES) {
+    for (var t = start + lane.index; t < end; t += LANES) {
         let log_ratio = logp[t] - rollout[t].x;
         chosen_part += select(0.0, log_ratio, t < middle);
         rejected_part += select(0.0, log_ratio, t >= middle);
@@ -41,10 +41,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let sigmoid = select(1.0, small, margin > 0.0) / (1.0 + small); // of -margin
     let slope = params.beta * sigmoid / f32(params.batch_pairs);
 
-    for (var t = start + lane; t < end; t += LANES) {
+    for (var t = start + lane.index; t < end; t += LANES) {
         dlogp[t] = select(slope, -slope, t < middle);
     }
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         let row = params.first_sequence + 2u * pair;
         statistics[row] = chosen;
         statistics[row + 1u] = rejected;

@@ -24,7 +24,7 @@ var<immediate> params: Params;
 @group(0) @binding(7) var<storage, read_write> statistics: array<vec4<f32>>; // [any, 8]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let sequence = linear(workgroup);
     if (sequence >= params.sequences) {
         return;
@@ -34,7 +34,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var ratio_part = 0.0;
     var reward_part = 0.0;
     var kl_part = 0.0;
-    for (var t = start + lane; t < end; t += LANES) {
+    for (var t = start + lane.index; t < end; t += LANES) {
         let step = rollout[t];
         ratio_part += logp[t] - step.x;
         reward_part += step.z;
@@ -48,11 +48,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let delta = reward + final_value - first_value - params.beta * log_ratio;
     let gradient = -2.0 * delta / f32(params.batch_sequences);
 
-    for (var t = start + lane; t < end; t += LANES) {
+    for (var t = start + lane.index; t < end; t += LANES) {
         dlogp[t] = params.beta * gradient;
         dvalue[t] = select(0.0, gradient, t == start);
     }
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         let row = 2u * (params.first_sequence + sequence);
         statistics[row] = vec4(log_ratio, reward, first_value, delta);
         statistics[row + 1u] = vec4(kl, 0.0, 0.0, 0.0);

@@ -23,7 +23,7 @@ var<immediate> params: Params;
 @group(0) @binding(4) var<storage, read_write> statistics: array<vec2<f32>>; // [any, 2]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let sequence = linear(workgroup);
     if (sequence >= params.sequences) {
         return;
@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let start = starts[sequence];
     let end = starts[sequence + 1u];
     var part = 0.0;
-    for (var t = start + lane; t < end; t += LANES) {
+    for (var t = start + lane.index; t < end; t += LANES) {
         part += logp[t] - rollout[t].x;
     }
     let log_ratio = row_sum(part, lane);
@@ -40,10 +40,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let slope = params.beta * small / ((1.0 + small) * (1.0 + small) * f32(params.batch_sequences));
     let gradient = select(params.undesirable_weight * slope, -params.desirable_weight * slope, is_right);
 
-    for (var t = start + lane; t < end; t += LANES) {
+    for (var t = start + lane.index; t < end; t += LANES) {
         dlogp[t] = gradient;
     }
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         statistics[params.first_sequence + sequence] = vec2(log_ratio, select(0.0, 1.0, is_right));
     }
 }

@@ -27,7 +27,7 @@ fn in_chunk(c: u32) -> vec4<bool> {
 }
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let row = linear(workgroup);
     if (row >= params.rows) {
         return;
@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var m = logits[start].x;
     var s = 0.0;
     var u = 0.0;
-    for (var c = 4u * lane; c < params.cols; c += 8u * LANES) {
+    for (var c = 4u * lane.index; c < params.cols; c += 8u * LANES) {
         let next = c + 4u * LANES;
         let inside = in_chunk(c);
         let next_inside = in_chunk(next);
@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let lane_grown = exp(min(lane_d, 0.0));
     let chunk_u = row_sum(lane_grown * fma(lane_d, s, u), lane);
     let chunk_s = row_sum(lane_grown * s, lane);
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         var before = running[token];
         if (params.first_col == 0u) {
             before = vec4(chunk_m, 0.0, 0.0, 0.0);

@@ -16,7 +16,7 @@ var<immediate> params: Params;
 @group(0) @binding(3) var<storage, read_write> rstd: array<f32>; // [rows]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let row = 2u * linear(workgroup);
     if (row >= params.rows) {
         return;
@@ -26,18 +26,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let second = min(row + 1u, params.rows - 1u) * width; // an odd last row is computed twice
 
     var squares = vec2(0.0);
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         squares += vec2(total(x[first + c] * x[first + c]), total(x[second + c] * x[second + c]));
     }
     let mean = vec2(row_sum(squares.x, lane), row_sum(squares.y, lane)) / f32(params.cols);
     let scale = 1.0 / sqrt(mean + params.epsilon);
 
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         let factor = params.offset + weight[c];
         y[first + c] = x[first + c] * scale.x * factor;
         y[second + c] = x[second + c] * scale.y * factor;
     }
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         rstd[row] = scale.x;
         rstd[min(row + 1u, params.rows - 1u)] = scale.y;
     }

@@ -18,7 +18,7 @@ var<immediate> params: Params;
 @group(0) @binding(4) var<storage, read_write> dx: array<element>; // [rows, cols]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let row = linear(workgroup);
     if (row >= params.rows) {
         return;
@@ -28,12 +28,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let scale = rstd[row];
 
     var projection = 0.0;
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         projection += total(dy[start + c] * (params.offset + weight[c]) * x[start + c]);
     }
     let mean = row_sum(projection, lane) * scale / f32(params.cols);
 
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         let g = dy[start + c] * (params.offset + weight[c]);
         let gradient = scale * (g - x[start + c] * scale * mean);
         if (params.accumulate != 0u) {

@@ -45,7 +45,7 @@ fn weights_of(keys: vec4<u32>, limit: u32, least: f32) -> vec4<f32> {
 
 // The largest key below which the tokens up to `limit` have less than `goal`, of their number or of their weight: three
 // bits a pass over the row, from the top.
-fn key_of_rank(row: Row, largest: f32, lane: u32, limit: u32, goal: f32, by_weight: bool) -> u32 {
+fn key_of_rank(row: Row, largest: f32, lane: Lane, limit: u32, goal: f32, by_weight: bool) -> u32 {
     var key = 0u;
     for (var pass_number = 0u; pass_number < 11u; pass_number += 1u) {
         let step = 1u << (28u - min(3u * pass_number, 28u)); // 28, 25, ..., 1, and 0
@@ -53,7 +53,7 @@ fn key_of_rank(row: Row, largest: f32, lane: u32, limit: u32, goal: f32, by_weig
         let more_trials = vec4(key) + step * vec4(5u, 6u, 7u, 7u);
         var below = vec4(0.0);
         var more_below = vec4(0.0);
-        for (var quad = lane; quad < row.quads; quad += LANES) {
+        for (var quad = lane.index; quad < row.quads; quad += LANES) {
             let keys = keys_at(quad, row.start, largest);
             var weights = weights_of(keys, limit, 0.0);
             if (!by_weight) {
@@ -77,9 +77,9 @@ fn key_of_rank(row: Row, largest: f32, lane: u32, limit: u32, goal: f32, by_weig
 }
 
 // The weight of all tokens that pass.
-fn kept_weight(row: Row, largest: f32, lane: u32, limit: u32) -> f32 {
+fn kept_weight(row: Row, largest: f32, lane: Lane, limit: u32) -> f32 {
     var kept = vec4(0.0);
-    for (var quad = lane; quad < row.quads; quad += LANES) {
+    for (var quad = lane.index; quad < row.quads; quad += LANES) {
         kept += weights_of(keys_at(quad, row.start, largest), limit, 0.0);
     }
     return row_sum(dot(kept, vec4(1.0)), lane);
@@ -92,7 +92,7 @@ struct Row {
 }
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let index = linear(workgroup);
     if (index >= params.rows) {
         return;
@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     // The largest logit and its first place
     var own_largest = logits[start].x;
     var own_place = 0u;
-    for (var quad = lane; quad < quads; quad += LANES) {
+    for (var quad = lane.index; quad < quads; quad += LANES) {
         let x = logits[start + quad];
         for (var i = 0u; i < 4u; i += 1u) {
             let better = 4u * quad + i < params.cols && x[i] > own_largest;
@@ -118,14 +118,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let row = Row(start, quads);
 
     var exponentials = vec4(0.0);
-    for (var quad = lane; quad < quads; quad += LANES) {
+    for (var quad = lane.index; quad < quads; quad += LANES) {
         let c = 4u * quad;
         let inside = vec4(c, c + 1u, c + 2u, c + 3u) < vec4(params.cols);
         exponentials += select(vec4(0.0), exp(min(logits[start + quad] - largest, vec4(0.0))), inside);
     }
     let log_sum = log(max(row_sum(dot(exponentials, vec4(1.0)), lane), 1e-30));
     if (params.inverse_temperature == 0.0) {
-        if (lane == 0u) {
+        if (lane.index == 0u) {
             tokens[index] = best;
             logp[index] = -log_sum;
         }
@@ -144,13 +144,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     // The draw: each lane sums up a stretch of the ids, and the one that the goal falls into walks it again.
     let stretch = (quads + LANES - 1u) / LANES;
-    let first = min(lane * stretch, quads);
+    let first = min(lane.index * stretch, quads);
     let end = min(first + stretch, quads);
     var own = vec4(0.0);
     for (var quad = first; quad < end; quad += 1u) {
         own += weights_of(keys_at(quad, start, largest), limit, least);
     }
-    lane_weights[lane] = dot(own, vec4(1.0));
+    lane_weights[lane.index] = dot(own, vec4(1.0));
     workgroupBarrier();
     var total = 0.0;
     for (var other = 0u; other < LANES; other += 1u) {
@@ -170,7 +170,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         before += weight;
     }
-    if (lane == chosen) {
+    if (lane.index == chosen) {
         var reached = before_chosen;
         var token = best;
         var done = false;

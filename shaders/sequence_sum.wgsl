@@ -12,17 +12,17 @@ var<immediate> params: Params;
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [any]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let sequence = linear(workgroup);
     if (sequence >= params.sequences) {
         return;
     }
     var part = 0.0;
-    for (var t = starts[sequence] + lane; t < starts[sequence + 1u]; t += LANES) {
+    for (var t = starts[sequence] + lane.index; t < starts[sequence + 1u]; t += LANES) {
         part += x[t];
     }
     let sum = row_sum(part, lane);
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         sums[params.first_sequence + sequence] = sum;
     }
 }

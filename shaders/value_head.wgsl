@@ -13,18 +13,18 @@ var<immediate> params: Params;
 @group(0) @binding(3) var<storage, read_write> value: array<f32>; // [rows]
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     let row = linear(workgroup);
     if (row >= params.rows) {
         return;
     }
     let width = params.cols / WIDTH;
     var products = 0.0;
-    for (var c = lane; c < width; c += LANES) {
+    for (var c = lane.index; c < width; c += LANES) {
         products += total(h[row * width + c] * weight[c]);
     }
     let sum = row_sum(products, lane);
-    if (lane == 0u) {
+    if (lane.index == 0u) {
         value[row] = sum + bias[0];
     }
 }

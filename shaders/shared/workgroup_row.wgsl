@@ -2,12 +2,16 @@
 override LANES = 64u;
 var<workgroup> row_values: array<f32, LANES>;
 
-fn row_sum(value: f32, lane: u32) -> f32 {
-    row_values[lane] = value;
+struct Lane {
+    @builtin(local_invocation_index) index: u32,
+}
+
+fn row_sum(value: f32, lane: Lane) -> f32 {
+    row_values[lane.index] = value;
     workgroupBarrier();
     for (var span = LANES / 2u; span > 0u; span /= 2u) {
-        if (lane < span) {
-            row_values[lane] += row_values[lane + span];
+        if (lane.index < span) {
+            row_values[lane.index] += row_values[lane.index + span];
         }
         workgroupBarrier();
     }
@@ -16,12 +20,12 @@ fn row_sum(value: f32, lane: u32) -> f32 {
     return sum;
 }
 
-fn row_max(value: f32, lane: u32) -> f32 {
-    row_values[lane] = value;
+fn row_max(value: f32, lane: Lane) -> f32 {
+    row_values[lane.index] = value;
     workgroupBarrier();
     for (var span = LANES / 2u; span > 0u; span /= 2u) {
-        if (lane < span) {
-            row_values[lane] = max(row_values[lane], row_values[lane + span]);
+        if (lane.index < span) {
+            row_values[lane.index] = max(row_values[lane.index], row_values[lane.index + span]);
         }
         workgroupBarrier();
     }

@@ -20,4 +20,4 @@ pub use launch::{Access, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
 pub use pipeline::BuiltPipeline;
 pub use settings::Settings;
-pub use traits::Traits;
+pub use traits::{Subgroups, Traits};

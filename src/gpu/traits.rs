@@ -6,18 +6,34 @@ use wgpu::{DeviceType, Features};
 /// same variants every time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
-    /// The size of every subgroup, where subgroups exist and all have one size of at least 8.
-    pub subgroup_size: Option<u32>,
+    pub subgroups: Subgroups,
     /// The adapter is a CPU: barriers are dear, and loads of the same address by all lanes are cheap.
     pub software: bool,
 }
 
+/// The subgroups that an adapter has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subgroups {
+    /// None.
+    Missing,
+    /// All of one size, of at least 8: a workgroup of so many lanes is one subgroup.
+    OfSize(u32),
+    /// Of sizes that the driver chooses, a pipeline at a time (RDNA, Intel, Apple, Adreno), or of fewer lanes than are
+    /// worth a workgroup.
+    Varying,
+}
+
+/// The fewest lanes of a workgroup that is one subgroup.
+const LEAST_LANES: u32 = 8;
+
 impl Traits {
     pub(super) fn of(info: &wgpu::AdapterInfo, features: Features) -> Self {
-        let one_size = info.subgroup_min_size == info.subgroup_max_size && info.subgroup_min_size >= 8;
-        Self {
-            subgroup_size: (features.contains(Features::SUBGROUP) && one_size).then_some(info.subgroup_min_size),
-            software: info.device_type == DeviceType::Cpu,
-        }
+        let size = info.subgroup_min_size;
+        let subgroups = match features.contains(Features::SUBGROUP) {
+            false => Subgroups::Missing,
+            true if size == info.subgroup_max_size && size >= LEAST_LANES => Subgroups::OfSize(size),
+            true => Subgroups::Varying,
+        };
+        Self { subgroups, software: info.device_type == DeviceType::Cpu }
     }
 }

@@ -6,7 +6,7 @@ use super::variants::{launch_reducing_rows, reducing_rows};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/add_rms_norm.wgsl"));
+static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/add_rms_norm.wgsl"));
 
 kernel! {
     /// `h = x + delta`, `y = h / sqrt(mean(h^2) + epsilon) * (offset + weight)`, row by row. Without `add`, `h = x`: a norm

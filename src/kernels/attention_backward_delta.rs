@@ -6,7 +6,7 @@ use super::variants::{launch_reducing_rows, reducing_rows_of_four};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
+static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
 
 kernel! {
     /// `row_statistics = (lse, o . dout)` of each row, a head of a token.

@@ -7,7 +7,7 @@ use super::variants::{ROW_LANES, reducing_rows_of_four, row_lanes};
 use crate::device::{Kernel, Matrix, MatrixMut, Real, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/attention_cached.wgsl"));
+static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/attention_cached.wgsl"));
 
 kernel! {
     /// `s = scale q . k` over the `count` cached keys of the row's sequence, `o = sum softmax(s) v`.

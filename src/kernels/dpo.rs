@@ -4,7 +4,7 @@ use super::variants::{launch_reducing_rows, reducing_rows_of_four};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/dpo.wgsl"));
+static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/dpo.wgsl"));
 
 kernel! {
     /// With `D = sum (logp - log pi_ref)`, `margin = beta (D_chosen - D_rejected)`, `L = -log sigmoid(margin)`:

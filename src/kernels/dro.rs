@@ -7,10 +7,11 @@ use crate::gpu::{Cost, Launch, Traits, Variant};
 
 const SOURCE: &str = include_str!("../../shaders/dro.wgsl");
 
-static VARIANTS: [Variant; 2] = {
-    use shared::{GRID, SUBGROUP_ROW, WORKGROUP_ROW};
+static VARIANTS: [Variant; 3] = {
+    use shared::{GRID, SUBGROUP_ROW, SUBGROUPS_ROW, WORKGROUP_ROW};
     [
         Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP_ROW, KL_TERM], subgroups: true },
+        Variant { name: "subgroups", source: SOURCE, includes: &[GRID, SUBGROUPS_ROW, KL_TERM], subgroups: true },
         Variant { name: "workgroup", source: SOURCE, includes: &[GRID, WORKGROUP_ROW, KL_TERM], subgroups: false },
     ]
 };

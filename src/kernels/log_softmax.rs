@@ -6,7 +6,7 @@ use super::variants::{launch_reducing_rows, reducing_rows_of_four};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
+static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
 
 kernel! {
     /// `logp = x[target] - lse`, `lse = log sum exp(x)`, `entropy = -sum p log p` over the vocabulary, a chunk of columns a

@@ -6,7 +6,7 @@ use super::variants::{launch_reducing_rows, reducing_rows};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/rms_norm.wgsl"));
+static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/rms_norm.wgsl"));
 
 kernel! {
     /// `y = x / sqrt(mean(x^2) + epsilon) * (offset + weight)`, row by row.

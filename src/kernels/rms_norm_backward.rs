@@ -6,7 +6,7 @@ use super::variants::{launch_reducing_rows, reducing_rows};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/rms_norm_backward.wgsl"));
+static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/rms_norm_backward.wgsl"));
 
 kernel! {
     /// With `n = x rstd` and `g = dy (offset + weight)`: `dx (+)= rstd (g - n mean(g n))`, row by row.

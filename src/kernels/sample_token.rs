@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::variants::{ROW_LANES, reducing_rows_of_four};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/sample_token.wgsl"));
+static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/sample_token.wgsl"));
 
 kernel! {
     /// `token ~ softmax(x / temperature)` over the tokens that pass top-k, top-p and the least probability, or the most
@@ -54,9 +54,10 @@ impl Kernel for SampleToken<'_> {
         // There are few rows, and so many lanes for each. llvmpipe, which walks the lanes one by one, has nothing of that; but
         // it ends an invocation's loops after 65535 rounds.
         let rounds = |lanes: u32| passes * (self.cols as usize).div_ceil(4 * lanes as usize);
-        let (variant, lanes) = match traits.subgroup_size {
-            Some(size) if traits.software && rounds(size) < 50_000 => (&VARIANTS[0], size),
-            _ => (&VARIANTS[1], 256),
+        let (variant, lanes) = match traits.subgroups {
+            Subgroups::OfSize(size) if traits.software && rounds(size) < 50_000 => (&VARIANTS[0], size),
+            Subgroups::Missing => (&VARIANTS[2], 256),
+            Subgroups::OfSize(_) | Subgroups::Varying => (&VARIANTS[1], 256),
         };
         Launch {
             variant,

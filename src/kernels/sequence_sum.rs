@@ -4,7 +4,7 @@ use super::variants::{launch_reducing_rows, reducing_rows_of_four};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = reducing_rows_of_four(include_str!("../../shaders/sequence_sum.wgsl"));
+static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/sequence_sum.wgsl"));
 
 kernel! {
     /// `sums[first_sequence + b] = sum of x[t]` over the positions of sequence `b`.

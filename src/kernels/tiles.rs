@@ -2,7 +2,7 @@
 
 use super::variants::shared::{WEIGHT_BF16, WEIGHT_F32};
 use crate::device::DType;
-use crate::gpu::{Cost, Launch, Traits, Variant};
+use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
 
 /// Rows and columns of the outputs that a workgroup computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl TileText {
     /// Of [`by_tile`]: the adapter's.
     pub fn of_tile(variants: &'static [Variant], traits: Traits, dtype: DType, tile: Tile) -> Self {
         let variants = &variants[2 * usize::from(dtype == DType::Bf16)..];
-        if traits.software && traits.subgroup_size == Some(SUBGROUP) {
+        if traits.software && traits.subgroups == Subgroups::OfSize(SUBGROUP) {
             return Self { variant: &variants[1], constants: Vec::new(), tile: LANES_TILE };
         }
         Self { variant: &variants[0], constants: tile.constants(), tile }

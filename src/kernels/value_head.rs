@@ -6,7 +6,7 @@ use super::variants::{launch_reducing_rows, reducing_rows};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 4] = reducing_rows(include_str!("../../shaders/value_head.wgsl"));
+static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/value_head.wgsl"));
 
 kernel! {
     /// `value = h . weight + bias`, row by row.

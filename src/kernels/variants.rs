@@ -1,6 +1,6 @@
 //! The variants that several kernels have, and the choice between them.
 
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
 /// The shared shader files, to be included by a [`Variant`].
 pub mod shared {
@@ -14,7 +14,9 @@ pub mod shared {
     pub const SCALAR: &str = include_str!("../../shaders/shared/scalar.wgsl");
     /// Reductions over a workgroup that is one subgroup.
     pub const SUBGROUP_ROW: &str = include_str!("../../shaders/shared/subgroup_row.wgsl");
-    /// Reductions over any workgroup.
+    /// Reductions over a workgroup of subgroups of any size.
+    pub const SUBGROUPS_ROW: &str = include_str!("../../shaders/shared/subgroups_row.wgsl");
+    /// Reductions over a workgroup, without subgroups.
     pub const WORKGROUP_ROW: &str = include_str!("../../shaders/shared/workgroup_row.wgsl");
     /// Matrices stored as f32.
     pub const WEIGHT_F32: &str = include_str!("../../shaders/shared/weight_f32.wgsl");
@@ -22,31 +24,34 @@ pub mod shared {
     pub const WEIGHT_BF16: &str = include_str!("../../shaders/shared/weight_bf16.wgsl");
 }
 
-/// The invocations of a workgroup that reduces through workgroup memory.
-const WORKGROUP_ROW_LANES: u32 = 64;
+/// The invocations of a workgroup that reduces over a row and is not just one subgroup.
+const WORKGROUP_LANES: u32 = 64;
 
 /// The only variant of a kernel that needs no choice: its shader file and the shared files that complete it.
 pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [Variant; 1] {
     [Variant { name: "", source, includes, subgroups: false }]
 }
 
-/// A kernel with one workgroup a row that reduces over it: four values at a time or one, over a subgroup or through
-/// workgroup memory.
-pub const fn reducing_rows(source: &'static str) -> [Variant; 4] {
-    use shared::{GRID, SCALAR, SUBGROUP_ROW, VEC4, WORKGROUP_ROW};
+/// A kernel with one workgroup a row that reduces over it: four values at a time or one, in each of the ways of
+/// [`row_lanes`].
+pub const fn reducing_rows(source: &'static str) -> [Variant; 6] {
+    use shared::{GRID, SCALAR, SUBGROUP_ROW, SUBGROUPS_ROW, VEC4, WORKGROUP_ROW};
     [
         Variant { name: "vec4, subgroup", source, includes: &[GRID, VEC4, SUBGROUP_ROW], subgroups: true },
+        Variant { name: "vec4, subgroups", source, includes: &[GRID, VEC4, SUBGROUPS_ROW], subgroups: true },
         Variant { name: "vec4, workgroup", source, includes: &[GRID, VEC4, WORKGROUP_ROW], subgroups: false },
         Variant { name: "scalar, subgroup", source, includes: &[GRID, SCALAR, SUBGROUP_ROW], subgroups: true },
+        Variant { name: "scalar, subgroups", source, includes: &[GRID, SCALAR, SUBGROUPS_ROW], subgroups: true },
         Variant { name: "scalar, workgroup", source, includes: &[GRID, SCALAR, WORKGROUP_ROW], subgroups: false },
     ]
 }
 
 /// As [`reducing_rows`], where every row is whole groups of four values.
-pub const fn reducing_rows_of_four(source: &'static str) -> [Variant; 2] {
-    use shared::{GRID, SUBGROUP_ROW, WORKGROUP_ROW};
+pub const fn reducing_rows_of_four(source: &'static str) -> [Variant; 3] {
+    use shared::{GRID, SUBGROUP_ROW, SUBGROUPS_ROW, WORKGROUP_ROW};
     [
         Variant { name: "subgroup", source, includes: &[GRID, SUBGROUP_ROW], subgroups: true },
+        Variant { name: "subgroups", source, includes: &[GRID, SUBGROUPS_ROW], subgroups: true },
         Variant { name: "workgroup", source, includes: &[GRID, WORKGROUP_ROW], subgroups: false },
     ]
 }
@@ -59,7 +64,7 @@ pub fn launch_reducing_rows(
     cols: usize,
     cost: Cost,
 ) -> Launch {
-    let scalar = if cols.is_multiple_of(4) { 0 } else { 2 };
+    let scalar = if cols.is_multiple_of(4) { 0 } else { 3 };
     let (variant, lanes) = row_lanes(&variants[scalar..], traits);
     Launch { variant, constants: vec![(ROW_LANES, f64::from(lanes))], workgroups: line(workgroups), cost }
 }
@@ -67,11 +72,13 @@ pub fn launch_reducing_rows(
 /// The constant with the lanes of a workgroup that reduces over a row.
 pub const ROW_LANES: &str = "LANES";
 
-/// Of a variant over a subgroup and one through workgroup memory that follows it: the adapter's, and its lanes.
+/// Of a variant whose workgroup is one subgroup, one over subgroups of any size and one through workgroup memory, in this
+/// order: the adapter's, and its lanes.
 pub fn row_lanes(variants: &'static [Variant], traits: Traits) -> (&'static Variant, u32) {
-    match traits.subgroup_size {
-        Some(size) => (&variants[0], size),
-        None => (&variants[1], WORKGROUP_ROW_LANES),
+    match traits.subgroups {
+        Subgroups::OfSize(size) => (&variants[0], size),
+        Subgroups::Varying => (&variants[1], WORKGROUP_LANES),
+        Subgroups::Missing => (&variants[2], WORKGROUP_LANES),
     }
 }
 
