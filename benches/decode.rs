@@ -1,7 +1,6 @@
 //! Decoding: what a token costs, against the matrix products in it alone.
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::Result;
 use rand::{RngExt, SeedableRng};
@@ -9,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
 
-use super::timing::{median, seconds_of};
+use super::host::{HostWork, MedianStep, StepEnds};
+use super::timing::seconds_of;
 use crate::device::{DType, Device};
 use crate::kernels::{Heads, Layout, Matmul, Operand, OperandMut, Product};
 use crate::model::{Build, Checkpoint, ModelConfig, Policy, Storage};
@@ -25,6 +25,8 @@ pub struct DecodeResult {
     pub tokens_per_second: f64,
     /// Seconds of the step's matrix products alone.
     pub product_seconds: f64,
+    /// What the host did for it, where the device is a GPU.
+    pub host: Option<HostWork>,
 }
 
 /// Tokens of a prompt, and of a response.
@@ -54,20 +56,21 @@ pub fn measure(device: &Device, model: Option<&Path>, batch: usize) -> Result<De
     let mut prompt = || (0..PROMPT).map(|_| rng.random_range(0..config.vocab_size as u32)).collect();
     let requests: Vec<Request> = (0..batch).map(|_| Request { prompt_ids: prompt(), stream: 0 }).collect();
 
-    let mut ends = Vec::new();
+    let mut ends = StepEnds::new(device);
     let step = |request, _| {
         if request == 0 {
-            ends.push(Instant::now());
+            ends.note();
         }
         Ok(true)
     };
     generator.run(&policy, requests, &SamplingSettings::greedy(RESPONSE), 0, step, |_| Ok(true))?;
-    let seconds = median(ends.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect());
+    let MedianStep { seconds, host } = ends.median();
     Ok(DecodeResult {
         batch,
         seconds,
         tokens_per_second: batch as f64 / seconds,
         product_seconds: product_seconds(device, &config, batch)?,
+        host,
     })
 }
 

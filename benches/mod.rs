@@ -5,6 +5,7 @@
 
 pub mod case;
 pub mod decode;
+pub mod host;
 pub mod limits;
 pub mod pipelines;
 pub mod serial_return;

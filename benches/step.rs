@@ -1,18 +1,21 @@
 //! A whole training step of a small Llama: what kernels, launches and the loop make together.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::host::{HostWork, MedianStep, StepEnds};
 use super::limits::Yardsticks;
 use super::timing::median;
 use crate::device::Device;
 use crate::model::{Build, ModelConfig, Policy, Storage, save_policy};
-use crate::objective::Sft;
+use crate::objective::{Metrics, Objective, Seam, Sft, StepTotals, TrainsOn};
 use crate::train::{Run, TrainConfig, TrainSettings, Watch};
 
 /// The result of [`measure`].
@@ -27,6 +30,37 @@ pub struct StepResult {
     pub share: f64,
     /// That peak.
     pub peak_flops: f64,
+    /// What the host did for it, where the device is a GPU.
+    pub host: Option<HostWork>,
+}
+
+/// `sft`, which notes when a step's results are there: the trainer asks it for each step's metrics once.
+struct Noted {
+    sft: Sft,
+    ends: Rc<RefCell<StepEnds>>,
+}
+
+impl Objective for Noted {
+    fn name(&self) -> &str {
+        self.sft.name()
+    }
+
+    fn trains_on(&self) -> TrainsOn {
+        self.sft.trains_on()
+    }
+
+    fn statistics(&self) -> usize {
+        self.sft.statistics()
+    }
+
+    fn gradients(&self, seam: Seam) -> Result<()> {
+        self.sft.gradients(seam)
+    }
+
+    fn metrics(&self, statistics: &[f64], totals: StepTotals) -> Metrics {
+        self.ends.borrow_mut().note();
+        self.sft.metrics(statistics, totals)
+    }
 }
 
 const SEQUENCES: usize = 8;
@@ -69,22 +103,21 @@ pub fn measure(device: &Device, yardsticks: &mut Yardsticks) -> Result<StepResul
         (0..SEQUENCES).map(|_| json!({ "prompt_ids": ids(1), "completion_ids": ids(TOKENS) }).to_string() + "\n");
     std::fs::write(&data, rows.collect::<String>())?;
     let output = dir.path().join("out");
-    let mut config = TrainConfig { data: Some(data), output_dir: Some(output.clone()), ..TrainConfig::default() };
+    let mut config = TrainConfig { data: Some(data), output_dir: Some(output), ..TrainConfig::default() };
     config.model.model = Some(model.display().to_string());
     config.steps.batch_size = SEQUENCES;
     config.steps.max_steps = Some(STEPS);
     config.saving.save_steps = 0;
-    let run = Run::open_on(TrainSettings::new(config, Sft::default()), |_| Ok(device.clone()))?;
+    let ends = Rc::new(RefCell::new(StepEnds::new(device)));
+    let sft = Noted { sft: Sft::default(), ends: ends.clone() };
+    let run = Run::open_on(TrainSettings::new(config, sft), |_| Ok(device.clone()))?;
     let mut peaks = vec![yardsticks.flops()?, yardsticks.flops()?];
     run.train(false, Watch::silent(&AtomicBool::new(false)))?;
     peaks.push(yardsticks.flops()?);
 
-    let metrics = std::fs::read_to_string(output.join("metrics.jsonl"))?;
-    let rows = metrics.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
-    // The first step compiles the kernels.
-    let seconds = median(rows.iter().skip(1).filter_map(|row| row["seconds"].as_f64()).collect());
+    let MedianStep { seconds, host } = ends.borrow().median();
     let tokens = (SEQUENCES * TOKENS) as f64;
     let flops = 6.0 * parameters as f64 * tokens / seconds;
     let peak_flops = median(peaks);
-    Ok(StepResult { seconds, tokens_per_second: tokens / seconds, flops, share: flops / peak_flops, peak_flops })
+    Ok(StepResult { seconds, tokens_per_second: tokens / seconds, flops, share: flops / peak_flops, peak_flops, host })
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print};
+use crate::benches::host::HostWork;
 use crate::benches::limits::Yardsticks;
 use crate::benches::{CASES, Cases, decode, pipelines, step, table};
 use crate::device::{Device, Precision};
@@ -91,6 +92,7 @@ fn run_decode(device: &Device, model: Option<&Path>, batch_size: usize, json: bo
         decode.tokens_per_second,
         decode.seconds / decode.product_seconds
     ));
+    print_host("a step of decoding", decode.host);
     Ok(())
 }
 
@@ -108,7 +110,17 @@ fn run_step(device: &Device, json: bool) -> Result<()> {
         step.flops / 1e9,
         100.0 * step.share
     ));
+    print_host("the step", step.host);
     Ok(())
+}
+
+fn print_host(step: &str, host: Option<HostWork>) {
+    if let Some(HostWork { dispatches, submissions, seconds }) = host {
+        let milliseconds = 1e3 * seconds;
+        print(format_args!(
+            "{step} is {dispatches} dispatches in {submissions} submissions, and {milliseconds:.2} ms of the host's"
+        ));
+    }
 }
 
 fn run_compiler(device: &Device, name: Option<&str>, json: bool) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use wgpu::{BufferUsages, Features};
 
+use super::activity::Activity;
 use super::adapter::check_requirements;
 use super::fault::Fault;
 use super::launch::{Launch, Signature};
@@ -104,6 +105,11 @@ impl Gpu {
     /// The largest tensor and, where the system tells, the adapter's memory.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What was recorded so far.
+    pub fn activity(&self) -> Activity {
+        lock(&self.recorder).activity
     }
 
     /// A zeroed buffer for kernels and copies.

@@ -1,5 +1,6 @@
 //! The GPU through wgpu: adapters and their limits, buffers, pipelines, recording; what a launch is.
 
+mod activity;
 mod adapter;
 mod choice;
 mod fault;
@@ -11,6 +12,7 @@ mod recorder;
 mod settings;
 mod traits;
 
+pub use activity::Activity;
 pub use adapter::{
     AdapterList, MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES, check_requirements,
 };

@@ -1,6 +1,9 @@
 //! Dispatches on their way to the queue: many in one compute pass, a bounded amount of work in one submission.
 
 use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::activity::Activity;
 
 /// The work that one submission may hold, in seconds of [`super::launch::Cost::seconds`]: Windows ends one that
 /// takes 2 s, and a real GPU may be slower than the estimate.
@@ -17,6 +20,7 @@ pub struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     seconds: f64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    pub activity: Activity,
     /// Bytes of writes that may still be on their way.
     pub uploading: u64,
     /// While a caller measures, all is recorded into one submission, between two timestamps.
@@ -27,6 +31,7 @@ impl Recorder {
     /// The pass to record a dispatch of `seconds` into.
     pub fn pass(&mut self, device: &wgpu::Device, seconds: f64) -> &mut wgpu::ComputePass<'static> {
         self.seconds += seconds;
+        self.activity.dispatches += 1;
         let encoder = self.encoder.get_or_insert_with(|| device.create_command_encoder(&Default::default()));
         self.pass.get_or_insert_with(|| {
             let timestamp_writes = self.timestamps.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
@@ -58,9 +63,10 @@ impl Recorder {
             return Ok(());
         };
         self.in_flight.push_back(queue.submit([encoder.finish()]));
+        self.activity.submissions += 1;
         while self.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = self.in_flight.pop_front();
-            device.poll(wgpu::PollType::Wait { submission_index: oldest, timeout: None })?;
+            self.poll(device, wgpu::PollType::Wait { submission_index: oldest, timeout: None })?;
         }
         Ok(())
     }
@@ -69,6 +75,13 @@ impl Recorder {
     pub fn wait(&mut self, device: &wgpu::Device) -> Result<(), wgpu::PollError> {
         self.in_flight.clear();
         self.uploading = 0;
-        device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ())
+        self.poll(device, wgpu::PollType::wait_indefinitely())
+    }
+
+    fn poll(&mut self, device: &wgpu::Device, until: wgpu::PollType) -> Result<(), wgpu::PollError> {
+        let start = Instant::now();
+        let polled = device.poll(until);
+        self.activity.seconds_waiting += start.elapsed().as_secs_f64();
+        polled.map(|_| ())
     }
 }
