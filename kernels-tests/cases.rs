@@ -1,6 +1,12 @@
 //! Every kernel's cases on every device, held against the f64 twin: a test for each kernel.
 
-use crate::harness::check;
+use dqo_wgpu::benches::{
+    attention, attention_backward_key_value, attention_backward_query, case::Case, case::Output, matmul,
+};
+use dqo_wgpu::device::Device;
+use dqo_wgpu::gpu::{Gpu, Rates};
+
+use crate::harness::{check, gpus, open_gpus};
 
 macro_rules! tests {
     ($($name:ident: $call:ident,)*) => {
@@ -13,3 +19,30 @@ macro_rules! tests {
     };
 }
 dqo_wgpu::for_each_kernel!(tests);
+
+/// Rates are measured when a device is opened, and are never the same twice.
+#[test]
+fn how_work_is_cut_changes_no_bit() {
+    let cut = [matmul::tests, attention::tests, attention_backward_query::tests, attention_backward_key_value::tests];
+    let cases: Vec<Case> = cut.into_iter().flat_map(|tests| tests()).collect();
+    for (whole, other) in gpus().iter().zip(open_gpus()) {
+        let pieces = other.with_rates(Rates { flops: 1.0, bytes: 1.0 });
+        let (mut most_whole, mut most_pieces) = (0, 0);
+        for case in &cases {
+            let (expected, dispatches) = bits(case, whole);
+            let (found, more) = bits(case, &pieces);
+            assert!(found == expected, "{} {} on {}", case.kernel, case.shape, whole.description());
+            (most_whole, most_pieces) = (most_whole.max(dispatches), most_pieces.max(more));
+        }
+        assert!(most_whole < most_pieces, "{most_whole} dispatches, {most_pieces} in pieces");
+    }
+}
+
+/// The outputs of a case, and its dispatches.
+fn bits(case: &Case, device: &Device) -> (Vec<Vec<u64>>, u64) {
+    let dispatches = || device.as_gpu().map(Gpu::activity).unwrap().dispatches;
+    let before = dispatches();
+    let bits = |output: Output| output.values.into_iter().map(f64::to_bits).collect();
+    let outputs = case.outputs(device).unwrap().into_iter().map(bits).collect();
+    (outputs, dispatches() - before)
+}

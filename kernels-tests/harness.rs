@@ -19,22 +19,25 @@ pub fn skip_gpu() -> bool {
 /// any size, and without subgroups.
 pub fn gpus() -> &'static [Device] {
     static GPUS: OnceLock<Vec<Device>> = OnceLock::new();
+    GPUS.get_or_init(open_gpus)
+}
+
+/// The devices of [`gpus`], opened once more.
+pub fn open_gpus() -> Vec<Device> {
     if skip_gpu() {
-        return &[];
+        return Vec::new();
     }
-    GPUS.get_or_init(|| {
-        let adapters = AdapterList::find();
-        let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-        let natural = checked(adapter);
-        let varying = match natural.traits.subgroups {
-            Subgroups::OfSize(_) => Some(Subgroups::Varying),
-            Subgroups::Varying | Subgroups::Missing => None,
-        };
-        let others = varying.into_iter().chain([Subgroups::Missing]);
-        let others = others.map(|subgroups| Traits { subgroups, software: !natural.traits.software });
-        let settings = std::iter::once(natural.traits).chain(others).map(|traits| Settings { traits, ..natural });
-        settings.map(|settings| Device::gpu(Gpu::open_with(adapter, settings).unwrap())).collect()
-    })
+    let adapters = AdapterList::find();
+    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
+    let natural = checked(adapter);
+    let varying = match natural.traits.subgroups {
+        Subgroups::OfSize(_) => Some(Subgroups::Varying),
+        Subgroups::Varying | Subgroups::Missing => None,
+    };
+    let others = varying.into_iter().chain([Subgroups::Missing]);
+    let others = others.map(|subgroups| Traits { subgroups, software: !natural.traits.software });
+    let settings = std::iter::once(natural.traits).chain(others).map(|traits| Settings { traits, ..natural });
+    settings.map(|settings| Device::gpu(Gpu::open_with(adapter, settings).unwrap())).collect()
 }
 
 /// An adapter's settings with all checks of the shaders on.

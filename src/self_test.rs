@@ -1,12 +1,15 @@
-//! How a device is opened: one that multiplies matrices wrongly is refused before it trains anything.
+//! How a device is opened: one that multiplies matrices wrongly is refused before it trains anything, and how fast it is
+//! is measured.
+
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::device::{DType, Device, Precision};
-use crate::gpu::{AdapterList, DeviceChoice, Gpu, Settings};
-use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product};
+use crate::gpu::{AdapterList, DeviceChoice, Gpu, Rates, Settings};
+use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Scale};
 
-/// Opens the chosen device and tests it. `precision` `F64` needs the CPU device. With `DQO_SHADER_CHECKS=1` in the
+/// Opens the chosen device, tests it and measures its [rates](Rates). `precision` `F64` needs the CPU device. With `DQO_SHADER_CHECKS=1` in the
 /// environment every shader checks its bounds, its loops and its divisors (see [`Settings`]).
 ///
 /// # Errors
@@ -26,7 +29,8 @@ pub fn open_device(choice: &DeviceChoice, precision: Precision) -> Result<Device
         Some(adapter) => {
             let device = Device::gpu(open_adapter(adapter)?);
             self_test(&device)?;
-            Ok(device)
+            let rates = measure_rates(&device)?;
+            Ok(device.with_rates(rates))
         }
         None => Ok(Device::cpu(precision)),
     }
@@ -100,6 +104,59 @@ pub fn self_test(device: &Device) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How fast a device multiplies matrices and goes through memory. What a clock shows of a GPU with other work is good
+/// enough: no result depends on it.
+///
+/// # Errors
+/// Where the device fails.
+pub fn measure_rates(device: &Device) -> Result<Rates> {
+    let small = product_rate(device, 256)?;
+    // A size that fills a large GPU takes a slow one too long.
+    let flops = if small < Rates::LEAST.flops { small } else { small.max(product_rate(device, 1024)?) };
+    const COUNT: usize = 1 << 20;
+    let mut x = device.tensor("self-test/x", &[COUNT], DType::Real)?;
+    let seconds = seconds_of(device, || device.run(Scale { x: &mut x, count: COUNT as u32, factor: 1.0 }))?;
+    Ok(Rates { flops, bytes: (2 * COUNT * device.precision().bytes()) as f64 / seconds }.clamped())
+}
+
+/// Operations a second of a product of matrices of `size` x `size` zeros.
+fn product_rate(device: &Device, size: usize) -> Result<f64> {
+    let a = device.tensor("self-test/a", &[size, size], DType::Real)?;
+    let mut c = device.tensor("self-test/c", &[size, size], DType::Real)?;
+    let product = || {
+        let product = Product {
+            layout: Layout::Nt,
+            rows: size,
+            cols: size,
+            inner: size,
+            a: Operand::whole(&a, size),
+            b: Operand::whole(&a, size),
+            c: OperandMut::whole(&mut c, size),
+            accumulate: false,
+        };
+        Matmul::run(device, product);
+    };
+    Ok(2.0 * (size as f64).powi(3) / seconds_of(device, product)?)
+}
+
+/// Seconds of one call, by the clock: the best of a few spans of as many calls as hide what a submission costs.
+fn seconds_of(device: &Device, mut call: impl FnMut()) -> Result<f64> {
+    const SPAN: f64 = 2e-3;
+    let mut span = |calls: usize| {
+        let start = Instant::now();
+        (0..calls).for_each(|_| call());
+        device.synchronize()?;
+        Ok::<_, anyhow::Error>(start.elapsed().as_secs_f64())
+    };
+    span(1)?; // compiles and warms up
+    let calls = (SPAN / span(1)?).ceil().clamp(1.0, 32.0) as usize;
+    let mut best = f64::INFINITY;
+    for _ in 0..3 {
+        best = best.min(span(calls)?);
+    }
+    Ok(best / calls as f64)
 }
 
 /// The product's element in row `i` and column `j`.

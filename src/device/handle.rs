@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::data::Precision;
 use super::ledger::{Allocation, Ledger};
-use crate::gpu::{Gpu, Limits, STAGING_BYTES, system_memory};
+use crate::gpu::{Gpu, Limits, Rates, STAGING_BYTES, system_memory};
 
 /// A handle to where kernels run; clones share the device.
 #[derive(Clone)]
@@ -65,6 +65,18 @@ impl Device {
         self
     }
 
+    /// This device, whose work is cut by these rates where it is a GPU.
+    ///
+    /// # Panics
+    /// Where the device is in use already.
+    pub fn with_rates(mut self, rates: Rates) -> Self {
+        let shared = Arc::get_mut(&mut self.0).expect("a device that is not in use yet");
+        if let Backend::Gpu(gpu) = &mut shared.backend {
+            gpu.set_rates(rates);
+        }
+        self
+    }
+
     /// A device that allocates and computes nothing but keeps the ledger of `of`'s size limits: what is built
     /// on it is a memory plan.
     pub fn plan(of: &Device) -> Self {
@@ -91,6 +103,11 @@ impl Device {
             Backend::Plan { limits, .. } => *limits,
         };
         Limits { tensor_bytes: limits.tensor_bytes.min(self.0.tensor_bytes), ..limits }
+    }
+
+    /// What work is cut into dispatches by.
+    pub fn rates(&self) -> Rates {
+        self.as_gpu().map(Gpu::rates).unwrap_or_default()
     }
 
     /// What the user sees: the adapter's name and back end, or the CPU.

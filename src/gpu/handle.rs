@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::launch::{Launch, Signature};
 use super::limits::Limits;
 use super::pipeline::{BuiltPipeline, Pipelines};
+use super::rates::Rates;
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::traits::Traits;
@@ -24,6 +25,7 @@ pub struct Gpu {
     info: wgpu::AdapterInfo,
     traits: Traits,
     limits: Limits,
+    rates: Rates,
     fault: Fault,
     recorder: Mutex<Recorder>,
     pipelines: Mutex<Pipelines>,
@@ -85,6 +87,7 @@ impl Gpu {
             queue,
             info,
             traits: settings.traits,
+            rates: Rates::default(),
             fault,
             recorder: Mutex::default(),
             pipelines: Mutex::new(Pipelines::new(settings.checks)),
@@ -105,6 +108,16 @@ impl Gpu {
     /// The largest tensor and, where the system tells, the adapter's memory.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What its work is cut by.
+    pub fn rates(&self) -> Rates {
+        self.rates
+    }
+
+    /// Says how fast it is.
+    pub fn set_rates(&mut self, rates: Rates) {
+        self.rates = rates;
     }
 
     /// What was recorded so far.
@@ -165,7 +178,7 @@ impl Gpu {
         };
 
         let mut recorder = lock(&self.recorder);
-        let pass = recorder.pass(&self.device, launch.cost.seconds());
+        let pass = recorder.pass(&self.device, launch.cost.seconds(self.rates));
         pass.set_pipeline(&compute);
         pass.set_bind_group(0, &bind_group, &[]);
         if !immediates.is_empty() {

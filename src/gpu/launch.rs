@@ -1,5 +1,7 @@
 //! What a launch is: a kernel's interface, its variants, a dispatch and the work in it.
 
+use super::rates::Rates;
+
 /// A kernel's name and interface; a test holds the shaders against it.
 #[derive(Debug)]
 pub struct Signature {
@@ -89,20 +91,21 @@ pub struct Cost {
     pub bytes: f64,
 }
 
-impl Cost {
-    /// Seconds on a slow GPU (100 GFLOP/s, 10 GB/s): what keeps dispatches and submissions short everywhere.
-    pub fn seconds(self) -> f64 {
-        self.flops / 1e11 + self.bytes / 1e10
-    }
-}
-
 /// What one dispatch may take at most, in seconds of [`Cost::seconds`].
 const SECONDS_PER_DISPATCH: f64 = 0.05;
 
 impl Cost {
-    /// How many of `count` equal parts that each cost this go into one dispatch; at least one.
-    pub fn per_dispatch(self, count: usize) -> usize {
-        ((SECONDS_PER_DISPATCH / self.seconds()) as usize).clamp(1, count.max(1))
+    /// Seconds at these rates: what keeps dispatches and submissions short.
+    pub fn seconds(self, rates: Rates) -> f64 {
+        self.flops / rates.flops + self.bytes / rates.bytes
+    }
+
+    /// How many of `count` equal parts that each cost this go into one dispatch, so that the dispatches are few, short
+    /// enough and alike; at least one.
+    pub fn per_dispatch(self, rates: Rates, count: usize) -> usize {
+        let count = count.max(1);
+        let most = ((SECONDS_PER_DISPATCH / self.seconds(rates)) as usize).clamp(1, count);
+        count.div_ceil(count.div_ceil(most))
     }
 }
 
@@ -116,4 +119,33 @@ pub const GRID_WIDTH: u32 = 32768;
 pub fn line(count: usize) -> [u32; 3] {
     let count = u32::try_from(count).expect("fewer than 2^32 workgroups");
     [count.min(GRID_WIDTH), count.div_ceil(GRID_WIDTH), 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dispatches of a product of 1024 rows that is cut every 128.
+    fn dispatches(cols: usize, inner: usize, rates: Rates) -> usize {
+        let cost = Cost { flops: 2.0 * 128.0 * (cols * inner) as f64, bytes: 0.0 };
+        8usize.div_ceil(cost.per_dispatch(rates, 8))
+    }
+
+    #[test]
+    fn work_is_cut_by_what_the_gpu_does_in_a_second() {
+        let radeon_7900_xtx = Rates { flops: 2e13, bytes: 8e11 };
+        // The query projection and the LM head of Qwen2-7B.
+        for (cols, inner, fast, slow) in [(3584, 3584, 1, 8), (152064, 3584, 2, 8), (256, 256, 1, 1)] {
+            assert_eq!(dispatches(cols, inner, radeon_7900_xtx), fast);
+            assert_eq!(dispatches(cols, inner, Rates::LEAST), slow);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_cut_are_alike() {
+        let cost = Cost { flops: 1e9, bytes: 0.0 };
+        let rates = Rates { flops: 1.4e11, bytes: 1e10 };
+        assert_eq!([0, 1, 7, 8, 15].map(|count| cost.per_dispatch(rates, count)), [1, 1, 7, 4, 5]);
+        assert_eq!(Cost::default().per_dispatch(rates, 9), 9);
+    }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::variants::only;
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
-use crate::gpu::{Cost, Launch, Traits, Variant};
+use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
 pub(super) const ATTENTION_TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
 pub(super) const ATTENTION_GRADIENTS: &str = include_str!("../../shaders/shared/attention_gradients.wgsl");
@@ -128,7 +128,7 @@ impl<'a> Attention<'a> {
         let Sequences { bounds, tokens, longest } = sequences;
         let Projections { q, k, v } = projections;
         let Heads { heads: h, kv_heads, head_dim } = heads;
-        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(tokens, |tiles| {
+        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
             device.run(Attention {
                 bounds,
                 q,
@@ -170,9 +170,9 @@ impl TileWork {
     }
 
     /// Calls `part` with runs of the tiles of `tokens` tokens that are each short enough for one dispatch.
-    pub fn for_each_run(self, tokens: usize, mut part: impl FnMut(Range<usize>)) {
+    pub fn for_each_run(self, rates: Rates, tokens: usize, mut part: impl FnMut(Range<usize>)) {
         let tiles = tokens.div_ceil(TILE);
-        let run = self.cost(1).per_dispatch(tiles);
+        let run = self.cost(1).per_dispatch(rates, tiles);
         for first in (0..tiles).step_by(run) {
             part(first..(first + run).min(tiles));
         }

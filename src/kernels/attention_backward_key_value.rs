@@ -76,7 +76,8 @@ impl<'a> AttentionBackwardKeyValue<'a> {
         let members = if device.limits().short_loops { at_once.clamp(1, group) } else { group };
         for first_member in (0..group).step_by(members) {
             let members = members.min(group - first_member);
-            TileWork { flops: FLOPS, longest, heads: members * kv_heads, head_dim }.for_each_run(tokens, |tiles| {
+            let work = TileWork { flops: FLOPS, longest, heads: members * kv_heads, head_dim };
+            work.for_each_run(device.rates(), tokens, |tiles| {
                 device.run(AttentionBackwardKeyValue {
                     bounds,
                     q,

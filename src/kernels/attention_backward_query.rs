@@ -61,7 +61,7 @@ impl<'a> AttentionBackwardQuery<'a> {
         let Projections { q, k, v } = projections;
         let OutputGradient { dout, row_statistics } = output;
         let Heads { heads: h, kv_heads, head_dim } = heads;
-        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(tokens, |tiles| {
+        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
             device.run(AttentionBackwardQuery {
                 bounds,
                 q,

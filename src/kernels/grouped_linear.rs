@@ -51,7 +51,7 @@ impl GroupedLinear<'_> {
         let cols = outputs.iter().map(|output| output.cols).sum();
         let tile = Tile::of(rows, cols);
         let step = tile.rows as usize;
-        let run = step * cost(step, cols, inner).per_dispatch(rows.div_ceil(step));
+        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let [first, second, third] = outputs;
         for first_row in (0..rows).step_by(run) {
             device.run(GroupedLinear {

@@ -53,7 +53,7 @@ impl GroupedLinearBackwardInput<'_> {
         let inner = gradients.iter().map(|gradient| gradient.inner).sum();
         let tile = Tile::of(rows, cols);
         let step = tile.rows as usize;
-        let run = step * cost(step, cols, inner).per_dispatch(rows.div_ceil(step));
+        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let [first, second, third] = gradients;
         for first_row in (0..rows).step_by(run) {
             device.run(GroupedLinearBackwardInput {

@@ -91,7 +91,7 @@ impl Matmul<'_> {
         let Product { rows, cols, inner, .. } = product;
         let tile = Tile::of(rows, cols);
         let step = tile.rows as usize;
-        let run = step * cost(step, cols, inner).per_dispatch(rows.div_ceil(step));
+        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let Product { layout, a, b, c, accumulate, .. } = product;
         for first in (0..rows).step_by(run) {
             let before = if layout.transposes_a() { first } else { first * a.stride };
