@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dqo_wgpu::benches::CASES;
 use dqo_wgpu::benches::pipelines::build_all;
 use dqo_wgpu::device::{DType, Device, Kernel, Real, Tensor, kernel};
-use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu, Launch, Settings, Traits, Variant};
+use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu, Launch, Settings, Subgroups, Traits, Variant};
 use dqo_wgpu::kernels::{ALL, launch_flat, only};
 use wgpu::Features;
 
@@ -28,10 +28,12 @@ fn the_cases_build_every_variant() {
     let adapters = AdapterList::find();
     let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
     let has_subgroups = adapter.features().contains(Features::SUBGROUP);
-    let mut sizes = vec![None];
-    sizes.extend(has_subgroups.then_some(Some(8)));
+    let mut subgroups = vec![Subgroups::Missing];
+    if has_subgroups {
+        subgroups.extend([Subgroups::OfSize(8), Subgroups::Varying]);
+    }
     let traits =
-        sizes.iter().flat_map(|&subgroup_size| [false, true].map(|software| Traits { subgroup_size, software }));
+        subgroups.into_iter().flat_map(|subgroups| [false, true].map(|software| Traits { subgroups, software }));
     let built: BTreeSet<String> = traits.flat_map(|traits| labels(adapter, traits)).collect();
     let variants = ALL.iter().flat_map(|signature| signature.variants.iter().map(move |variant| (signature, variant)));
     for (signature, variant) in variants.filter(|(_, variant)| has_subgroups || !variant.subgroups) {
