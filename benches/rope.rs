@@ -1,11 +1,13 @@
 use super::case::{Case, Work};
 use crate::device::{Call, DType};
-use crate::kernels::Rope;
+use crate::kernels::{Heads, Rope};
 
-/// `tokens` x `heads` x `head_dim` rotated by `sign` times the angles of random positions.
-fn case(tokens: usize, heads: usize, head_dim: usize, sign: f32) -> Case {
-    let shape = format!("{tokens} x {heads} x {head_dim}, sign {sign}");
-    let mut case = Case::new(Rope::SIGNATURE, shape, Work::Bytes(8.0 * (tokens * heads * head_dim) as f64));
+/// The queries and keys of `tokens` rotated by `sign` times the angles of random positions.
+fn case(tokens: usize, heads: Heads, sign: f32) -> Case {
+    let Heads { heads, kv_heads, head_dim } = heads;
+    let shape = format!("{tokens} x {heads}/{kv_heads} x {head_dim}, sign {sign}");
+    let bytes = 8 * tokens * (heads + kv_heads) * head_dim;
+    let mut case = Case::new(Rope::SIGNATURE, shape, Work::Bytes(bytes as f64));
     let positions = case.indices(tokens, 50);
     let angles = case.uniform(50 * head_dim / 2);
     let rows = angles.chunks(head_dim / 2);
@@ -13,23 +15,26 @@ fn case(tokens: usize, heads: usize, head_dim: usize, sign: f32) -> Case {
     let table = table.map(|value| f64::from(value as f32)).collect();
     case.u32s("positions", positions)
         .floats("table", &[50, head_dim], DType::Real, table)
-        .output("x", &[tokens, heads, head_dim])
+        .output("q", &[tokens, heads, head_dim])
+        .output("k", &[tokens, kv_heads, head_dim])
         .run(move |device, tensors| {
-            let [positions, table, x] = tensors else { unreachable!() };
-            let (tokens, heads, head_dim) = (tokens as u32, heads as u32, head_dim as u32);
-            device.run(Rope { positions, table, x, tokens, heads, head_dim, sign });
+            let [positions, table, q, k] = tensors else { unreachable!() };
+            let (tokens, head_dim) = (tokens as u32, head_dim as u32);
+            let (heads, kv_heads) = (heads as u32, kv_heads as u32);
+            device.run(Rope { positions, table, q, k, tokens, heads, kv_heads, head_dim, sign });
         })
 }
 
 /// What is tested.
 pub fn tests() -> Vec<Case> {
     // Two products and a sum.
-    let sizes = [(37, 3, 10), (1, 1, 2), (100, 9, 64), (7, 2, 128)].into_iter();
-    let both_ways = |(tokens, heads, head_dim)| [1.0, -1.0].map(|sign| case(tokens, heads, head_dim, sign));
-    sizes.flat_map(both_ways).map(|case| case.within(1e-6)).collect()
+    let sizes = [(37, 3, 1, 10), (1, 1, 1, 2), (100, 9, 3, 64), (7, 2, 2, 128)].into_iter();
+    let heads = |(tokens, heads, kv_heads, head_dim)| (tokens, Heads { heads, kv_heads, head_dim });
+    let both_ways = |(tokens, heads)| [1.0, -1.0].map(|sign| case(tokens, heads, sign).within(1e-6));
+    sizes.map(heads).flat_map(both_ways).collect()
 }
 
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
-    vec![case(1024, 9, 64, 1.0)]
+    vec![case(1024, Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]
 }

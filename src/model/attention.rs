@@ -181,8 +181,7 @@ impl Attention {
             }
             _ => self.qkv.forward(pass, x, [&mut saved.q, &mut saved.k, &mut saved.v]),
         }
-        self.rotate(pass, &mut saved.q, self.heads.heads, FORWARD);
-        self.rotate(pass, &mut saved.k, self.heads.kv_heads, FORWARD);
+        self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
         self.attend(pass, saved);
         self.o_proj.forward(pass, &saved.o, y);
     }
@@ -200,8 +199,7 @@ impl Attention {
         self.o_proj.backward(pass, &saved.o, dy, &mut gradients.dout);
         self.attend_backward(pass, saved, gradients);
         let AttentionGradients { dq, dk, dv, before_norm, .. } = gradients;
-        self.rotate(pass, dk, self.heads.kv_heads, BACK);
-        self.rotate(pass, dq, self.heads.heads, BACK);
+        self.rotate(pass, dq, dk, BACK);
         match (&mut self.head_norms, &saved.before_norm, before_norm) {
             (Some(norms), Some(before), Some(dbefore)) => {
                 norms.k_norm.backward(pass, &before.k, &before.k_rstd, dk, &mut dbefore.dk);
@@ -269,14 +267,16 @@ impl Attention {
         kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, dk, dv);
     }
 
-    /// Turns each of the `heads` that a token has in `x` by its position's angles, or back.
-    fn rotate(&self, pass: &Pass, x: &mut Tensor, heads: usize, sign: f32) {
+    /// Turns every head of queries and keys by its position's angles, or back.
+    fn rotate(&self, pass: &Pass, q: &mut Tensor, k: &mut Tensor, sign: f32) {
         pass.device.run(Rope {
             positions: &pass.batch.position_in_sequence,
             table: &self.rope,
-            x,
+            q,
+            k,
             tokens: pass.batch.tokens as u32,
-            heads: heads as u32,
+            heads: self.heads.heads as u32,
+            kv_heads: self.heads.kv_heads as u32,
             head_dim: self.heads.head_dim as u32,
             sign,
         });
