@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::data::Precision;
 use super::ledger::{Allocation, Ledger};
-use crate::gpu::{Gpu, Limits, Rates, STAGING_BYTES, system_memory};
+use crate::gpu::{Gpu, Limits, Rates, TRANSFER_BYTES, system_memory};
 
 /// A handle to where kernels run; clones share the device.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Device {
     /// What data passes through to a GPU and back takes memory too.
     fn count_transfers(&self) {
         for name in ["transfer/upload", "transfer/read-back"] {
-            self.ledger().add(name, STAGING_BYTES);
+            self.ledger().add(name, TRANSFER_BYTES);
         }
     }
 
@@ -126,6 +126,13 @@ impl Device {
         match &self.0.backend {
             Backend::Gpu(gpu) | Backend::Compiler(gpu) => Some(gpu),
             _ => None,
+        }
+    }
+
+    /// Hands everything recorded to the GPU, which begins with it while the caller goes on; elsewhere nothing is ever pending.
+    pub fn begin(&self) {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.begin();
         }
     }
 

@@ -1,6 +1,7 @@
 //! A named array on a device.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
 use half::bf16;
@@ -9,7 +10,7 @@ use super::data::{DType, Data, Precision, allocated_bytes, element_bytes};
 use super::handle::{Backend, Device};
 use super::real::Real;
 use crate::format::format_bytes;
-use crate::gpu::Binding;
+use crate::gpu::{Binding, BufferPart};
 
 /// The most elements of a tensor: kernels count them in 32 bits.
 pub const MAX_ELEMENTS: usize = u32::MAX as usize;
@@ -65,6 +66,26 @@ impl Device {
         };
         let key = self.ledger().add(&name, bytes);
         Ok(Tensor { name, shape: shape.to_vec(), dtype, data, device: self.clone(), ledger_key: key })
+    }
+
+    /// The first elements of several tensors, as many of each as is said, as [`Tensor::read`] has them: a GPU is waited for
+    /// once.
+    ///
+    /// # Errors
+    /// Where the device was lost or reported an error.
+    pub fn read<const N: usize>(&self, parts: [(&Tensor, usize); N]) -> Result<[Vec<f64>; N]> {
+        let mut values = [const { Vec::new() }; N];
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            let read = gpu.download(&parts.map(|(tensor, count)| tensor.part(0, count)))?;
+            for (values, (bytes, (tensor, _))) in values.iter_mut().zip(read.iter().zip(parts)) {
+                *values = tensor.widen(bytes);
+            }
+        } else {
+            for (values, (tensor, count)) in values.iter_mut().zip(parts) {
+                *values = tensor.read(count)?;
+            }
+        }
+        Ok(values)
     }
 }
 
@@ -249,13 +270,17 @@ impl Tensor {
     }
 
     fn widened(&self, start: usize, count: usize) -> Result<Vec<f64>> {
-        let bytes = self.bytes(start, count)?;
-        Ok(match (self.dtype, self.device.precision()) {
-            (DType::Real, Precision::F32) => widen(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes), f64::from),
-            (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(&bytes),
-            (DType::Bf16, _) => widen(bytemuck::pod_collect_to_vec::<u8, bf16>(&bytes), f64::from),
-            (DType::U32, _) => widen(bytemuck::pod_collect_to_vec::<u8, u32>(&bytes), f64::from),
-        })
+        Ok(self.widen(&self.bytes(start, count)?))
+    }
+
+    /// The values of elements as stored.
+    fn widen(&self, bytes: &[u8]) -> Vec<f64> {
+        match (self.dtype, self.device.precision()) {
+            (DType::Real, Precision::F32) => widen(bytemuck::pod_collect_to_vec::<u8, f32>(bytes), f64::from),
+            (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(bytes),
+            (DType::Bf16, _) => widen(bytemuck::pod_collect_to_vec::<u8, bf16>(bytes), f64::from),
+            (DType::U32, _) => widen(bytemuck::pod_collect_to_vec::<u8, u32>(bytes), f64::from),
+        }
     }
 
     /// The first `count` elements as stored, little-endian, after all that was run before.
@@ -267,20 +292,32 @@ impl Tensor {
     }
 
     fn bytes(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
-        let range = start..start + count;
-        assert!(range.end <= self.len(), "{}: reading {range:?} of {}", self.name, self.len());
-        let size = count * self.element_bytes();
+        let range = self.range(start, count);
         Ok(match &self.data {
-            Data::Gpu(buffer) => {
+            Data::Gpu(_) => {
                 let Backend::Gpu(gpu) = &self.device.0.backend else { unreachable!("a buffer is on a GPU") };
-                gpu.download(&self.name, buffer, start * self.element_bytes(), size)?.into()
+                gpu.download(&[self.part(start, count)])?.swap_remove(0).into()
             }
             Data::F32(elements) => bytemuck::cast_slice(&elements[range]).into(),
             Data::F64(elements) => bytemuck::cast_slice(&elements[range]).into(),
             Data::Bf16(elements) => bytemuck::cast_slice(&elements[range]).into(),
             Data::U32(elements) => bytemuck::cast_slice(&elements[range]).into(),
-            Data::Planned => vec![0; size].into(),
+            Data::Planned => vec![0; count * self.element_bytes()].into(),
         })
+    }
+
+    /// A part of the GPU's buffer.
+    fn part(&self, start: usize, count: usize) -> BufferPart<'_> {
+        let Binding { tensor, buffer } = self.binding();
+        let (range, bytes) = (self.range(start, count), self.element_bytes());
+        BufferPart { tensor, buffer, offset: range.start * bytes, size: range.len() * bytes }
+    }
+
+    /// `count` elements from `start` on.
+    fn range(&self, start: usize, count: usize) -> Range<usize> {
+        let range = start..start + count;
+        assert!(range.end <= self.len(), "{}: reading {range:?} of {}", self.name, self.len());
+        range
     }
 
     fn upload(&self, offset: usize, bytes: &[u8]) -> Result<()> {

@@ -13,7 +13,7 @@ use super::launch::{Launch, Signature};
 use super::limits::Limits;
 use super::pipeline::{BuiltPipeline, Pipelines};
 use super::rates::Rates;
-use super::recorder::Recorder;
+use super::recorder::{Recorder, UPLOAD_BYTES};
 use super::settings::Settings;
 use super::traits::Traits;
 use crate::format::format_bytes;
@@ -39,8 +39,50 @@ pub struct Binding<'a> {
     pub buffer: &'a wgpu::Buffer,
 }
 
+/// A part of a tensor's buffer that is read, in bytes.
+#[derive(Clone, Copy)]
+pub struct BufferPart<'a> {
+    /// The tensor's name, for errors.
+    pub tensor: &'a str,
+    pub buffer: &'a wgpu::Buffer,
+    /// A multiple of 4.
+    pub offset: usize,
+    pub size: usize,
+}
+
 /// The size of the read-back buffer, and of what is on its way to the GPU at most: more is moved in parts.
-pub const STAGING_BYTES: u64 = 4 << 20;
+pub const TRANSFER_BYTES: u64 = 4 << 20;
+
+/// Some of what is read of a part, and where in the read-back buffer it passes.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    part: usize,
+    /// The first byte of the part.
+    start: usize,
+    place: usize,
+    size: usize,
+}
+
+/// Packs parts of these sizes into loads of at most `room` bytes; all begin at multiples of 4.
+fn loads(sizes: &[usize], room: usize) -> Vec<Vec<Piece>> {
+    let mut loads = Vec::new();
+    let (mut load, mut end) = (Vec::new(), 0);
+    for (part, &size) in sizes.iter().enumerate() {
+        let mut start = 0;
+        while start < size {
+            if end == room {
+                loads.push(std::mem::take(&mut load));
+                end = 0;
+            }
+            let piece = (size - start).min(room - end);
+            load.push(Piece { part, start, place: end, size: piece });
+            start += piece;
+            end = (end + piece).next_multiple_of(4);
+        }
+    }
+    loads.extend((!load.is_empty()).then_some(load));
+    loads
+}
 
 impl Gpu {
     /// Opens an adapter with all it offers of what the kernels use.
@@ -219,57 +261,80 @@ impl Gpu {
     pub fn upload(&self, name: &str, buffer: &wgpu::Buffer, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check().with_context(|| format!("before writing {name}"))?;
         let mut recorder = lock(&self.recorder);
-        // A write takes effect before the submission that follows it: what is recorded must go first.
-        self.submit(&mut recorder)?;
-        for (part, bytes) in bytes.chunks(STAGING_BYTES as usize).enumerate() {
-            // The copy of the data lives until a submission is done; do not let a model's worth of them pile up.
-            if recorder.uploading + bytes.len() as u64 > STAGING_BYTES {
-                self.queue.submit([]);
-                self.wait(&mut recorder)?;
+        let mut offset = offset as u64;
+        for part in bytes.chunks(UPLOAD_BYTES as usize) {
+            if !recorder.has_room_for(part) {
+                self.submit(&mut recorder)?;
             }
-            recorder.uploading += bytes.len() as u64;
-            self.queue.write_buffer(buffer, offset as u64 + part as u64 * STAGING_BYTES, bytes);
+            recorder.write(&self.device, buffer, offset, part);
+            offset += part.len() as u64;
         }
         Ok(())
     }
 
-    /// Reads `size` bytes of a buffer from `offset` on, after all that was recorded before.
+    /// Reads parts of buffers, after all that was recorded before: waits once where they are no more than
+    /// [`TRANSFER_BYTES`].
     ///
     /// # Errors
     /// Where the device has a fault, now or by the time it is done.
-    pub fn download(&self, name: &str, buffer: &wgpu::Buffer, offset: usize, size: usize) -> Result<Vec<u8>> {
-        let context = || format!("reading {name}");
-        let mut bytes = Vec::with_capacity(size);
+    pub fn download(&self, parts: &[BufferPart]) -> Result<Vec<Vec<u8>>> {
+        let mut read: Vec<Vec<u8>> = parts.iter().map(|part| Vec::with_capacity(part.size)).collect();
         let mut staging = lock(&self.staging);
-        while bytes.len() < size {
-            let wanted = ((size - bytes.len()).next_multiple_of(4) as u64).min(STAGING_BYTES);
-            let target = staging.get_or_insert_with(|| {
-                self.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("read-back"),
-                    size: STAGING_BYTES,
-                    usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
-            });
-            let mut recorder = lock(&self.recorder);
-            let encoder = recorder.encoder(&self.device);
-            encoder.copy_buffer_to_buffer(buffer, (offset + bytes.len()) as u64, target, 0, wanted);
-            self.submit(&mut recorder).with_context(context)?;
-            let slice = target.slice(..wanted);
-            let (sender, receiver) = std::sync::mpsc::channel();
-            slice.map_async(wgpu::MapMode::Read, move |result| {
-                let _ = sender.send(result); // the receiver is gone only where waiting failed
-            });
-            self.wait(&mut recorder).with_context(context)?;
-            receiver.recv().context("the GPU did not answer")?.with_context(context)?;
-            let view = slice.get_mapped_range().map_err(|error| anyhow!("{error}")).with_context(context)?;
-            let take = (size - bytes.len()).min(wanted as usize);
-            bytes.extend_from_slice(&view[..take]);
-            drop(view);
-            target.unmap();
+        let sizes: Vec<usize> = parts.iter().map(|part| part.size).collect();
+        for load in loads(&sizes, TRANSFER_BYTES as usize) {
+            let names = || load.iter().map(|piece| parts[piece.part].tensor).collect::<Vec<_>>().join(", ");
+            self.download_load(&mut staging, parts, &load, &mut read)
+                .with_context(|| format!("reading {}", names()))?;
         }
-        self.check().with_context(context)?;
-        Ok(bytes)
+        Ok(read)
+    }
+
+    /// Reads what is read with one wait.
+    fn download_load(
+        &self,
+        staging: &mut Option<wgpu::Buffer>,
+        parts: &[BufferPart],
+        load: &[Piece],
+        read: &mut [Vec<u8>],
+    ) -> Result<()> {
+        let target = staging.get_or_insert_with(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size: TRANSFER_BYTES,
+                usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let mut recorder = lock(&self.recorder);
+        let encoder = recorder.encoder(&self.device);
+        for piece in load {
+            let BufferPart { buffer, offset, .. } = parts[piece.part];
+            let (from, to) = ((offset + piece.start) as u64, piece.place as u64);
+            encoder.copy_buffer_to_buffer(buffer, from, target, to, piece.size.next_multiple_of(4) as u64);
+        }
+        self.submit(&mut recorder)?;
+        let slice = target.slice(..);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result); // the receiver is gone only where waiting failed
+        });
+        self.wait(&mut recorder)?;
+        receiver.recv().context("the GPU did not answer")??;
+        let view = slice.get_mapped_range().map_err(|error| anyhow!("{error}"))?;
+        for piece in load {
+            read[piece.part].extend_from_slice(&view[piece.place..][..piece.size]);
+        }
+        drop(view);
+        target.unmap();
+        self.check()
+    }
+
+    /// Hands what is recorded to the GPU, which begins with it while the host goes on. A fault is kept for [`Gpu::check`].
+    pub fn begin(&self) {
+        let mut recorder = lock(&self.recorder);
+        if let Err(error) = self.submit(&mut recorder) {
+            self.fault.note(format!("{error:#}"));
+        }
     }
 
     /// Submits all that is recorded and waits until it is done.
@@ -324,7 +389,8 @@ impl Gpu {
             recorder.timestamps = None;
             recorder.encoder(&self.device).resolve_query_set(&query_set, 0..2, &resolved, 0);
         }
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download("timestamps", &resolved, 0, 16)?);
+        let part = BufferPart { tensor: "timestamps", buffer: &resolved, offset: 0, size: 16 };
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download(&[part])?[0]);
         Ok(ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
     }
 
@@ -349,4 +415,18 @@ impl Gpu {
 /// What the mutexes here guard is whole between any two calls, so a lock that a panicking thread held is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_in_as_few_loads_as_hold_them() {
+        let piece = |part, start, place, size| Piece { part, start, place, size };
+        assert_eq!(loads(&[6, 0, 4], 16), [[piece(0, 0, 0, 6), piece(2, 0, 8, 4)]]);
+        let cut = [vec![piece(0, 0, 0, 5), piece(1, 0, 8, 8)], vec![piece(1, 8, 0, 16)], vec![piece(1, 24, 0, 1)]];
+        assert_eq!(loads(&[5, 25], 16), cut);
+        assert_eq!(loads(&[0], 16), [] as [Vec<Piece>; 0]);
+    }
 }

@@ -18,7 +18,7 @@ pub use adapter::{
     AdapterList, MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES, check_requirements,
 };
 pub use choice::DeviceChoice;
-pub use handle::{Binding, Gpu, STAGING_BYTES};
+pub use handle::{Binding, BufferPart, Gpu, TRANSFER_BYTES};
 pub use launch::{Access, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
 pub use pipeline::BuiltPipeline;

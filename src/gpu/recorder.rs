@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::activity::Activity;
+use super::handle::TRANSFER_BYTES;
 
 /// The work that one submission may hold, in seconds of [`super::launch::Cost::seconds`]: Windows ends one that
 /// takes 2 s, and a real GPU may be slower than the estimate.
@@ -11,6 +12,10 @@ const SECONDS_PER_SUBMISSION: f64 = 0.2;
 
 /// Submissions that may be in flight: one runs while the next is recorded.
 const MAX_IN_FLIGHT: usize = 2;
+
+/// The bytes that one submission brings along for tensors. They exist in the buffer that they pass through, and once more
+/// in every submission that is in flight or on its way there.
+pub const UPLOAD_BYTES: u64 = TRANSFER_BYTES / (MAX_IN_FLIGHT as u64 + 2);
 
 /// What is recorded and what is in flight.
 #[derive(Default)]
@@ -21,8 +26,9 @@ pub struct Recorder {
     seconds: f64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     pub activity: Activity,
-    /// Bytes of writes that may still be on their way.
-    pub uploading: u64,
+    /// What the recorded copies take from `passage`, which gets it when they are submitted.
+    uploads: Vec<u8>,
+    passage: Option<wgpu::Buffer>,
     /// While a caller measures, all is recorded into one submission, between two timestamps.
     pub timestamps: Option<wgpu::QuerySet>,
 }
@@ -50,6 +56,27 @@ impl Recorder {
         self.encoder.get_or_insert_with(|| device.create_command_encoder(&Default::default()))
     }
 
+    /// Whether so many bytes more can be written before the next submission.
+    pub fn has_room_for(&self, bytes: &[u8]) -> bool {
+        (self.uploads.len() + bytes.len()) as u64 <= UPLOAD_BYTES
+    }
+
+    /// Writes bytes for which there is room into a buffer, in order with the dispatches.
+    pub fn write(&mut self, device: &wgpu::Device, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        let start = self.uploads.len() as u64;
+        self.uploads.extend_from_slice(bytes);
+        let passage = self.passage.get_or_insert_with(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("upload"),
+                size: UPLOAD_BYTES,
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let passage = passage.clone();
+        self.encoder(device).copy_buffer_to_buffer(&passage, start, buffer, offset, bytes.len() as u64);
+    }
+
     /// Whether the work recorded should be submitted before more is added.
     pub fn is_full(&self) -> bool {
         self.seconds > SECONDS_PER_SUBMISSION && self.timestamps.is_none()
@@ -62,6 +89,10 @@ impl Recorder {
         let Some(encoder) = self.encoder.take() else {
             return Ok(());
         };
+        if let Some(passage) = self.passage.as_ref().filter(|_| !self.uploads.is_empty()) {
+            queue.write_buffer(passage, 0, &self.uploads);
+            self.uploads.clear();
+        }
         self.in_flight.push_back(queue.submit([encoder.finish()]));
         self.activity.submissions += 1;
         while self.in_flight.len() > MAX_IN_FLIGHT {
@@ -74,7 +105,6 @@ impl Recorder {
     /// Waits for everything that was submitted.
     pub fn wait(&mut self, device: &wgpu::Device) -> Result<(), wgpu::PollError> {
         self.in_flight.clear();
-        self.uploading = 0;
         self.poll(device, wgpu::PollType::wait_indefinitely())
     }
 
