@@ -4,8 +4,8 @@ use crate::kernels::Sgd;
 
 /// One step over `count` weights.
 fn case(count: usize) -> Case {
-    Case::new(Sgd::SIGNATURE, format!("{count}"), Work::Bytes(12.0 * count as f64))
-        .input("gradient", &[count])
+    Case::new(Sgd::SIGNATURE, format!("{count}"), Work::Bytes(16.0 * count as f64))
+        .output("gradient", &[count])
         .output("weight", &[count])
         .run(move |device, tensors| {
             let [gradient, weight] = tensors else { unreachable!() };

@@ -2,24 +2,28 @@ use super::case::{Case, Work};
 use crate::device::Call;
 use crate::kernels::{SUM_SQUARES_BLOCK, SumSquares};
 
-/// The sums of squares of `count` values.
-fn case(count: usize) -> Case {
-    let blocks = count.div_ceil(SUM_SQUARES_BLOCK);
-    Case::new(SumSquares::SIGNATURE, format!("{count}"), Work::Bytes(4.0 * count as f64))
-        .input("x", &[count])
-        .output("partials", &[blocks + 2])
-        .run(move |device, tensors| {
-            let [x, partials] = tensors else { unreachable!() };
-            device.run(SumSquares { x, partials, count: count as u32, first_partial: 1 });
-        })
+/// The sums of squares of tensors of these sizes.
+fn case(counts: &'static [usize]) -> Case {
+    let blocks: usize = counts.iter().map(|count| count.div_ceil(SUM_SQUARES_BLOCK)).sum();
+    let count: usize = counts.iter().sum();
+    let mut case = Case::new(SumSquares::SIGNATURE, format!("{counts:?}"), Work::Bytes(4.0 * count as f64));
+    for &count in counts {
+        case = case.input("x", &[count]);
+    }
+    case.output("partials", &[blocks + 2]).run(move |device, tensors| {
+        let [x @ .., partials] = tensors else { unreachable!() };
+        SumSquares::run(device, &x.iter().collect::<Vec<_>>(), partials);
+    })
 }
 
 /// What is tested.
 pub fn tests() -> Vec<Case> {
-    [1, 37 * 123, 16384, 16385, 100_003].map(case).into()
+    let few: [&[usize]; 5] = [&[1], &[37 * 123], &[16384, 16385], &[100_003, 4, 20_000], &[1; 7]];
+    // More than one dispatch, with nothing among them.
+    few.into_iter().chain([&[3, 0, 16385, 5, 6, 7, 8, 16384, 10, 40_000][..]]).map(case).collect()
 }
 
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
-    vec![case(1 << 22)]
+    vec![case(&[1 << 20; 4])]
 }

@@ -3,25 +3,35 @@
 use rayon::prelude::*;
 
 use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
-use crate::device::{Kernel, Real, kernel, reaches};
+use crate::device::{Kernel, Real, Tensor, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/adamw.wgsl"), &[shared::GRID]);
 
 kernel! {
     /// One step, with `g = gradient_scale gradient`: `m` and `v` are the running means of `g` and `g^2`, and
-    /// `weight = weight (1 - decay) - step_size m / (sqrt(v) inverse_sqrt_correction2 + epsilon)`.
+    /// `weight = weight (1 - decay) - step_size m / (sqrt(v) inverse_sqrt_correction2 + epsilon)`; then `gradient = 0`. Of two
+    /// weights at once, of which one may be nothing.
     pub struct AdamW in "adamw" of VARIANTS {
         /// `[count]`
-        read gradient,
+        write gradient,
         /// `[count]`
         write weight,
         /// `[count]`: first moment.
         write m,
         /// `[count]`: second moment.
         write v,
+        /// `[count2]`
+        write gradient2,
+        /// `[count2]`
+        write weight2,
+        /// `[count2]`
+        write m2,
+        /// `[count2]`
+        write v2,
         ;
         count: u32,
+        count2: u32,
         /// The clipping factor.
         gradient_scale: f32,
         /// `learning_rate / (1 - beta1^step)`
@@ -38,37 +48,40 @@ kernel! {
 
 impl Kernel for AdamW<'_> {
     fn check(&self) {
-        for tensor in [self.gradient, self.weight, self.m, self.v] {
+        for tensor in [&*self.gradient, self.weight, self.m, self.v] {
             reaches::<Self>(tensor, self.count as usize);
+        }
+        for tensor in [&*self.gradient2, self.weight2, self.m2, self.v2] {
+            reaches::<Self>(tensor, self.count2 as usize);
         }
     }
 
     fn launch(&self, _: Traits) -> Launch {
-        launch_flat(
-            &VARIANTS[0],
-            (self.count as usize).div_ceil(4),
-            Cost { flops: 12.0 * f64::from(self.count), bytes: 28.0 * f64::from(self.count) },
-        )
+        let quads: usize = [self.count, self.count2].map(|count| (count as usize).div_ceil(4)).iter().sum();
+        let values = f64::from(self.count) + f64::from(self.count2);
+        launch_flat(&VARIANTS[0], quads, Cost { flops: 12.0 * values, bytes: 32.0 * values })
     }
 
     fn twin<T: Real>(&mut self) {
-        let count = self.count as usize;
         let of = |parameter: f32| T::of(parameter.into());
         let (scale, step_size, keep) = (of(self.gradient_scale), of(self.step_size), T::one() - of(self.decay));
         let (beta1, beta2, epsilon) = (of(self.beta1), of(self.beta2), of(self.epsilon));
         let inverse_sqrt_correction2 = of(self.inverse_sqrt_correction2);
-        let gradient = &self.gradient.real::<T>()[..count];
-        let (weight, m, v) = (self.weight.real_mut::<T>(), self.m.real_mut::<T>(), self.v.real_mut::<T>());
-        let state = (weight.par_chunks_mut(TWIN_BLOCK), m.par_chunks_mut(TWIN_BLOCK), v.par_chunks_mut(TWIN_BLOCK))
-            .into_par_iter();
-        gradient.par_chunks(TWIN_BLOCK).zip(state).for_each(|(gradient, (weight, m, v))| {
-            for i in 0..gradient.len() {
-                let g = scale * gradient[i];
-                m[i] += (T::one() - beta1) * (g - m[i]);
-                v[i] = beta2 * v[i] + (T::one() - beta2) * g * g;
-                let direction = m[i] / (v[i].sqrt() * inverse_sqrt_correction2 + epsilon);
-                weight[i] = weight[i] * keep - step_size * direction;
-            }
-        });
+        let step = |count: u32, tensors: [&mut Tensor; 4]| {
+            let [gradient, weight, m, v] =
+                tensors.map(|tensor| tensor.real_mut::<T>()[..count as usize].par_chunks_mut(TWIN_BLOCK));
+            (gradient, weight, m, v).into_par_iter().for_each(|(gradient, weight, m, v)| {
+                for i in 0..gradient.len() {
+                    let g = scale * gradient[i];
+                    m[i] += (T::one() - beta1) * (g - m[i]);
+                    v[i] = beta2 * v[i] + (T::one() - beta2) * g * g;
+                    let direction = m[i] / (v[i].sqrt() * inverse_sqrt_correction2 + epsilon);
+                    weight[i] = weight[i] * keep - step_size * direction;
+                    gradient[i] = T::zero();
+                }
+            });
+        };
+        step(self.count, [self.gradient, self.weight, self.m, self.v]);
+        step(self.count2, [self.gradient2, self.weight2, self.m2, self.v2]);
     }
 }

@@ -9,10 +9,10 @@ use crate::gpu::{Cost, Launch, Traits, Variant};
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/sgd.wgsl"), &[shared::GRID]);
 
 kernel! {
-    /// `weight -= step_size gradient`.
+    /// `weight -= step_size gradient`, then `gradient = 0`.
     pub struct Sgd in "sgd" of VARIANTS {
         /// `[count]`
-        read gradient,
+        write gradient,
         /// `[count]`
         write weight,
         ;
@@ -32,17 +32,18 @@ impl Kernel for Sgd<'_> {
         launch_flat(
             &VARIANTS[0],
             (self.count as usize).div_ceil(4),
-            Cost { flops: 2.0 * f64::from(self.count), bytes: 12.0 * f64::from(self.count) },
+            Cost { flops: 2.0 * f64::from(self.count), bytes: 16.0 * f64::from(self.count) },
         )
     }
 
     fn twin<T: Real>(&mut self) {
         let step_size = T::of(self.step_size.into());
-        let gradient = &self.gradient.real::<T>()[..self.count as usize];
+        let gradient = &mut self.gradient.real_mut::<T>()[..self.count as usize];
         let weight = self.weight.real_mut::<T>();
-        weight.par_chunks_mut(TWIN_BLOCK).zip(gradient.par_chunks(TWIN_BLOCK)).for_each(|(weight, gradient)| {
+        weight.par_chunks_mut(TWIN_BLOCK).zip(gradient.par_chunks_mut(TWIN_BLOCK)).for_each(|(weight, gradient)| {
             for i in 0..gradient.len() {
                 weight[i] -= step_size * gradient[i];
+                gradient[i] = T::zero();
             }
         });
     }

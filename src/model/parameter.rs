@@ -39,13 +39,13 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The values, to be written, and the gradient.
+    /// The values and the gradient, to be written.
     ///
     /// # Panics
     /// Where another network shares the values: those are frozen.
-    pub fn parts_mut(&mut self) -> (&mut Tensor, Option<&Tensor>) {
+    pub fn parts_mut(&mut self) -> (&mut Tensor, Option<&mut Tensor>) {
         let weight = Arc::get_mut(&mut self.weight).expect("a weight that is written is one network's own");
-        (weight, self.gradient.as_ref())
+        (weight, self.gradient.as_mut())
     }
 }
 
@@ -196,10 +196,5 @@ impl Parameter {
             }
         }
         Ok(())
-    }
-
-    /// Sets the gradient to zero.
-    pub fn clear_gradient(&mut self) {
-        self.shards.iter_mut().filter_map(|shard| shard.gradient.as_mut()).for_each(Tensor::clear);
     }
 }

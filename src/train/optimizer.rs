@@ -1,6 +1,6 @@
 //! The optimizer: one parameter group a network, clipped and stepped by itself.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use super::config::{OptimizerOptions, OptimizerType};
 use crate::device::{DType, Device, Tensor};
@@ -10,6 +10,9 @@ use crate::model::{Parameter, Shard};
 /// The state of one network's weights.
 pub struct ParameterGroup {
     shards: Vec<ShardState>,
+    /// Nothing, to be stepped beside the last weight by AdamW, which takes two at a time, where their number is odd:
+    /// gradient, weight, moments.
+    partner: Option<[Tensor; 4]>,
     /// Sums of squares of the gradients, block by block.
     partials: Tensor,
     options: OptimizerOptions,
@@ -27,6 +30,23 @@ struct ShardState {
 struct Moments {
     m: Tensor,
     v: Tensor,
+}
+
+/// A weight that AdamW steps.
+struct Stepped<'a> {
+    gradient: &'a mut Tensor,
+    weight: &'a mut Tensor,
+    m: &'a mut Tensor,
+    v: &'a mut Tensor,
+}
+
+impl ShardState {
+    /// A shard as AdamW steps it: in full precision.
+    fn stepped<'a>(&'a mut self, shard: &'a mut Shard) -> Option<Stepped<'a>> {
+        let (stored, gradient) = shard.parts_mut();
+        let Moments { m, v } = self.moments.as_mut()?;
+        Some(Stepped { gradient: gradient?, weight: self.master.as_mut().unwrap_or(stored), m, v })
+    }
 }
 
 /// One step of a group.
@@ -75,60 +95,78 @@ impl ParameterGroup {
                 shards.push(ShardState { name, moments, master });
             }
         }
-        let partials = device.tensor(format!("{network}/gradient_norm"), &[blocks], DType::Real)?;
-        Ok(Self { shards, partials, options: options.clone() })
+        let has_partner = options.optimizer == OptimizerType::Adamw && shards.len() % 2 == 1;
+        let nothing = |what| device.tensor(format!("{network}/moments/partner/{what}"), &[0], DType::Real);
+        let partner = || Ok::<_, Error>([nothing("gradient")?, nothing("weight")?, nothing("m")?, nothing("v")?]);
+        Ok(Self {
+            shards,
+            partner: has_partner.then(partner).transpose()?,
+            partials: device.tensor(format!("{network}/gradient_norm"), &[blocks], DType::Real)?,
+            options: options.clone(),
+        })
     }
 
-    /// The norm of the whole group's gradient.
-    ///
-    /// # Errors
-    /// Where the device fails.
-    pub fn gradient_norm<'a>(
-        &mut self,
-        device: &Device,
-        parameters: impl Iterator<Item = &'a mut Parameter>,
-    ) -> Result<f64> {
-        let mut first_partial = 0;
-        for gradient in trained(parameters).filter_map(|shard| shard.gradient.as_ref()) {
-            let (count, partials) = (gradient.len() as u32, &mut self.partials);
-            device.run(SumSquares { x: gradient, partials, count, first_partial });
-            first_partial += gradient.len().div_ceil(SUM_SQUARES_BLOCK) as u32;
-        }
-        Ok(self.partials.read(first_partial as usize)?.iter().sum::<f64>().sqrt())
+    /// Adds up the squares of the group's gradient: see [`ParameterGroup::squares`].
+    pub fn sum_squares<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>) {
+        let gradients: Vec<&Tensor> = trained(parameters).filter_map(|shard| shard.gradient.as_ref()).collect();
+        SumSquares::run(device, &gradients, &mut self.partials);
     }
 
-    /// Steps the weights against their gradients.
+    /// The sums of squares, block by block, to be read: a tensor, and how much of it. The root of their sum is the norm of
+    /// the group's gradient.
+    pub fn squares(&self) -> (&Tensor, usize) {
+        (&self.partials, self.partials.len())
+    }
+
+    /// Steps the weights against their gradients, which become zero.
     pub fn step<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>, update: Update) {
         let Update { step, learning_rate, gradient_norm } = update;
         let OptimizerOptions { optimizer, weight_decay, max_grad_norm, .. } = self.options;
         let OptimizerOptions { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, .. } = self.options;
         // As torch.nn.utils.clip_grad_norm_ has it.
         let clip = if max_grad_norm > 0.0 { (max_grad_norm / (gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
-        let correction1 = 1.0 - beta1.powf(step as f64);
-        let correction2 = 1.0 - beta2.powf(step as f64);
-        for (shard, state) in trained(parameters).zip(&mut self.shards) {
-            let (stored, Some(gradient)) = shard.parts_mut() else { continue };
-            let count = gradient.len() as u32;
-            let weight = state.master.as_mut().unwrap_or(&mut *stored);
-            match (optimizer, &mut state.moments) {
-                (OptimizerType::Adamw, Some(Moments { m, v })) => device.run(AdamW {
-                    gradient,
-                    weight,
-                    m,
-                    v,
-                    count,
-                    gradient_scale: clip as f32,
-                    step_size: (learning_rate / correction1) as f32,
-                    decay: (learning_rate * weight_decay) as f32,
-                    beta1: beta1 as f32,
-                    beta2: beta2 as f32,
-                    inverse_sqrt_correction2: (1.0 / correction2.sqrt()) as f32,
-                    epsilon: epsilon as f32,
-                }),
-                _ => device.run(Sgd { gradient, weight, count, step_size: (learning_rate * clip) as f32 }),
+        let mut shards: Vec<&mut Shard> = trained(parameters).collect();
+        match optimizer {
+            OptimizerType::Adamw => {
+                let correction1 = 1.0 - beta1.powf(step as f64);
+                let correction2 = 1.0 - beta2.powf(step as f64);
+                let states = shards.iter_mut().zip(&mut self.shards);
+                let partner = self.partner.as_mut().map(|[gradient, weight, m, v]| Stepped { gradient, weight, m, v });
+                let weights = states.filter_map(|(shard, state)| state.stepped(shard)).chain(partner);
+                for [one, two] in weights.collect::<Vec<_>>().as_chunks_mut().0 {
+                    device.run(AdamW {
+                        count: one.gradient.len() as u32,
+                        gradient: one.gradient,
+                        weight: one.weight,
+                        m: one.m,
+                        v: one.v,
+                        count2: two.gradient.len() as u32,
+                        gradient2: two.gradient,
+                        weight2: two.weight,
+                        m2: two.m,
+                        v2: two.v,
+                        gradient_scale: clip as f32,
+                        step_size: (learning_rate / correction1) as f32,
+                        decay: (learning_rate * weight_decay) as f32,
+                        beta1: beta1 as f32,
+                        beta2: beta2 as f32,
+                        inverse_sqrt_correction2: (1.0 / correction2.sqrt()) as f32,
+                        epsilon: epsilon as f32,
+                    });
+                }
             }
+            OptimizerType::Sgd => {
+                for (shard, state) in shards.iter_mut().zip(&mut self.shards) {
+                    let (stored, Some(gradient)) = shard.parts_mut() else { continue };
+                    let (count, weight) = (gradient.len() as u32, state.master.as_mut().unwrap_or(stored));
+                    device.run(Sgd { gradient, weight, count, step_size: (learning_rate * clip) as f32 });
+                }
+            }
+        }
+        for (shard, state) in shards.into_iter().zip(&self.shards) {
             if let Some(master) = &state.master {
-                device.run(RoundBf16 { x: master, y: stored, count });
+                let count = master.len() as u32;
+                device.run(RoundBf16 { x: master, y: shard.parts_mut().0, count });
             }
         }
     }
@@ -176,10 +214,14 @@ mod tests {
         for gradient in parameters.iter_mut().flat_map(|parameter| &mut parameter.shards_mut()[0].gradient) {
             gradient.write(0, [1.0; 16].into_iter()).unwrap();
         }
-        assert_eq!(group.gradient_norm(&device, parameters.iter_mut()).unwrap(), 4.0);
+        group.sum_squares(&device, parameters.iter_mut());
+        let (squares, count) = group.squares();
+        assert_eq!(squares.read(count).unwrap().iter().sum::<f64>(), 16.0);
         group.step(&device, parameters.iter_mut(), Update { step: 1, learning_rate: 0.5, gradient_norm: 4.0 });
         // The first step of AdamW is the learning rate against the gradient's sign.
         let first = |parameter: &Parameter| parameter.vector().read(1).unwrap()[0];
         assert_eq!(parameters.each_ref().map(first), [1.0, 0.5, 1.0]);
+        let gradient = parameters[1].vector_gradient().unwrap();
+        assert_eq!(gradient.read(16).unwrap(), [0.0; 16]);
     }
 }

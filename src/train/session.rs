@@ -1,7 +1,7 @@
 //! The memory of a training run: networks, activations, gradients, optimizer state. Everything is allocated here, once;
 //! built on a plan device it is the memory plan.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::config::TrainConfig;
 use super::optimizer::{ParameterGroup, Update};
@@ -53,8 +53,8 @@ pub struct Session {
     pub entropies: Tensor,
     /// What the last dispatch that ran has written: see `Session::confirm`.
     pub marker: Tensor,
-    /// How often work was confirmed.
-    confirmed: u32,
+    /// How many marks were left.
+    marks: u32,
     /// What evaluations and online rounds write with.
     pub generator: Option<Generator>,
 }
@@ -113,18 +113,19 @@ impl Session {
             statistics: real("batch/statistics", &[batch_sequences, objective.statistics()])?,
             entropies: real("batch/entropies", &[batch_sequences])?,
             marker: device.tensor("batch/marker", &[1], DType::U32)?,
-            confirmed: 0,
+            marks: 0,
             generator,
         })
     }
 
-    /// The networks' forward passes over the batch.
+    /// The networks' forward passes over the batch, which a GPU begins with at once.
     pub fn forward(&mut self) {
-        let Self { policy, value, scratch, batch, .. } = self;
+        let Self { device, policy, value, scratch, batch, .. } = self;
         policy.network.forward(batch, &mut policy.activations, scratch);
         if let Some(value) = value {
             value.network.forward(batch, &mut value.activations, scratch);
         }
+        device.begin();
     }
 
     /// What a method sees of the batch after the forward passes, and where it writes.
@@ -155,31 +156,42 @@ impl Session {
         parameters.filter(|parameter| parameter.is_trained()).map(|parameter| parameter.len()).sum()
     }
 
-    pub(super) fn clear_gradients(&mut self) {
-        self.policy.network.parameters_mut().for_each(|parameter| parameter.clear_gradient());
-        if let Some(value) = &mut self.value {
-            value.network.parameters_mut().for_each(|parameter| parameter.clear_gradient());
-        }
-    }
-
-    /// The norms of the policy's and the value network's gradients.
-    pub(super) fn gradient_norms(&mut self) -> Result<GradientNorms> {
+    /// What the passes of a step over so many sequences have left, read with one wait.
+    ///
+    /// # Errors
+    /// Where the device fails, with or without saying so.
+    pub(super) fn results(&mut self, sequences: usize) -> Result<StepResults> {
         let Self { device, policy, value, .. } = self;
-        let norm = policy.group.gradient_norm(device, policy.network.parameters_mut())?;
-        let value_norm = match value {
-            Some(value) => Some(value.group.gradient_norm(device, value.network.parameters_mut())?),
-            None => None,
-        };
-        Ok(GradientNorms { policy: norm, value: value_norm })
+        policy.group.sum_squares(device, policy.network.parameters_mut());
+        if let Some(value) = value {
+            value.group.sum_squares(device, value.network.parameters_mut());
+        }
+        self.mark();
+        let Self { device, policy, value, statistics, entropies, marker, .. } = self;
+        let squares = policy.group.squares();
+        let value_squares = value.as_ref().map(|value| value.group.squares());
+        let [mark, statistics, entropies, squares, of_value] = device.read([
+            (marker, 1),
+            (statistics, sequences * statistics.shape()[1]),
+            (entropies, sequences),
+            squares,
+            value_squares.unwrap_or((marker, 0)),
+        ])?;
+        self.check_mark(&mark)?;
+        let norm = |squares: &[f64]| squares.iter().sum::<f64>().sqrt();
+        let norms = GradientNorms { policy: norm(&squares), value: self.value.is_some().then(|| norm(&of_value)) };
+        Ok(StepResults { statistics, entropies, norms })
     }
 
-    /// Steps the policy, and the value network where it has a step too.
+    /// Steps the policy, and the value network where it has a step too; a GPU begins with it at once. Gradients are zero
+    /// then.
     pub(super) fn update(&mut self, policy_update: Update, value_update: Option<Update>) {
         let Self { device, policy, value, .. } = self;
         policy.group.step(device, policy.network.parameters_mut(), policy_update);
         if let (Some(value), Some(update)) = (value, value_update) {
             value.group.step(device, value.network.parameters_mut(), update);
         }
+        device.begin();
     }
 
     /// Proves that all that was run before did run: a device may fail in silence.
@@ -187,16 +199,35 @@ impl Session {
     /// # Errors
     /// Where it did not.
     pub(super) fn confirm(&mut self) -> Result<()> {
-        self.confirmed += 1;
-        let number = self.confirmed;
-        self.device.run(MarkStep { marker: &mut self.marker, step: number });
-        let read = self.marker.read(1)?[0];
-        ensure!(
-            read == f64::from(number),
-            "the device lost work in silence (mark {read} in place of {number}); restart with --resume"
-        );
-        self.device.synchronize().context("the device failed")
+        self.mark();
+        let mark = self.marker.read(1)?;
+        self.check_mark(&mark)
     }
+
+    /// Leaves a new mark behind all that was run before.
+    fn mark(&mut self) {
+        self.marks += 1;
+        self.device.run(MarkStep { marker: &mut self.marker, step: self.marks });
+    }
+
+    /// Checks that the newest mark was read.
+    fn check_mark(&self, read: &[f64]) -> Result<()> {
+        let (read, marks) = (read[0], self.marks);
+        ensure!(
+            read == f64::from(marks),
+            "the device lost work in silence (mark {read} in place of {marks}); restart with --resume"
+        );
+        Ok(())
+    }
+}
+
+/// What a step is told by.
+pub(super) struct StepResults {
+    /// `[sequences, Objective::statistics]`
+    pub statistics: Vec<f64>,
+    /// The sum of each sequence's entropies.
+    pub entropies: Vec<f64>,
+    pub norms: GradientNorms,
 }
 
 /// The norms of the networks' gradients, before clipping.

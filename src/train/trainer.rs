@@ -15,7 +15,7 @@ use super::optimizer::Update;
 use super::rows::{Round, Rows};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
 use super::schedule::Schedule;
-use super::session::{EvalRoom, GradientNorms, Session, Sources};
+use super::session::{EvalRoom, GradientNorms, Session, Sources, StepResults};
 use super::watch::Watch;
 use crate::data::Tokenizer;
 use crate::device::Device;
@@ -99,17 +99,12 @@ impl Trainer {
         self.probe(round, done)?;
         let micro_batches = round.course.step(done);
         let totals = self.totals(&micro_batches);
-        self.session.clear_gradients();
         let mut first_sequence = 0;
         for micro_batch in &micro_batches {
             self.accumulate(micro_batch, round, first_sequence, totals)?;
             first_sequence += micro_batch.sequences.len();
         }
-        let norms = self.session.gradient_norms()?;
-        self.session.confirm()?;
-
-        let statistics = self.session.statistics.read(totals.sequences * self.objective.statistics())?;
-        let entropies = self.session.entropies.read(totals.sequences)?;
+        let StepResults { statistics, entropies, norms } = self.session.results(totals.sequences)?;
         let metrics = self.objective.metrics(&statistics, totals);
         let loss_is_finite = metrics.iter().map(|(_, value)| value).chain(&entropies).all(|value| value.is_finite());
         if !loss_is_finite {
