@@ -54,6 +54,7 @@ pub fn tests() -> Vec<Case> {
         (Layout::Nt, 37, 124, 52),
         (Layout::Nt, 1, 4, 4),
         (Layout::Nt, 2, 100, 700),
+        (Layout::Nt, 7, 36, 300),
         (Layout::Nt, 128, 68, 20),
         (Layout::Nt, 130, 132, 96),
         (Layout::Nt, 65, 1000, 8),
