@@ -23,84 +23,98 @@ var<immediate> params: Params;
 
 const LOWEST = -1e30; // below every score
 
-@compute @workgroup_size(64)
+// What the invocations of a row of scores tell those of its row of results: how its results shrink, and in the end its sum.
+var<workgroup> factor: array<f32, TILE>;
+
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let tx = lane % 8u;
-    let ty = lane / 8u;
+    let column = lane % QUADS;
     let head = workgroup.y;
     let kv_head = head / (params.heads / params.kv_heads);
     let tile = params.first_tile + workgroup.x;
     let first_query = tile * TILE;
     let first_key_tile = bounds[first_query].x / TILE;
 
-    var query: array<u32, 4>; // this invocation's rows, and where their sequences start
-    var start: array<u32, 4>;
-    for (var r = 0u; r < 4u; r += 1u) {
-        query[r] = min(first_query + 4u * ty + r, params.tokens - 1u);
+    var query: array<u32, ROWS>; // this invocation's rows of scores, and where their sequences start
+    var start: array<u32, ROWS>;
+    var largest: array<f32, ROWS>;
+    var weight: array<f32, ROWS>; // sum of exponentials over this invocation's columns
+    for (var r = 0u; r < ROWS; r += 1u) {
+        query[r] = min(first_query + first_score_row(lane) + r, params.tokens - 1u);
         start[r] = bounds[query[r]].x;
+        largest[r] = LOWEST;
     }
-    var largest = array(LOWEST, LOWEST, LOWEST, LOWEST);
-    var weight: array<f32, 4>; // sum of exponentials over this invocation's columns
     var output: Sums;
 
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
         let first_key = (tile - steps) * TILE;
-        var s: array<vec4<f32>, 4>;
+        var s: Scores;
         multiply_rows(&s, Head(Q, head), first_query, Head(K, kv_head), first_key, lane);
-        for (var r = 0u; r < 4u; r += 1u) {
-            s[r] *= params.scale;
-            let seen = select(vec4(LOWEST), s[r], visible(first_key + 4u * tx, start[r], query[r]));
-            right[place(4u * ty + r, tx)] = vec4(max(max(seen.x, seen.y), max(seen.z, seen.w)), 0.0, 0.0, 0.0);
+        for (var r = 0u; r < ROWS; r += 1u) {
+            s[r] = select(vec4(LOWEST), params.scale * s[r], visible(first_key + 4u * column, start[r], query[r]));
+            right[place(first_score_row(lane) + r, column)].x = max(max(s[r].x, s[r].y), max(s[r].z, s[r].w));
         }
         workgroupBarrier();
 
         // Each invocation of a row had the maximum of its own columns.
-        for (var r = 0u; r < 4u; r += 1u) {
+        for (var r = 0u; r < ROWS; r += 1u) {
+            let row = first_score_row(lane) + r;
             var grown = largest[r];
             for (var c = 0u; c < QUADS; c += 1u) {
-                grown = max(grown, right[place(4u * ty + r, c)].x);
+                grown = max(grown, right[place(row, c)].x);
             }
             let shrink = exp(min(largest[r] - grown, 0.0));
             largest[r] = grown;
-            let p = exp(min(s[r] - grown, vec4(0.0)));
-            s[r] = select(vec4(0.0), p, visible(first_key + 4u * tx, start[r], query[r]));
+            s[r] = exp(min(s[r] - grown, vec4(0.0)));
             weight[r] = fma(weight[r], shrink, dot(s[r], vec4(1.0)));
-            left[place(4u * ty + r, tx)] = s[r];
+            left[place(row, column)] = s[r];
+            if (column == 0u) {
+                factor[row] = shrink;
+            }
+        }
+        workgroupBarrier();
+        for (var r = 0u; r < 4u; r += 1u) {
+            let shrink = factor[first_row(lane) + r];
             for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
                 output[chunk][r] *= shrink;
             }
         }
-        workgroupBarrier();
         multiply_scores(&output, Head(V, kv_head), first_key, lane);
     }
 
     // The eight invocations of a row add up their weights.
-    for (var r = 0u; r < 4u; r += 1u) {
-        left[place(4u * ty + r, tx)] = vec4(weight[r], 0.0, 0.0, 0.0);
+    for (var r = 0u; r < ROWS; r += 1u) {
+        right[place(first_score_row(lane) + r, column)].x = weight[r];
     }
     workgroupBarrier();
-    write_row(&output, 0u, largest[0], first_query, head, lane);
-    write_row(&output, 1u, largest[1], first_query, head, lane);
-    write_row(&output, 2u, largest[2], first_query, head, lane);
-    write_row(&output, 3u, largest[3], first_query, head, lane);
-}
-
-fn write_row(output: ptr<function, Sums>, r: u32, largest: f32, first_query: u32, head: u32, lane: u32) {
-    let tx = lane % 8u;
-    let row = lane / 8u * 4u + r;
-    var sum = 0.0;
-    for (var c = 0u; c < QUADS; c += 1u) {
-        sum += left[place(row, c)].x;
-    }
-    if (first_query + row < params.tokens) {
-        let first = (first_query + row) * params.heads + head;
-        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            if (in_head(chunk, tx)) {
-                o[first * (HEAD_DIM / 4u) + chunk * QUADS + tx] = (*output)[chunk][r] / sum;
+    for (var r = 0u; r < ROWS; r += 1u) {
+        let row = first_score_row(lane) + r;
+        var sum = 0.0;
+        for (var c = 0u; c < QUADS; c += 1u) {
+            sum += right[place(row, c)].x;
+        }
+        if (column == 0u) {
+            factor[row] = sum;
+            if (first_query + row < params.tokens) {
+                lse[(first_query + row) * params.heads + head] = largest[r] + log(max(sum, 1e-30));
             }
         }
-        if (tx == 0u) {
-            lse[first] = largest + log(max(sum, 1e-30));
+    }
+    workgroupBarrier();
+    write_row(&output, 0u, first_query, head, lane);
+    write_row(&output, 1u, first_query, head, lane);
+    write_row(&output, 2u, first_query, head, lane);
+    write_row(&output, 3u, first_query, head, lane);
+}
+
+fn write_row(output: ptr<function, Sums>, r: u32, first_query: u32, head: u32, lane: u32) {
+    let row = first_row(lane) + r;
+    if (first_query + row < params.tokens) {
+        for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
+            let quad = chunk * ACROSS + lane % ACROSS;
+            if (in_head(quad)) {
+                o[((first_query + row) * params.heads + head) * (HEAD_DIM / 4u) + quad] = (*output)[chunk][r] / factor[row];
+            }
         }
     }
 }

@@ -26,10 +26,8 @@ var<immediate> params: Params;
 @group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let tx = lane % 8u;
-    let ty = lane / 8u;
     let kv_head = workgroup.y;
     let group = params.heads / params.kv_heads;
     let tile = params.first_tile + workgroup.x;
@@ -43,30 +41,30 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         // Bounded by what the call has checked, whatever stands in bounds.
         let head = kv_head * group + min(params.first_member + step / tiles, group - 1u);
         let first_query = (tile + step % tiles) * TILE;
-        var s: array<vec4<f32>, 4>;
-        var dp: array<vec4<f32>, 4>;
+        var s: Scores;
+        var dp: Scores;
         multiply_rows(&s, Head(K, kv_head), first_key, Head(Q, head), first_query, lane);
         multiply_rows(&dp, Head(V, kv_head), first_key, Head(DOUT, head), first_query, lane);
         // p and ds: a column is a query, a row a key
         for (var c = 0u; c < 4u; c += 1u) {
-            let query = first_query + 4u * tx + c;
+            let query = first_query + 4u * (lane % QUADS) + c;
             let valid = min(query, params.tokens - 1u);
             let statistics = row_statistics[valid * params.heads + head];
             let start = bounds[valid].x;
-            for (var r = 0u; r < 4u; r += 1u) {
-                let key = first_key + 4u * ty + r;
+            for (var r = 0u; r < ROWS; r += 1u) {
+                let key = first_key + first_score_row(lane) + r;
                 let seen = query < params.tokens && key >= start && key <= query;
                 let p = exp(min(params.scale * s[r][c] - statistics.x, 0.0));
                 s[r][c] = select(0.0, p, seen);
                 dp[r][c] = s[r][c] * (dp[r][c] - statistics.y);
             }
         }
-        for (var r = 0u; r < 4u; r += 1u) {
-            left[place(4u * ty + r, tx)] = s[r];
+        for (var r = 0u; r < ROWS; r += 1u) {
+            left[place(first_score_row(lane) + r, lane % QUADS)] = s[r];
         }
         multiply_scores(&value_gradient, Head(DOUT, head), first_query, lane);
-        for (var r = 0u; r < 4u; r += 1u) {
-            left[place(4u * ty + r, tx)] = dp[r];
+        for (var r = 0u; r < ROWS; r += 1u) {
+            left[place(first_score_row(lane) + r, lane % QUADS)] = dp[r];
         }
         multiply_scores(&key_gradient, Head(Q, head), first_query, lane);
     }
@@ -85,12 +83,12 @@ fn write_row(
     kv_head: u32,
     lane: u32,
 ) {
-    let tx = lane % 8u;
-    let key = first_key + lane / 8u * 4u + r;
+    let key = first_key + first_row(lane) + r;
     if (key < params.tokens) {
         for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            if (in_head(chunk, tx)) {
-                let group = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + chunk * QUADS + tx;
+            let quad = chunk * ACROSS + lane % ACROSS;
+            if (in_head(quad)) {
+                let group = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + quad;
                 var before_k = vec4(0.0);
                 var before_v = vec4(0.0);
                 if (params.first_member > 0u) {

@@ -20,10 +20,8 @@ var<immediate> params: Params;
 @group(0) @binding(5) var<storage, read> row_statistics: array<vec2<f32>>; // [tokens, heads, 2]: lse, delta
 @group(0) @binding(6) var<storage, read_write> dq: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let tx = lane % 8u;
-    let ty = lane / 8u;
     let head = workgroup.y;
     let kv_head = head / (params.heads / params.kv_heads);
     let tile = params.first_tile + workgroup.x;
@@ -33,18 +31,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var gradient: Sums;
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
         let first_key = (tile - steps) * TILE;
-        var s: array<vec4<f32>, 4>;
-        var dp: array<vec4<f32>, 4>;
+        var s: Scores;
+        var dp: Scores;
         multiply_rows(&s, Head(Q, head), first_query, Head(K, kv_head), first_key, lane);
         multiply_rows(&dp, Head(DOUT, head), first_query, Head(V, kv_head), first_key, lane);
-        for (var r = 0u; r < 4u; r += 1u) {
-            let query = min(first_query + 4u * ty + r, params.tokens - 1u);
+        for (var r = 0u; r < ROWS; r += 1u) {
+            let row = first_score_row(lane) + r;
+            let query = min(first_query + row, params.tokens - 1u);
             let statistics = row_statistics[query * params.heads + head];
-            let key = first_key + 4u * tx;
+            let key = first_key + 4u * (lane % QUADS);
             let keys = vec4(key, key + 1u, key + 2u, key + 3u);
             let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
             let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
-            left[place(4u * ty + r, tx)] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
+            left[place(row, lane % QUADS)] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
         }
         multiply_scores(&gradient, Head(K, kv_head), first_key, lane);
     }
@@ -56,12 +55,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 }
 
 fn write_row(gradient: ptr<function, Sums>, r: u32, first_query: u32, head: u32, lane: u32) {
-    let tx = lane % 8u;
-    let query = first_query + lane / 8u * 4u + r;
+    let query = first_query + first_row(lane) + r;
     if (query < params.tokens) {
         for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-            if (in_head(chunk, tx)) {
-                dq[(query * params.heads + head) * (HEAD_DIM / 4u) + chunk * QUADS + tx] = params.scale * (*gradient)[chunk][r];
+            let quad = chunk * ACROSS + lane % ACROSS;
+            if (in_head(quad)) {
+                dq[(query * params.heads + head) * (HEAD_DIM / 4u) + quad] = params.scale * (*gradient)[chunk][r];
             }
         }
     }

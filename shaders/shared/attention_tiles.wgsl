@@ -1,27 +1,47 @@
-// Tiles of 32 rows (tokens) by 32 columns in workgroup memory, for 64 invocations as 8 x 8: the invocation (ty, tx)
-// owns the rows 4 ty .. 4 ty + 3 and the columns 4 tx .. 4 tx + 3 of a product.
+// Tiles of 32 rows (tokens) in workgroup memory, and the two products of them. Scores are 32 x 32: an invocation owns four
+// columns of ROWS rows. Results are 32 rows of a head, in chunks: an invocation owns four columns of four rows in each.
+// More invocations have fewer rows of scores and wider chunks, that is fewer registers.
 const TILE = 32u;
-const QUADS = 8u; // groups of four columns in a tile
-override HEAD_DIM = 64u; // at most 256: eight chunks of 32 columns
+const QUADS = 8u; // groups of four columns in a tile of scores
+const ROWS = 256u / LANES; // 4 or 2
+const ACROSS = LANES / 8u; // groups of four columns in a chunk of results: 8 or 16
+override HEAD_DIM = 64u; // at most 256
 
-// Tiles by `place`. The left one has scores, too, once it has been multiplied; the right one is free then.
+// Of 32 columns, by `place`. The left one has scores, too, once it has been multiplied.
 var<workgroup> left: array<vec4<f32>, 256>;
-var<workgroup> right: array<vec4<f32>, 256>;
+// Of 32 columns, by `place`, or of a chunk of results, row by row.
+var<workgroup> right: array<vec4<f32>, TILE * ACROSS>;
 
 // Where a group of four columns of a tile's row is. Four rows are read at once, and eight invocations read every fourth row:
-// groups change places from four rows to the next, so that these lie in different banks.
+// groups change places from four rows to the next, so that these lie in different banks. From a row that is a multiple of four
+// to the next three it is QUADS more each.
 fn place(row: u32, quad: u32) -> u32 {
-    return row * QUADS + (quad ^ (row / 4u % QUADS));
+    return (row * QUADS + row / 4u % QUADS) ^ quad;
+}
+
+// An invocation's part of the scores: rows first_score_row(lane) .., columns 4 (lane % QUADS) ..
+alias Scores = array<vec4<f32>, ROWS>;
+// Its part of the results: rows first_row(lane) .., columns 4 (lane % ACROSS) .. of each chunk.
+alias Rows = array<vec4<f32>, 4>;
+alias Sums = array<Rows, 8>;
+
+fn first_score_row(lane: u32) -> u32 {
+    return lane / QUADS * ROWS;
+}
+
+fn first_row(lane: u32) -> u32 {
+    return lane / ACROSS * 4u;
+}
+
+// The chunks of results in a head.
+fn chunks() -> u32 {
+    return (HEAD_DIM / 4u + ACROSS - 1u) / ACROSS;
 }
 
 // QUADS, as a bound that no compiler sees through: unrolled, a loop over it has its loads first, which takes the registers that
 // other workgroups would have.
 fn quads() -> u32 {
     return QUADS * min(params.tokens, 1u);
-}
-
-fn chunks() -> u32 {
-    return (HEAD_DIM + TILE - 1u) / TILE;
 }
 
 // What a tile is loaded from; `fetch(source, index)` is the kernel's.
@@ -36,59 +56,46 @@ struct Head {
     index: u32,
 }
 
-// Group `quad` of chunk `chunk` of a token. After the last token and the last column it is something valid that is not
-// used.
-fn fetch_quad(head: Head, token: u32, chunk: u32, quad: u32) -> vec4<f32> {
+// A group of four columns of a token. After the last token and the last column it is something valid that is not used.
+fn fetch_quad(head: Head, token: u32, quad: u32) -> vec4<f32> {
     let heads = select(params.kv_heads, params.heads, head.source <= DOUT);
-    let column = min(chunk * QUADS + quad, HEAD_DIM / 4u - 1u);
+    let column = min(quad, HEAD_DIM / 4u - 1u);
     return fetch(head.source, (min(token, params.tokens - 1u) * heads + head.index) * (HEAD_DIM / 4u) + column);
 }
 
-fn load_right(head: Head, first_token: u32, chunk: u32, lane: u32) {
-    for (var i = lane; i < TILE * QUADS; i += 64u) {
-        let row = i / QUADS;
-        let quad = i % QUADS;
-        right[place(row, quad)] = fetch_quad(head, first_token + row, chunk, quad);
-    }
+fn in_head(quad: u32) -> bool {
+    return quad < HEAD_DIM / 4u;
 }
 
-// As load_right, with zeros after the last column: a product of left and right is then right in every column.
-fn load_left(head: Head, first_token: u32, chunk: u32, lane: u32) {
-    for (var i = lane; i < TILE * QUADS; i += 64u) {
-        let row = i / QUADS;
-        let quad = i % QUADS;
-        let value = fetch_quad(head, first_token + row, chunk, quad);
-        left[place(row, quad)] = select(vec4(0.0), value, in_head(chunk, quad));
-    }
-}
-
-fn in_head(chunk: u32, quad: u32) -> bool {
-    return chunk * QUADS + quad < HEAD_DIM / 4u;
-}
-
-// product[r] += the dot products of row (4 ty + r) of a's tile with the rows (4 tx ..) of b's, over all of a head's columns.
-fn multiply_rows(product: ptr<function, array<vec4<f32>, 4>>, a: Head, first_a: u32, b: Head, first_b: u32, lane: u32) {
-    let first_row = lane / 8u * 4u;
-    let first_column = lane % 8u * 4u;
-    for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
-        load_left(a, first_a, chunk, lane);
-        load_right(b, first_b, chunk, lane);
-        workgroupBarrier();
-        var sums: Rows; // of this chunk: short chains of additions round less
-        for (var c = 0u; c < quads(); c += 1u) {
-            let b0 = right[place(first_column, c)];
-            let b1 = right[place(first_column + 1u, c)];
-            let b2 = right[place(first_column + 2u, c)];
-            let b3 = right[place(first_column + 3u, c)];
-            for (var r = 0u; r < 4u; r += 1u) {
-                let row = left[place(first_row + r, c)];
-                let sum = sums[r];
-                sums[r] = vec4(
-                    add_dot(row, b0, sum.x), add_dot(row, b1, sum.y), add_dot(row, b2, sum.z), add_dot(row, b3, sum.w)
-                );
+// product[r] += the dot products of a row of a's tile with four rows of b's, over all of a head's columns.
+fn multiply_rows(product: ptr<function, Scores>, a: Head, first_a: u32, b: Head, first_b: u32, lane: u32) {
+    for (var first = 0u; first < HEAD_DIM / 4u; first += QUADS) {
+        if (params.tokens > 0u) { // as in multiply_chunk
+            for (var i = 0u; i < TILE * QUADS / LANES; i += 1u) {
+                // Zeros after the last column: a product of both is then right in every column.
+                let at = i * LANES + lane;
+                let quad = first + at % QUADS;
+                let value = fetch_quad(a, first_a + at / QUADS, quad);
+                left[place(at / QUADS, at % QUADS)] = select(vec4(0.0), value, in_head(quad));
+                right[place(at / QUADS, at % QUADS)] = fetch_quad(b, first_b + at / QUADS, quad);
             }
         }
-        for (var r = 0u; r < 4u; r += 1u) {
+        workgroupBarrier();
+        let a_place = place(first_score_row(lane), 0u);
+        let b_place = place(lane % QUADS * 4u, 0u);
+        var sums: Scores; // of these columns: short chains of additions round less
+        for (var c = 0u; c < quads(); c += 1u) {
+            let b0 = right[b_place ^ c];
+            let b1 = right[(b_place ^ c) + QUADS];
+            let b2 = right[(b_place ^ c) + 2u * QUADS];
+            let b3 = right[(b_place ^ c) + 3u * QUADS];
+            for (var r = 0u; r < ROWS; r += 1u) {
+                let x = left[(a_place ^ c) + r * QUADS];
+                let sum = sums[r];
+                sums[r] = vec4(add_dot(x, b0, sum.x), add_dot(x, b1, sum.y), add_dot(x, b2, sum.z), add_dot(x, b3, sum.w));
+            }
+        }
+        for (var r = 0u; r < ROWS; r += 1u) {
             (*product)[r] += sums[r];
         }
         workgroupBarrier();
@@ -100,12 +107,8 @@ fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
-// An invocation's part of a product that is as wide as a head: four rows of four columns in each chunk.
-alias Rows = array<vec4<f32>, 4>;
-alias Sums = array<Rows, 8>;
-
-// sums[chunk][r] += row (4 ty + r) of the scores x b's tile, for each chunk of its columns. The scores are in the left tile
-// before the call, each by the invocation that owns it.
+// sums[chunk] += the scores x b's tile, for each chunk of its columns. The scores are in the left tile before the call, each by
+// the invocation that owns it.
 // Chunk by chunk and not in a loop, as the results are written row by row: what is indexed by a variable is in memory and
 // not in registers, and not every compiler unrolls these loops.
 fn multiply_scores(sums: ptr<function, Sums>, b: Head, first_b: u32, lane: u32) {
@@ -134,18 +137,25 @@ fn multiply_scores(sums: ptr<function, Sums>, b: Head, first_b: u32, lane: u32) 
 }
 
 fn multiply_chunk(before: Rows, b: Head, first_b: u32, chunk: u32, lane: u32) -> Rows {
-    let first_row = lane / 8u * 4u;
-    let column = lane % 8u;
+    let row = first_row(lane);
+    let column = lane % ACROSS;
     var sums = before;
-    load_right(b, first_b, chunk, lane);
+    // A condition that no compiler sees through: addresses are computed here, and not kept in registers for all chunks.
+    if (params.tokens > 0u) {
+        for (var i = 0u; i < TILE * ACROSS / LANES; i += 1u) {
+            let at = i * LANES + lane;
+            right[at] = fetch_quad(b, first_b + at / ACROSS, chunk * ACROSS + at % ACROSS);
+        }
+    }
     workgroupBarrier();
     for (var c = 0u; c < quads(); c += 1u) {
-        let b0 = right[place(4u * c, column)];
-        let b1 = right[place(4u * c + 1u, column)];
-        let b2 = right[place(4u * c + 2u, column)];
-        let b3 = right[place(4u * c + 3u, column)];
+        let b_place = 4u * c * ACROSS + column;
+        let b0 = right[b_place];
+        let b1 = right[b_place + ACROSS];
+        let b2 = right[b_place + 2u * ACROSS];
+        let b3 = right[b_place + 3u * ACROSS];
         for (var r = 0u; r < 4u; r += 1u) {
-            let p = left[place(first_row + r, c)];
+            let p = left[place(row, c) + r * QUADS];
             sums[r] = fma(vec4(p.w), b3, fma(vec4(p.z), b2, fma(vec4(p.y), b1, fma(vec4(p.x), b0, sums[r]))));
         }
     }

@@ -5,14 +5,29 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::variants::only;
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
-pub(super) const ATTENTION_TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
-pub(super) const ATTENTION_GRADIENTS: &str = include_str!("../../shaders/shared/attention_gradients.wgsl");
+const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
+const GRADIENTS: &str = include_str!("../../shaders/shared/attention_gradients.wgsl");
+const LANES_64: &str = include_str!("../../shaders/shared/attention_lanes_64.wgsl");
+const LANES_128: &str = include_str!("../../shaders/shared/attention_lanes_128.wgsl");
 
-static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/attention.wgsl"), &[ATTENTION_TILES]);
+static VARIANTS: [Variant; 2] =
+    by_lanes(include_str!("../../shaders/attention.wgsl"), [&[LANES_64, TILES], &[LANES_128, TILES]]);
+
+/// A kernel with a workgroup of 64 invocations a tile, and of 128.
+const fn by_lanes(source: &'static str, [of_64, of_128]: [&'static [&'static str]; 2]) -> [Variant; 2] {
+    [
+        Variant { name: "64 lanes", source, includes: of_64, subgroups: false },
+        Variant { name: "128 lanes", source, includes: of_128, subgroups: false },
+    ]
+}
+
+/// The variants of a backward pass.
+pub(super) const fn backward(source: &'static str) -> [Variant; 2] {
+    by_lanes(source, [&[LANES_64, TILES, GRADIENTS], &[LANES_128, TILES, GRADIENTS]])
+}
 
 /// Tokens of a tile: the unit in which a long batch is cut into dispatches.
 pub const TILE: usize = 32;
@@ -178,10 +193,11 @@ impl TileWork {
         }
     }
 
-    /// The launch of `tiles` tiles, with a workgroup for each tile and each of `workgroups`.
-    pub fn launch(self, variant: &'static Variant, tiles: u32, workgroups: u32) -> Launch {
+    /// The launch of `tiles` tiles, with a workgroup for each tile and each of `workgroups`. 128 invocations have half of the
+    /// registers each, 64 meet less; they compute the same bits.
+    pub fn launch(self, variants: &'static [Variant; 2], traits: Traits, tiles: u32, workgroups: u32) -> Launch {
         Launch {
-            variant,
+            variant: &variants[usize::from(!traits.software)],
             constants: vec![("HEAD_DIM", self.head_dim as f64)],
             workgroups: [tiles, workgroups, 1],
             cost: self.cost(tiles as usize),
@@ -265,9 +281,9 @@ impl Kernel for Attention<'_> {
         reaches::<Self>(self.lse, tokens * self.heads as usize);
     }
 
-    fn launch(&self, _: Traits) -> Launch {
+    fn launch(&self, traits: Traits) -> Launch {
         let [longest, heads, head_dim] = [self.longest, self.heads, self.head_dim].map(|size| size as usize);
-        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS[0], self.tiles, self.heads)
+        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
     }
 
     fn twin<T: Real>(&mut self) {

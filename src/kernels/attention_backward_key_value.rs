@@ -4,15 +4,12 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_GRADIENTS, ATTENTION_TILES, Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TileWork,
-    blocks, head_rows, split_rows,
+    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TileWork, backward, blocks, head_rows, split_rows,
 };
-use super::variants::only;
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 1] =
-    only(include_str!("../../shaders/attention_backward_key_value.wgsl"), &[ATTENTION_TILES, ATTENTION_GRADIENTS]);
+static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_key_value.wgsl"));
 
 kernel! {
     /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or after the key in its sequence and over the
@@ -125,10 +122,10 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         reaches::<Self>(self.row_statistics, 2 * tokens * heads);
     }
 
-    fn launch(&self, _: Traits) -> Launch {
+    fn launch(&self, traits: Traits) -> Launch {
         let [longest, head_dim, kv_heads] = [self.longest, self.head_dim, self.kv_heads].map(|size| size as usize);
         let heads = self.members as usize * kv_heads;
-        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS[0], self.tiles, self.kv_heads)
+        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.kv_heads)
     }
 
     fn twin<T: Real>(&mut self) {

@@ -3,15 +3,12 @@
 use rayon::prelude::*;
 
 use super::attention::{
-    ATTENTION_GRADIENTS, ATTENTION_TILES, Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, blocks,
-    head_rows, split_rows,
+    Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, backward, blocks, head_rows, split_rows,
 };
-use super::variants::only;
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 1] =
-    only(include_str!("../../shaders/attention_backward_query.wgsl"), &[ATTENTION_TILES, ATTENTION_GRADIENTS]);
+static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_query.wgsl"));
 
 kernel! {
     /// `p = exp(scale q . k - lse)`, `ds = p (dout . v - delta)`, `dq = scale sum ds k`.
@@ -101,9 +98,9 @@ impl Kernel for AttentionBackwardQuery<'_> {
         reaches::<Self>(self.row_statistics, 2 * tokens * heads);
     }
 
-    fn launch(&self, _: Traits) -> Launch {
+    fn launch(&self, traits: Traits) -> Launch {
         let [longest, heads, head_dim] = [self.longest, self.heads, self.head_dim].map(|size| size as usize);
-        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS[0], self.tiles, self.heads)
+        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
     }
 
     fn twin<T: Real>(&mut self) {

@@ -1,0 +1,1 @@
+const LANES = 128u; // invocations of a workgroup

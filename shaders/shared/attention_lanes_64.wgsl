@@ -1,0 +1,1 @@
+const LANES = 64u; // invocations of a workgroup
