@@ -27,7 +27,7 @@ pub struct MedianStep {
 pub struct HostWork {
     pub dispatches: f64,
     pub submissions: f64,
-    /// What it did not wait for the GPU.
+    /// In which it did not wait for the GPU. (A software adapter may compute while it is handed its work.)
     pub seconds: f64,
 }
 
@@ -43,7 +43,8 @@ impl StepEnds {
         self.ends.push((Instant::now(), activity));
     }
 
-    /// The median step, from one end to the next: the first, which compiles the kernels, does not count.
+    /// The median step, from one end to the next. Kernels are compiled before the first end, and the optimizer's before the
+    /// second.
     pub fn median(&self) -> MedianStep {
         let steps = self.ends.windows(2).map(|pair| ((pair[1].0 - pair[0].0).as_secs_f64(), pair[1].1 - pair[0].1));
         let steps: Vec<(f64, Activity)> = steps.collect();
