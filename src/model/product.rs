@@ -95,13 +95,11 @@ pub(super) fn multiply_group(
     rows: usize,
     nothing: &mut Tensor,
 ) {
-    let first = match outputs.first() {
-        Some(output) if is_group(outputs.iter().map(|output| output.weight)) => output.weight,
-        _ => {
-            return outputs
-                .into_iter()
-                .for_each(|GroupOutput { weight, y }| weight.multiply(device, x, y, rows, false));
+    let Some(first) = first_of_group(outputs.iter().map(|output| output.weight)) else {
+        for GroupOutput { weight, y } in outputs {
+            weight.multiply(device, x, y, rows, false);
         }
+        return;
     };
     let whole = |GroupOutput { weight, y }| GroupedOutput { w: weight.vector(), y, cols: filled_rows(weight) };
     let absent = GroupedOutput { w: first.vector(), y: nothing, cols: 0 };
@@ -121,21 +119,16 @@ pub(super) fn multiply_group_backward_input(
     dx: &mut Tensor,
     rows: usize,
 ) {
-    let first = match gradients.first() {
-        Some(&GroupGradient { weight, dy }) if is_group(gradients.iter().map(|gradient| gradient.weight)) => {
-            GroupedGradient { w: weight.vector(), dy, inner: 0 }
+    let Some(first) = first_of_group(gradients.iter().map(|gradient| gradient.weight)) else {
+        for (index, GroupGradient { weight, dy }) in gradients.into_iter().enumerate() {
+            weight.multiply_backward_input(device, dy, dx, rows, index > 0);
         }
-        _ => {
-            for (index, GroupGradient { weight, dy }) in gradients.into_iter().enumerate() {
-                weight.multiply_backward_input(device, dy, dx, rows, index > 0);
-            }
-            return;
-        }
+        return;
     };
-    let cols = gradients[0].weight.stride();
+    let absent = GroupedGradient { w: first.vector(), dy: gradients[0].dy, inner: 0 };
     let whole = |GroupGradient { weight, dy }| GroupedGradient { w: weight.vector(), dy, inner: filled_rows(weight) };
-    let gradients = in_threes(gradients.into_iter().map(whole), first);
-    GroupedLinearBackwardInput::run(device, gradients, dx, rows, cols);
+    let gradients = in_threes(gradients.into_iter().map(whole), absent);
+    GroupedLinearBackwardInput::run(device, gradients, dx, rows, first.stride());
 }
 
 /// Rows of a matrix as activations have them.
@@ -143,9 +136,12 @@ fn filled_rows(weight: &Parameter) -> usize {
     weight.rows().next_multiple_of(4)
 }
 
-/// Whether there are several matrices, none of them cut.
-fn is_group<'a>(weights: impl ExactSizeIterator<Item = &'a Parameter>) -> bool {
-    weights.len() > 1 && weights.into_iter().all(|weight| weight.shards().len() == 1)
+/// The first of several matrices, where none of them is cut.
+fn first_of_group<'a>(mut weights: impl ExactSizeIterator<Item = &'a Parameter>) -> Option<&'a Parameter> {
+    let is_group = weights.len() > 1;
+    let first = weights.next()?;
+    let is_whole = |weight: &Parameter| weight.shards().len() == 1;
+    (is_group && is_whole(first) && weights.all(is_whole)).then_some(first)
 }
 
 /// Up to three parts, filled up.
