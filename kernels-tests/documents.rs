@@ -173,11 +173,14 @@ fn the_table_has_every_kernel_with_its_formula() {
     }
 }
 
-/// Every `dqo-wgpu` command in a document's shell blocks, as words; a line that ends in `\` goes on.
+/// Every `dqo-wgpu` command in a document's shell blocks, as words; a line that ends in `\` goes on, a comment does not count.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let lines = blocks.flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>());
-    let words = lines.map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let words = |line: String| -> Vec<String> {
+        line.split_whitespace().take_while(|word| *word != "#").map(str::to_owned).collect()
+    };
+    let words = lines.map(words);
     words.filter(|words| words.first().is_some_and(|word| word.ends_with("dqo-wgpu"))).collect()
 }
 
