@@ -31,3 +31,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1024, 576, 0.0, true)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(8192, 3584, 0.0, true))
+}

@@ -30,21 +30,44 @@ fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
         })
 }
 
+/// [`backward`] or [`large_backward`].
+pub(super) type Backward = fn(&'static Signature, f64, &[usize], Heads) -> Case;
+
 /// The inputs of a backward pass over packed sequences of these lengths: bounds, q, k, v, dout, and lse and delta of a forward
 /// pass. It does `flops` operations for each pair of a query and a key and each value of a head.
 pub(super) fn backward(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
+    let case = projections(signature, flops, lengths, heads);
+    let statistics = row_statistics(&case, heads, lengths).expect("the CPU device has room for a case");
+    with_statistics(case, heads, statistics)
+}
+
+/// As [`backward`], of sequences that are too long to compute forward first: lse is what it is on average where queries and
+/// keys are uniform between -1 and 1, delta is 0.
+pub(super) fn large_backward(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
+    const VARIANCE: f64 = 1.0 / 9.0; // of a score: 1/3 of a value of q and of k each, over all of a head, by scale^2
+    let keys = lengths.iter().flat_map(|&length| 1..=length);
+    let of_token = |keys: usize| std::iter::repeat_n([(keys as f64).ln() + VARIANCE / 2.0, 0.0], heads.heads);
+    let statistics = keys.flat_map(of_token).flatten().collect();
+    with_statistics(projections(signature, flops, lengths, heads), heads, statistics)
+}
+
+fn with_statistics(case: Case, heads: Heads, statistics: Vec<f64>) -> Case {
+    let tokens = statistics.len() / (2 * heads.heads);
+    let statistics = statistics.into_iter().map(|value| f64::from(value as f32)).collect();
+    case.floats("row_statistics", &[tokens, heads.heads, 2], DType::Real, statistics)
+}
+
+/// The inputs of [`backward`] but for the rows' statistics.
+fn projections(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
     let tokens = lengths.iter().sum();
     let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
     let shape = format!("{}, {h}/{g} heads of {d}", lengths_label(lengths));
-    let case = Case::new(signature, shape, Work::Flops(flops / 2.0 * pair_flops(lengths, heads)))
+    Case::new(signature, shape, Work::Flops(flops / 2.0 * pair_flops(lengths, heads)))
         .u32s("bounds", bounds(lengths))
         .input("q", &[tokens, h, d])
         .input("k", &[tokens, g, d])
         .input("v", &[tokens, g, d])
-        .input("dout", &[tokens, h, d]);
-    let statistics = row_statistics(&case, heads, lengths).expect("the CPU device has room for a case");
-    let statistics = statistics.into_iter().map(|value| f64::from(value as f32)).collect();
-    case.floats("row_statistics", &[tokens, h, 2], DType::Real, statistics)
+        .input("dout", &[tokens, h, d])
 }
 
 /// `(lse, delta)` of the forward pass over the tensors of a backward case so far, from the f64 twins.
@@ -93,4 +116,24 @@ pub fn tests() -> Vec<Case> {
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
     vec![case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]
+}
+
+/// Heads of Qwen2-0.5B.
+pub(super) const SMALL_HEADS: Heads = Heads { heads: 14, kv_heads: 2, head_dim: 64 };
+
+/// Heads of Qwen2-7B.
+pub(super) const LARGE_HEADS: Heads = Heads { heads: 28, kv_heads: 4, head_dim: 128 };
+
+/// Sequences and heads of the large rows of attention and its gradients.
+pub(super) const LARGE: [(&[usize], Heads); 5] = [
+    (&[512; 8], SMALL_HEADS),
+    (&[2048], SMALL_HEADS),
+    (&[8192], SMALL_HEADS),
+    (&[2048], LARGE_HEADS),
+    (&[8192], LARGE_HEADS),
+];
+
+/// The large rows of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    LARGE.into_iter().map(|(lengths, heads)| case(lengths, heads, 1.0))
 }

@@ -26,3 +26,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1024 * 9, 64)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(8192 * 28, 128))
+}

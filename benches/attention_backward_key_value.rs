@@ -1,14 +1,14 @@
-use super::attention::{SHAPES, backward};
+use super::attention::{Backward, LARGE, SHAPES, backward, large_backward};
 use super::case::Case;
 use crate::device::Call;
 use crate::kernels::{AttentionBackwardKeyValue, Heads, OutputGradient, Projections, Sequences};
 
 /// The gradient over packed sequences of these lengths.
-fn case(lengths: &[usize], heads: Heads) -> Case {
+fn case(inputs: Backward, lengths: &[usize], heads: Heads) -> Case {
     let tokens: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let Heads { kv_heads, head_dim, .. } = heads;
-    let case = backward(AttentionBackwardKeyValue::SIGNATURE, 8.0, lengths, heads);
+    let case = inputs(AttentionBackwardKeyValue::SIGNATURE, 8.0, lengths, heads);
     case.output("dk", &[tokens, kv_heads, head_dim]).output("dv", &[tokens, kv_heads, head_dim]).run(
         move |device, tensors| {
             let [bounds, q, k, v, dout, row_statistics, dk, dv] = tensors else { unreachable!() };
@@ -25,11 +25,16 @@ pub fn tests() -> Vec<Case> {
     let shapes = SHAPES.into_iter().filter(|(lengths, _)| lengths != &[1]);
     // 4200 tokens are 132 tiles: where loops are cut short the six heads of the group take two calls. A sum of 6 * 4200 terms
     // in f32, in one chain, has an error of some sqrt(25200) * 2^-24 = 1e-5.
-    let in_two_calls = case(&[4200], Heads { heads: 6, kv_heads: 1, head_dim: 4 }).within(5e-5);
-    shapes.map(|(lengths, heads)| case(lengths, heads)).chain([in_two_calls]).collect()
+    let in_two_calls = case(backward, &[4200], Heads { heads: 6, kv_heads: 1, head_dim: 4 }).within(5e-5);
+    shapes.map(|(lengths, heads)| case(backward, lengths, heads)).chain([in_two_calls]).collect()
 }
 
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
-    vec![case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 })]
+    vec![case(backward, &[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 })]
+}
+
+/// The large rows of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    LARGE.into_iter().map(|(lengths, heads)| case(large_backward, lengths, heads))
 }

@@ -1,3 +1,4 @@
+use super::attention::{LARGE_HEADS, SMALL_HEADS};
 use super::case::{Case, Work};
 use crate::device::Call;
 use crate::kernels::{AttentionCached, Heads};
@@ -63,4 +64,16 @@ pub fn tests() -> Vec<Case> {
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
     vec![case(&[256; 32], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]
+}
+
+/// The large rows of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    let shapes: [(&[usize], Heads); 5] = [
+        (&[4096], SMALL_HEADS),
+        (&[16384], SMALL_HEADS),
+        (&[1024; 32], SMALL_HEADS),
+        (&[4096], LARGE_HEADS),
+        (&[4096; 8], LARGE_HEADS),
+    ];
+    shapes.into_iter().map(|(counts, heads)| case(counts, heads, 1.0))
 }

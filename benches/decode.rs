@@ -6,9 +6,9 @@ use anyhow::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use serde_json::json;
 
 use super::host::{HostWork, MedianStep, StepEnds};
+use super::shape::{Shape, randomize};
 use super::timing::seconds_of;
 use crate::device::{DType, Device};
 use crate::kernels::{Heads, Layout, Matmul, Operand, OperandMut, Product};
@@ -33,26 +33,34 @@ pub struct DecodeResult {
 const PROMPT: usize = 128;
 const RESPONSE: usize = 64;
 
-/// Decodes greedily, `batch` sequences together, with a model's weights or, without one, random ones in the shape of
-/// SmolLM2-135M.
+/// What is decoded with.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights<'a> {
+    /// Those of a model.
+    Of(&'a Path),
+    /// Random ones.
+    Random(Shape),
+}
+
+/// Decodes greedily, `batch` sequences together; matrices are stored as `dtype`.
 ///
 /// # Errors
 /// Where the model cannot be read or the device fails.
-pub fn measure(device: &Device, model: Option<&Path>, batch: usize) -> Result<DecodeResult> {
-    let config = match model {
-        Some(dir) => ModelConfig::read(dir)?,
-        None => smollm2()?,
+pub fn measure(device: &Device, weights: Weights, dtype: DType, batch: usize) -> Result<DecodeResult> {
+    let (config, checkpoint) = match weights {
+        Weights::Of(dir) => (ModelConfig::read(dir)?, Some(Checkpoint::open(dir)?)),
+        Weights::Random(shape) => (shape.config()?, None),
     };
-    let checkpoint = model.map(Checkpoint::open).transpose()?;
-    let storage = Storage { dtype: DType::Real, trainable: false };
+    let storage = Storage { dtype, trainable: false };
     let build = Build::new(device, &config, checkpoint.as_ref(), "policy", storage);
     let sizes = Sizes { batch, prompt: PROMPT, tokens: PROMPT + RESPONSE };
     let mut policy = Policy::load(&build, sizes.tokens)?;
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
     if checkpoint.is_none() {
-        randomize(&mut policy, &mut rng)?;
+        randomize(&mut policy)?;
     }
     let mut generator = Generator::new(&build, Vec::new(), sizes)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut prompt = || (0..PROMPT).map(|_| rng.random_range(0..config.vocab_size as u32)).collect();
     let requests: Vec<Request> = (0..batch).map(|_| Request { prompt_ids: prompt(), stream: 0 }).collect();
 
@@ -69,32 +77,13 @@ pub fn measure(device: &Device, model: Option<&Path>, batch: usize) -> Result<De
         batch,
         seconds,
         tokens_per_second: batch as f64 / seconds,
-        product_seconds: product_seconds(device, &config, batch)?,
+        product_seconds: product_seconds(device, &config, dtype, batch)?,
         host,
     })
 }
 
-fn smollm2() -> Result<ModelConfig> {
-    let json = json!({
-        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": true,
-        "hidden_act": "silu", "rms_norm_eps": 1e-5,
-    });
-    ModelConfig::of_json(json.as_object().cloned().unwrap_or_default())
-}
-
-fn randomize(policy: &mut Policy, rng: &mut ChaCha8Rng) -> Result<()> {
-    for parameter in policy.parameters_mut() {
-        for shard in parameter.shards_mut() {
-            let values: Vec<f64> = (0..shard.weight.len()).map(|_| rng.random_range(-0.05..0.05)).collect();
-            shard.parts_mut().0.write(0, values.into_iter())?;
-        }
-    }
-    Ok(())
-}
-
 /// Seconds of every `y = x W^T` of a step, each measured by itself.
-fn product_seconds(device: &Device, config: &ModelConfig, rows: usize) -> Result<f64> {
+fn product_seconds(device: &Device, config: &ModelConfig, dtype: DType, rows: usize) -> Result<f64> {
     let Heads { heads, kv_heads, head_dim } = config.heads;
     let (hidden, intermediate, layers) = (config.hidden_size, config.intermediate_size, config.num_hidden_layers);
     let (q, kv) = (heads * head_dim, kv_heads * head_dim);
@@ -108,9 +97,10 @@ fn product_seconds(device: &Device, config: &ModelConfig, rows: usize) -> Result
     ];
     let mut sum = 0.0;
     for (outputs, inputs, count) in products {
-        let tensor = |name: &str, shape: &[usize]| device.tensor(format!("bench/{name}"), shape, DType::Real);
-        let (mut x, mut w) = (tensor("x", &[rows, inputs])?, tensor("w", &[outputs, inputs])?);
-        let mut y = tensor("y", &[rows, outputs])?;
+        let tensor = |name: &str, shape: [usize; 2], dtype| device.tensor(format!("bench/{name}"), &shape, dtype);
+        let mut x = tensor("x", [rows, inputs], DType::Real)?;
+        let mut w = tensor("w", [outputs, inputs], dtype)?;
+        let mut y = tensor("y", [rows, outputs], DType::Real)?;
         x.write(0, (0..rows * inputs).map(|i| (i % 7) as f64 - 3.0))?;
         w.write(0, (0..outputs * inputs).map(|i| (i % 5) as f64 - 2.0))?;
         let product = || {

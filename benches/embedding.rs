@@ -34,3 +34,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1024, 4096, 576, DType::Real)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(2048, 151_936, 896, DType::Real))
+}

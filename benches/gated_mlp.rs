@@ -26,3 +26,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1024 * 1536, Activation::Silu, 5.0)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(2048 * 18944, Activation::Silu, 5.0))
+}

@@ -83,40 +83,57 @@ impl Kernel for Copy<'_> {
 /// The two rates that kernels are held against, measured again and again: other work on the machine changes them.
 pub struct Yardsticks {
     device: Device,
-    x: Tensor,
-    y: Tensor,
     result: Tensor,
     iterations: u32,
+    /// What is copied and where to, as soon as it is asked for: it takes memory.
+    copied: Option<[Tensor; 2]>,
 }
 
-/// Values that the yardstick of copying copies.
-const COPIED: usize = 1 << 22;
+/// Values that the yardstick of copying copies where the device is a CPU.
+const COPIED_ON_CPU: usize = 1 << 22;
+
+/// The same on a GPU: 256 MiB, which is more than any cache holds.
+const COPIED_ON_GPU: usize = 1 << 26;
+
+/// Seconds of a dispatch of the yardstick of multiply-adds at least: what it takes to start one is nothing beside.
+const SPAN: f64 = 2e-3;
 
 impl Yardsticks {
     /// The yardsticks of a device.
     ///
     /// # Errors
-    /// Where it has no room.
+    /// Where it has no room or fails.
     pub fn new(device: &Device) -> Result<Self> {
-        let is_software = device.as_gpu().is_none_or(|gpu| gpu.traits().software);
-        let workgroups = if is_software { 64 } else { 4096 };
-        Ok(Self {
-            device: device.clone(),
-            x: device.tensor("bench/x", &[COPIED], DType::Real)?,
-            y: device.tensor("bench/y", &[COPIED], DType::Real)?,
-            result: device.tensor("bench/result", &[64 * workgroups, 4], DType::Real)?,
-            iterations: if device.as_gpu().is_some() { 4096 } else { 8 },
-        })
+        let (workgroups, iterations) = match device.as_gpu() {
+            None => (64, 8),
+            Some(gpu) if gpu.traits().software => (64, 4096),
+            // Many times what any GPU has at work at once, so that the last of them do not show.
+            Some(_) => (16384, 64),
+        };
+        let result = device.tensor("bench/result", &[64 * workgroups, 4], DType::Real)?;
+        let mut yardsticks = Self { device: device.clone(), result, iterations, copied: None };
+        if is_real_gpu(device) {
+            while yardsticks.fma_seconds()? < SPAN && yardsticks.iterations < 1 << 20 {
+                yardsticks.iterations *= 2;
+            }
+        }
+        Ok(yardsticks)
     }
 
     /// Bytes a second, read and written.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Where the device has no room or fails.
     pub fn bytes(&mut self) -> Result<f64> {
-        let (device, x, y) = (&self.device, &self.x, &mut self.y);
-        let seconds = seconds_of(device, || device.run(Copy { x, y: &mut *y, count: COPIED as u32 }))?;
-        Ok(2.0 * (COPIED * device.precision().bytes()) as f64 / seconds)
+        let device = &self.device;
+        let tensor = |name: &str| device.tensor(name, &[copied_values(device)], DType::Real);
+        let [x, y] = match &mut self.copied {
+            Some(copied) => copied,
+            none => none.insert([tensor("bench/x")?, tensor("bench/y")?]),
+        };
+        let count = x.len();
+        let seconds = seconds_of(device, || device.run(Copy { x: &*x, y: &mut *y, count: count as u32 }))?;
+        Ok(2.0 * (count * device.precision().bytes()) as f64 / seconds)
     }
 
     /// Floating-point operations a second; a fused multiply-add is two.
@@ -124,13 +141,32 @@ impl Yardsticks {
     /// # Errors
     /// Where the device fails.
     pub fn flops(&mut self) -> Result<f64> {
-        let (device, result, iterations) = (&self.device, &mut self.result, self.iterations);
-        let seconds = seconds_of(device, || device.run(FmaPeak { result: &mut *result, iterations, factor: 0.999 }))?;
-        let operations = if device.as_gpu().is_some() {
-            64.0 * (result.len() / 4) as f64
+        let seconds = self.fma_seconds()?;
+        let operations = if self.device.as_gpu().is_some() {
+            64.0 * (self.result.len() / 4) as f64
         } else {
             2.0 * (CPU_SIZE as f64).powi(3) * rayon::current_num_threads() as f64
         };
-        Ok(f64::from(iterations) * operations / seconds)
+        Ok(f64::from(self.iterations) * operations / seconds)
     }
+
+    fn fma_seconds(&mut self) -> Result<f64> {
+        let (device, result, iterations) = (&self.device, &mut self.result, self.iterations);
+        seconds_of(device, || device.run(FmaPeak { result: &mut *result, iterations, factor: 0.999 }))
+    }
+}
+
+/// Whether this is a GPU, and not the CPU device or an adapter that is a CPU.
+pub fn is_real_gpu(device: &Device) -> bool {
+    device.as_gpu().is_some_and(|gpu| !gpu.traits().software)
+}
+
+/// A GPU may be small: two such tensors take a quarter of its memory at most.
+fn copied_values(device: &Device) -> usize {
+    if !is_real_gpu(device) {
+        return COPIED_ON_CPU;
+    }
+    let limits = device.limits();
+    let bytes = limits.memory_bytes.map_or(u64::MAX, |bytes| bytes / 8).min(limits.tensor_bytes);
+    usize::try_from(bytes / 4).unwrap_or(usize::MAX).min(COPIED_ON_GPU) / 4 * 4
 }

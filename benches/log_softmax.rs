@@ -56,3 +56,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1024, 4096, 4096, 5.0, 0.0)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(2048, 4096, 4096, 5.0, 0.0))
+}

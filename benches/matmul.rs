@@ -90,3 +90,62 @@ pub fn bench() -> Vec<Case> {
     let decoding = case(Layout::Nt, Size { rows: 32, cols: 1536, inner: 576 }, DType::Real, false);
     std::iter::once(decoding).chain([Layout::Nt, Layout::Nn, Layout::Tn].into_iter().flat_map(of_layout)).collect()
 }
+
+/// As [`case`], of whole tensors. Of a few rows the limit is to read `b` once.
+fn whole(layout: Layout, size: Size, dtype: DType) -> Case {
+    let Size { rows, cols, inner } = size;
+    let few = rows <= 32 && layout == Layout::Nt;
+    let b_bytes = if dtype == DType::Bf16 { 2 } else { 4 };
+    let bytes = b_bytes * cols * inner + 4 * rows * (cols + inner);
+    let work = if few { Work::Bytes(bytes as f64) } else { Work::Flops(2.0 * (rows * cols * inner) as f64) };
+    let shape = format!("{layout:?} {rows} x {cols} x {inner}, {dtype:?}, whole");
+    let [a_shape, b_shape] = match layout {
+        Layout::Nt => [[rows, inner], [cols, inner]],
+        Layout::Nn => [[rows, inner], [inner, cols]],
+        Layout::Tn => [[inner, rows], [inner, cols]],
+    };
+    let mut case = Case::new(Matmul::SIGNATURE, shape, work);
+    let b = case.uniform(cols * inner);
+    case.input("a", &a_shape).floats("b", &b_shape, dtype, b).output("c", &[rows, cols]).run(move |device, tensors| {
+        let [a, b, c] = tensors else { unreachable!() };
+        let (a, b) = (Operand::whole(a, a_shape[1]), Operand::whole(b, b_shape[1]));
+        let c = OperandMut::whole(c, cols);
+        Matmul::run(device, Product { layout, rows, cols, inner, a, b, c, accumulate: false });
+    })
+}
+
+/// The large rows of the table: a layer of Qwen2-7B, one of Qwen2-0.5B, a chunk of its LM head, adapters of rank 16; decoding.
+pub fn large() -> impl Iterator<Item = Case> {
+    use Layout::{Nn, Nt, Tn};
+    let training = [
+        (Nt, 1024, 3584, 3584),
+        (Nn, 1024, 3584, 3584),
+        (Tn, 3584, 3584, 1024),
+        (Nt, 1024, 18944, 3584),
+        (Nt, 1024, 3584, 18944),
+        (Nt, 2048, 896, 896),
+        (Nn, 2048, 896, 896),
+        (Tn, 896, 896, 2048),
+        (Nt, 2048, 128, 896),
+        (Nt, 2048, 4864, 896),
+        (Nn, 2048, 896, 4864),
+        (Tn, 4864, 896, 2048),
+        (Nt, 2048, 4096, 896),
+        (Nt, 2048, 16, 896),
+        (Nt, 2048, 896, 16),
+    ];
+    let decoding = [
+        (Nt, 1, 4864, 896),
+        (Nt, 8, 4864, 896),
+        (Nt, 32, 4864, 896),
+        (Nt, 1, 151_936, 896),
+        (Nt, 32, 151_936, 896),
+        (Nt, 1, 3584, 18944),
+        (Nt, 4, 3584, 18944),
+        (Nt, 32, 3584, 18944),
+    ];
+    let in_bf16 = [training[0], training[1], decoding[5], decoding[7]];
+    let of = |dtype| move |(layout, rows, cols, inner)| whole(layout, Size { rows, cols, inner }, dtype);
+    let stored = training.into_iter().chain(decoding).map(of(DType::Real));
+    stored.chain(in_bf16.into_iter().map(of(DType::Bf16))).chain([split(16, 896, 2048)])
+}

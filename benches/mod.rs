@@ -1,14 +1,16 @@
 //! Every kernel on made-up data: `dqo-wgpu bench` times these cases, the tests check them.
 //!
 //! A kernel's file has its cases: `tests()` says on which shapes it is tested, with which tolerance and why, `bench()` which
-//! are rows of the table.
+//! are rows of the table, `large()` which are rows on a GPU alone.
 
 pub mod case;
 pub mod decode;
 pub mod host;
+pub mod large;
 pub mod limits;
 pub mod pipelines;
 pub mod serial_return;
+pub mod shape;
 pub mod step;
 pub mod table;
 pub mod timing;

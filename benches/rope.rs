@@ -38,3 +38,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1024, Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(8192, Heads { heads: 28, kv_heads: 4, head_dim: 128 }, 1.0))
+}

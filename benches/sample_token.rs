@@ -76,3 +76,9 @@ pub fn bench() -> Vec<Case> {
     let greedy = Draw { temperature: 0.0, ..PAPER };
     vec![case(32, 49152, 5.0, PAPER), case(32, 49152, 5.0, greedy)]
 }
+
+/// The large rows of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    let greedy = Draw { temperature: 0.0, ..PAPER };
+    [PAPER, greedy].into_iter().map(|draw| case(32, 151_936, 5.0, draw))
+}

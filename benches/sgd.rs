@@ -23,3 +23,8 @@ pub fn tests() -> Vec<Case> {
 pub fn bench() -> Vec<Case> {
     vec![case(1 << 22)]
 }
+
+/// The large row of the table.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case(1 << 25))
+}

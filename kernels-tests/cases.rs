@@ -1,9 +1,9 @@
 //! Every kernel's cases on every device, held against the f64 twin: a test for each kernel.
 
-use dqo_wgpu::benches::{
-    attention, attention_backward_key_value, attention_backward_query, case::Case, case::Output, matmul,
-};
-use dqo_wgpu::device::Device;
+use dqo_wgpu::benches::case::{Case, Output};
+use dqo_wgpu::benches::large::large_of;
+use dqo_wgpu::benches::{CASES, attention, attention_backward_key_value, attention_backward_query, matmul};
+use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::gpu::{Gpu, Rates};
 
 use crate::harness::{check, gpus, open_gpus};
@@ -45,4 +45,19 @@ fn bits(case: &Case, device: &Device) -> (Vec<Vec<u64>>, u64) {
     let bits = |output: Output| output.values.into_iter().map(f64::to_bits).collect();
     let outputs = case.outputs(device).unwrap().into_iter().map(bits).collect();
     (outputs, dispatches() - before)
+}
+
+/// They are too large to compute here; that each call fits its tensors is checked where nothing is computed.
+#[test]
+fn large_rows_are_made_of_what_their_kernels_take() {
+    let device = Device::plan(&Device::cpu(Precision::F32));
+    let mut count = 0;
+    for kernel in CASES {
+        for case in large_of(kernel.kernel) {
+            assert_eq!(case.kernel, kernel.kernel);
+            case.call(&device, &mut case.tensors(&device).unwrap());
+            count += 1;
+        }
+    }
+    assert!(count > 60, "{count}");
 }

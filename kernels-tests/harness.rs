@@ -15,6 +15,14 @@ pub fn skip_gpu() -> bool {
     skip
 }
 
+/// The adapter that `DQO_TEST_DEVICE` names by number or name, else the machine's fastest.
+fn choice() -> DeviceChoice {
+    std::env::var("DQO_TEST_DEVICE").map_or(DeviceChoice::Gpu, |named| {
+        let Ok(choice) = named.parse();
+        choice
+    })
+}
+
 /// The machine's adapter as it is, and with the traits that make every kernel take its other variants: over subgroups of
 /// any size, and without subgroups.
 pub fn gpus() -> &'static [Device] {
@@ -28,7 +36,7 @@ pub fn open_gpus() -> Vec<Device> {
         return Vec::new();
     }
     let adapters = AdapterList::find();
-    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
+    let adapter = adapters.choose(&choice()).unwrap().unwrap();
     let natural = checked(adapter);
     let varying = match natural.traits.subgroups {
         Subgroups::OfSize(_) => Some(Subgroups::Varying),

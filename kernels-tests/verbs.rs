@@ -1,6 +1,6 @@
 //! The verbs as a user runs them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command::{dqo, error_of, json_of, stderr, train};
 use crate::harness::skip_gpu;
@@ -117,4 +117,33 @@ fn bench_times_a_kernel_and_holds_it_against_its_limit() {
         assert!(row["seconds"].as_f64().unwrap() > 0.0 && row["share"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["error"].as_f64().unwrap() <= 1e-5, "{row}");
     }
+}
+
+#[test]
+fn bench_has_large_rows_and_says_what_it_ran_on() {
+    let result =
+        json_of(dqo().args(["bench", "--device", "cpu", "--kernel", "log_softmax", "--rows", "large", "--json"]));
+    assert_eq!(result["version"], env!("CARGO_PKG_VERSION"));
+    assert!(result["device"].as_str().unwrap().starts_with("CPU (f32"), "{result}");
+    assert!(result["limits"]["flops"].as_f64().unwrap() > 0.0 && result["limits"]["bytes"].as_f64().unwrap() > 0.0);
+    assert_eq!((&result["left_out"], &result["interrupted"]), (&json!([]), &json!(false)));
+    let [row] = &result["kernels"].as_array().unwrap()[..] else { panic!("{result}") };
+    assert_eq!((&row["kernel"], &row["unit"]), (&json!("log_softmax"), &json!("B/s")));
+    assert!(row["shape"].as_str().unwrap().starts_with("2048 x 4096"), "{row}");
+    assert!(row["error"].as_f64().unwrap() <= 1e-5, "{row}");
+}
+
+#[test]
+fn bench_trains_and_decodes_random_weights_in_a_shape() {
+    let step = ["bench", "--device", "cpu", "--step", "--shape", "small", "--lora-r", "4", "--dtype", "bf16", "--json"];
+    let result = json_of(dqo().args(step));
+    assert_eq!(result["model"], json!({ "shape": "small", "dtype": "bf16", "lora_r": 4 }));
+    assert_eq!((&result["sequences"], &result["tokens"]), (&json!(8), &json!(128)));
+    assert_eq!((&result["config"]["hidden_size"], &result["config"]["vocab_size"]), (&json!(256), &json!(4096)));
+    assert!(result["step"]["tokens_per_second"].as_f64().unwrap() > 0.0, "{result}");
+
+    let decode = ["bench", "--device", "cpu", "--decode", "--shape", "small", "--batch-size", "2", "--json"];
+    let result = json_of(dqo().args(decode));
+    assert_eq!((&result["weights"], &result["dtype"]), (&json!({ "random": "small" }), &json!("f32")));
+    assert!(result["decode"]["tokens_per_second"].as_f64().unwrap() > 0.0, "{result}");
 }

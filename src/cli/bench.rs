@@ -1,20 +1,26 @@
 //! `dqo-wgpu bench`: every kernel's time, share of the limit, and error; or a whole training step; or what compiling takes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use clap::{ArgMatches, Args};
+use clap::{ArgMatches, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::config_file::{ConfigOption, merge};
-use super::{Ended, print};
+use super::{Ended, interrupt, print};
+use crate::benches::case::Case;
+use crate::benches::decode::Weights;
 use crate::benches::host::HostWork;
-use crate::benches::limits::Yardsticks;
+use crate::benches::large::large_of;
+use crate::benches::limits::{Yardsticks, is_real_gpu};
+use crate::benches::shape::Shape;
+use crate::benches::step::StepModel;
+use crate::benches::table::Peaks;
 use crate::benches::{CASES, Cases, decode, pipelines, step, table};
-use crate::device::{Device, Precision};
+use crate::device::Device;
 use crate::gpu::BuiltPipeline;
-use crate::model::DeviceOptions;
+use crate::model::{DeviceOptions, WeightType};
 use crate::objective::range::count;
 use crate::sample::MAX_BATCH;
 
@@ -50,38 +56,77 @@ struct BenchConfig {
     /// Build every pipeline and run none, in place of the kernels' times; also on an adapter that computes wrongly
     #[arg(long)]
     compile_only: bool,
-    /// With --decode: the model [default: random weights in the shape of SmolLM2-135M]
+    /// With --decode: the model [default: random weights]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<PathBuf>,
     /// With --decode: sequences that are decoded together
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=MAX_BATCH as i64))]
     batch_size: u16,
+    /// Which rows of the table [default: all on a GPU, small on a CPU and an adapter that is one]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<Rows>,
+    /// With --step or --decode: whose shape the model of random weights has [default: small, and 135m to decode]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<Shape>,
+    /// With --step or --decode: how weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: WeightType,
+    /// With --step: the rank of adapters to train in place of the weights; 0 for none
+    #[arg(long, value_name = "RANK", default_value_t = 0)]
+    lora_r: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Rows {
+    /// Tensors that a CPU is done with soon
+    Small,
+    /// Shapes of models of 0.5 and 7 billion weights, and tensors that no cache holds
+    Large,
+    All,
 }
 
 pub fn run(args: BenchArgs, matches: &ArgMatches) -> Result<Ended> {
     let BenchArgs { config, json, markdown, .. } = args;
-    let BenchConfig { device, kernel, step, decode, compile_only, model, batch_size } = merge(config, matches)?;
-    count("--batch-size", batch_size.into(), MAX_BATCH)?;
-    if compile_only {
-        run_compiler(&device.open_compiler()?, kernel.as_deref(), json)?;
+    let config: BenchConfig = merge(config, matches)?;
+    count("--batch-size", config.batch_size.into(), MAX_BATCH)?;
+    if config.compile_only {
+        run_compiler(&config.device.open_compiler()?, config.kernel.as_deref(), json)?;
         return Ok(Ended::Done);
     }
-    let device = device.open(Precision::F32)?;
+    let BenchConfig { device, kernel, step, decode, model, batch_size, rows, shape, dtype, lora_r, .. } = config;
+    let device = device.open(dtype.precision())?;
     if decode {
-        run_decode(&device, model.as_deref(), batch_size.into(), json)?;
+        let weights =
+            model.as_deref().map_or_else(|| Weights::Random(shape.unwrap_or(Shape::M135)), |dir| Weights::Of(dir));
+        run_decode(&device, weights, dtype, batch_size.into(), json)?;
     } else if step {
-        run_step(&device, json)?;
+        run_step(&device, StepModel { shape: shape.unwrap_or(Shape::Small), dtype, lora_r }, json)?;
     } else {
-        run_kernels(&device, kernel.as_deref(), json, markdown)?;
+        let rows = rows.unwrap_or(if is_real_gpu(&device) { Rows::All } else { Rows::Small });
+        run_kernels(&device, kernel.as_deref(), rows, json, markdown)?;
     }
-    Ok(Ended::Done)
+    Ok(if interrupt::is_requested() { Ended::Interrupted } else { Ended::Done })
 }
 
-fn run_decode(device: &Device, model: Option<&Path>, batch_size: usize, json: bool) -> Result<()> {
-    let decode = decode::measure(device, model, batch_size)?;
+/// What was measured, behind what it was measured on.
+fn print_json(device: &Device, measured: Value) {
+    let (version, interrupted) = (env!("CARGO_PKG_VERSION"), interrupt::is_requested());
+    let mut result = json!({ "version": version, "interrupted": interrupted, "device": device.description() });
+    if let (Value::Object(result), Value::Object(measured)) = (&mut result, measured) {
+        result.extend(device.as_gpu().map(|gpu| ("adapter".to_owned(), gpu.about().into())));
+        result.extend(measured);
+    }
+    print(result);
+}
+
+fn run_decode(device: &Device, weights: Weights, dtype: WeightType, batch_size: usize, json: bool) -> Result<()> {
+    let decode = decode::measure(device, weights, dtype.storage(), batch_size)?;
     if json {
-        print(json!({ "device": device.description(), "decode": decode }));
+        print_json(device, json!({ "weights": weights, "dtype": dtype, "decode": decode }));
         return Ok(());
     }
     print(format_args!(
@@ -96,18 +141,22 @@ fn run_decode(device: &Device, model: Option<&Path>, batch_size: usize, json: bo
     Ok(())
 }
 
-fn run_step(device: &Device, json: bool) -> Result<()> {
-    let step = step::measure(device, &mut Yardsticks::new(device)?)?;
+fn run_step(device: &Device, model: StepModel, json: bool) -> Result<()> {
+    let step = step::measure(device, model, interrupt::listen()?)?;
     if json {
-        print(json!({ "device": device.description(), "step": step }));
+        let (sequences, tokens) = model.shape.step();
+        let config = model.shape.json();
+        let of = json!({ "model": model, "config": config, "sequences": sequences, "tokens": tokens, "step": step });
+        print_json(device, of);
         return Ok(());
     }
     print(format_args!("{}: {:.1} GFLOP/s of fused multiply-adds", device.description(), step.peak_flops / 1e9));
     print(format_args!(
-        "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by 6 x parameters x tokens: {:.0} % of the peak",
+        "a training step: {:.3} s, {:.0} tokens/s, {:.1} GFLOP/s by {} x parameters x tokens: {:.0} % of the peak",
         step.seconds,
         step.tokens_per_second,
         step.flops / 1e9,
+        model.flops_per_weight(),
         100.0 * step.share
     ));
     print_host("the step", step.host);
@@ -162,30 +211,67 @@ fn kernels(name: Option<&str>) -> Result<Vec<&'static Cases>> {
     Ok(kernels)
 }
 
-fn run_kernels(device: &Device, name: Option<&str>, json: bool, markdown: bool) -> Result<()> {
+fn run_kernels(device: &Device, name: Option<&str>, rows: Rows, json: bool, markdown: bool) -> Result<()> {
     let kernels = kernels(name)?;
+    interrupt::listen()?;
     let mut yardsticks = Yardsticks::new(device)?;
-    let (flops, bytes) = (yardsticks.flops()?, yardsticks.bytes()?);
+    let peaks = Peaks { flops: yardsticks.flops()?, bytes: yardsticks.bytes()? };
     if !json {
         print(format_args!(
             "{}: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s of copying\n",
             device.description(),
-            flops / 1e9,
-            bytes / 1e9
+            peaks.flops / 1e9,
+            peaks.bytes / 1e9
         ));
         print(if markdown { table::MARKDOWN_HEAD.to_owned() } else { table::head() });
     }
-    let mut rows = Vec::new();
-    for case in kernels.iter().flat_map(|kernel| (kernel.bench)()) {
-        let row = table::row(device, &case, &mut yardsticks)?;
-        if !json {
-            print(if markdown { row.markdown() } else { row.line() });
+    let mut table = Table { device, yardsticks, peaks, json, markdown, rows: Vec::new(), left_out: Vec::new() };
+    for kernel in kernels {
+        if rows != Rows::Large {
+            table.measure((kernel.bench)().into_iter())?;
         }
-        rows.push(row);
+        if rows != Rows::Small {
+            table.measure(large_of(kernel.kernel))?;
+        }
     }
+    let Table { rows, left_out, .. } = table;
     if json {
-        let limits = json!({ "flops": flops, "bytes": bytes });
-        print(json!({ "device": device.description(), "limits": limits, "kernels": rows }));
+        print_json(device, json!({ "limits": peaks, "kernels": rows, "left_out": left_out }));
     }
     Ok(())
+}
+
+/// The table, row by row.
+struct Table<'a> {
+    device: &'a Device,
+    yardsticks: Yardsticks,
+    peaks: Peaks,
+    json: bool,
+    markdown: bool,
+    rows: Vec<table::Row>,
+    left_out: Vec<Value>,
+}
+
+impl Table<'_> {
+    /// Adds rows until the user asks to stop.
+    fn measure(&mut self, cases: impl Iterator<Item = Case>) -> Result<()> {
+        for case in cases {
+            if interrupt::is_requested() {
+                break;
+            }
+            if let Some(why) = table::too_large(self.device, &case, self.peaks) {
+                self.left_out.push(json!({ "kernel": case.kernel, "shape": case.shape, "why": why }));
+                if !self.json && !self.markdown {
+                    print(format_args!("{:<29}{:<36}  left out: {why}", case.kernel, case.shape));
+                }
+                continue;
+            }
+            let row = table::row(self.device, &case, &mut self.yardsticks)?;
+            if !self.json {
+                print(if self.markdown { row.markdown() } else { row.line() });
+            }
+            self.rows.push(row);
+        }
+        Ok(())
+    }
 }

@@ -3,12 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use wgpu::Features;
 
 use super::{Ended, print};
 use crate::format::format_bytes;
-use crate::gpu::DeviceChoice;
-use crate::gpu::{AdapterList, check_requirements};
+use crate::gpu::{AdapterList, DeviceChoice, check_requirements, describe_adapter};
 
 #[derive(Args)]
 pub struct DevicesArgs {
@@ -24,22 +22,11 @@ pub fn run(args: &DevicesArgs) -> Result<Ended> {
     for (index, adapter) in adapters.iter() {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
         let unfit = check_requirements(&info.name, features, &limits).err().map(|error| error.to_string());
-        listed.push(json!({
-            "index": index,
-            "name": info.name,
-            "backend": format!("{:?}", info.backend),
-            "type": format!("{:?}", info.device_type),
-            "driver": format!("{} {}", info.driver, info.driver_info),
-            "auto": auto.as_ref() == Some(&info),
-            "unfit": unfit,
-            "max_binding_bytes": limits.max_storage_buffer_binding_size,
-            "max_buffer_bytes": limits.max_buffer_size,
-            "workgroup_memory_bytes": limits.max_compute_workgroup_storage_size,
-            "workgroup_invocations": limits.max_compute_invocations_per_workgroup,
-            "subgroups": features.contains(Features::SUBGROUP),
-            "subgroup_sizes": [info.subgroup_min_size, info.subgroup_max_size],
-            "timestamps": features.contains(Features::TIMESTAMP_QUERY),
-        }));
+        let mut row = json!({ "index": index, "auto": auto.as_ref() == Some(&info), "unfit": unfit });
+        if let Some(row) = row.as_object_mut() {
+            row.extend(describe_adapter(adapter));
+        }
+        listed.push(row);
     }
     let cpu = json!({ "threads": rayon::current_num_threads(), "auto": auto.is_none() });
     if args.json {

@@ -55,9 +55,16 @@ const RULES: &[Rule] = &[
     Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
     Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
     Rule { verbs: &["bench"], options: &["batch_size", "model"], needs: &[With("decode")] },
-    Rule { verbs: &["bench"], options: &["kernel", "markdown", "decode", "compile_only"], needs: &[Without("step")] },
-    Rule { verbs: &["bench"], options: &["kernel", "markdown", "compile_only"], needs: &[Without("decode")] },
-    Rule { verbs: &["bench"], options: &["markdown"], needs: &[Without("compile_only")] },
+    Rule {
+        verbs: &["bench"],
+        options: &["kernel", "markdown", "rows", "decode", "compile_only"],
+        needs: &[Without("step")],
+    },
+    Rule { verbs: &["bench"], options: &["kernel", "markdown", "rows", "compile_only"], needs: &[Without("decode")] },
+    Rule { verbs: &["bench"], options: &["markdown", "rows"], needs: &[Without("compile_only")] },
+    Rule { verbs: &["bench"], options: &["shape", "dtype"], needs: &[With("step"), With("decode")] },
+    Rule { verbs: &["bench"], options: &["shape"], needs: &[Without("model")] },
+    Rule { verbs: &["bench"], options: &["lora_r"], needs: &[With("step")] },
 ];
 
 /// The options of a verb as they were given: typed, in a file, or neither.

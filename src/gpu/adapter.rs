@@ -1,7 +1,8 @@
 //! The machine's adapters: which there are, which one a choice means, and what one must offer.
 
 use anyhow::{Context, Result, bail};
-use wgpu::{Backends, DeviceType, Features, Limits};
+use serde_json::{Map, Value, json};
+use wgpu::{AdapterInfo, Backends, DeviceType, Features, Limits};
 
 use super::choice::DeviceChoice;
 
@@ -78,6 +79,29 @@ impl AdapterList {
         let name = |(index, adapter): (usize, &wgpu::Adapter)| format!("{index} ({})", adapter.get_info().name);
         self.iter().map(name).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What an adapter is and offers, as `devices` lists it and measurements record it.
+pub(super) fn describe(info: &AdapterInfo, features: Features, limits: &Limits) -> Map<String, Value> {
+    let described = json!({
+        "name": info.name,
+        "backend": format!("{:?}", info.backend),
+        "type": format!("{:?}", info.device_type),
+        "driver": format!("{} {}", info.driver, info.driver_info),
+        "max_binding_bytes": limits.max_storage_buffer_binding_size,
+        "max_buffer_bytes": limits.max_buffer_size,
+        "workgroup_memory_bytes": limits.max_compute_workgroup_storage_size,
+        "workgroup_invocations": limits.max_compute_invocations_per_workgroup,
+        "subgroups": features.contains(Features::SUBGROUP),
+        "subgroup_sizes": [info.subgroup_min_size, info.subgroup_max_size],
+        "timestamps": features.contains(Features::TIMESTAMP_QUERY),
+    });
+    described.as_object().cloned().unwrap_or_default()
+}
+
+/// [`describe`], of an adapter that is not open.
+pub fn describe_adapter(adapter: &wgpu::Adapter) -> Map<String, Value> {
+    describe(&adapter.get_info(), adapter.features(), &adapter.limits())
 }
 
 /// The invocations of the largest workgroup that any kernel asks for.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use wgpu::{BufferUsages, Features};
 
 use super::activity::Activity;
-use super::adapter::check_requirements;
+use super::adapter::{check_requirements, describe};
 use super::fault::Fault;
 use super::launch::{Launch, Signature};
 use super::limits::Limits;
@@ -140,6 +140,11 @@ impl Gpu {
     /// The adapter's name and back end.
     pub fn description(&self) -> String {
         format!("{} ({:?})", self.info.name, self.info.backend)
+    }
+
+    /// What the adapter is and offers.
+    pub fn about(&self) -> serde_json::Map<String, serde_json::Value> {
+        describe(&self.info, self.device.features(), &self.device.limits())
     }
 
     /// What kernels choose their variants by.
