@@ -287,6 +287,16 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn the_table_of_reports_has_the_columns_that_the_tool_writes() {
+    let (page, tool) = (read(&root().join("docs/gpus.md")), read(&root().join("tools/gpu-report")));
+    let head = page.lines().find(|line| line.starts_with("| GPU |")).unwrap();
+    let columns: Vec<&str> = head.trim_matches('|').split('|').map(str::trim).collect();
+    let list = tool.split("COLUMNS = [").nth(1).unwrap().split(']').next().unwrap();
+    let of_tool: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert_eq!(columns, of_tool);
+}
+
+#[test]
 fn the_index_has_every_document() {
     let index = read(&root().join("docs/README.md"));
     for path in entries(&root().join("docs")).iter().filter(|path| path.is_file() && name(path) != "README.md") {

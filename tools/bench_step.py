@@ -10,14 +10,14 @@ vocabulary of 4096, 8 x 128 tokens, SFT, AdamW, f32.
 import json
 import statistics
 import subprocess
-import time
 from pathlib import Path
 
 import torch
+from torch_step import median_seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
 DQO = Path(__file__).resolve().parents[1] / "target" / "release" / "dqo-wgpu"
-SEQUENCES, TOKENS, STEPS, ROUNDS = 8, 128, 8, 5
+SEQUENCES, TOKENS, ROUNDS = 8, 128, 5
 
 
 def torch_step():
@@ -25,19 +25,8 @@ def torch_step():
     config = LlamaConfig(vocab_size=4096, hidden_size=256, intermediate_size=768, num_hidden_layers=4,
                          num_attention_heads=4, tie_word_embeddings=True, attn_implementation="sdpa")
     model = LlamaForCausalLM(config).float().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-7, weight_decay=0.0)
-    ids = torch.randint(0, 4096, (SEQUENCES, TOKENS + 1))
-    seconds = []
-    for _ in range(STEPS):
-        start = time.perf_counter()
-        optimizer.zero_grad()
-        logits = model(ids[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return SEQUENCES * TOKENS / statistics.median(seconds[1:])
+    logits_of = lambda ids: model(ids, use_cache=False).logits
+    return SEQUENCES * TOKENS / median_seconds(logits_of, list(model.parameters()), 4096, SEQUENCES, TOKENS)
 
 
 def dqo_step():
