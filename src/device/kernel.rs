@@ -45,18 +45,18 @@ impl Device {
     /// # Panics
     /// Where a tensor's size, type or device does not fit the call: a mistake of the caller's code, not of its user.
     pub fn run<K: Kernel>(&self, mut kernel: K) {
-        for binding in kernel.bindings() {
+        let tensors = kernel.bindings();
+        for tensor in &tensors {
             assert!(
-                Arc::ptr_eq(&binding.device().0, &self.0),
+                Arc::ptr_eq(&tensor.device().0, &self.0),
                 "{}: {} is on another device",
                 K::SIGNATURE.name,
-                binding.name()
+                tensor.name()
             );
         }
         kernel.check();
         match &self.0.backend {
             Backend::Gpu(gpu) => {
-                let tensors = kernel.bindings();
                 let bindings: Vec<Binding> = tensors.iter().map(|tensor| tensor.binding()).collect();
                 gpu.record(K::SIGNATURE, &kernel.launch(gpu.traits()), &bindings, &kernel.immediates());
             }

@@ -211,12 +211,11 @@ impl Gpu {
         bindings: &[Binding],
         immediates: &[u32],
     ) -> Result<()> {
-        let buffers = bindings.iter().map(|binding| binding.buffer.clone()).collect();
         // Not held below: the recorder may wait for the GPU.
         let (compute, bind_group) = {
             let mut pipelines = lock(&self.pipelines);
             let pipeline = pipelines.get(&self.device, signature, launch)?;
-            let bind_group = pipeline.bind_group(&self.device, buffers).with_context(|| {
+            let bind_group = pipeline.bind_group(&self.device, bindings).with_context(|| {
                 let names: Vec<_> = bindings.iter().map(|binding| binding.tensor).collect();
                 format!("kernel {} with {}", signature.name, names.join(", "))
             })?;

@@ -1,26 +1,19 @@
 //! Compute pipelines, made once for each kernel variant and set of constants.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use wgpu::ShaderRuntimeChecks;
 
+use super::handle::Binding;
 use super::launch::{Launch, Signature, Variant};
-
-/// What tells two pipelines apart: the variant's text (its address: texts are static) and its constants.
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    variant: *const Variant,
-    constants: Vec<(&'static str, u64)>,
-}
-
-// SAFETY: the pointer is an identity, taken from a `&'static Variant`; it is never read through.
-unsafe impl Send for Key {}
 
 /// All pipelines of a device, and the bind groups made for them.
 pub struct Pipelines {
-    known: HashMap<Key, Pipeline>,
+    /// A variant's, by its address: texts are static.
+    known: HashMap<usize, Vec<Pipeline>>,
     built: Vec<BuiltPipeline>,
     checks: bool,
 }
@@ -42,8 +35,16 @@ pub struct BuiltPipeline {
 /// A compiled kernel and the bind groups it was used with.
 pub struct Pipeline {
     pub compute: wgpu::ComputePipeline,
+    constants: Vec<(&'static str, f64)>,
     layout: wgpu::BindGroupLayout,
-    bind_groups: HashMap<Vec<wgpu::Buffer>, wgpu::BindGroup>,
+    /// By the hash of their buffers.
+    bind_groups: HashMap<u64, Vec<BindGroup>>,
+}
+
+struct BindGroup {
+    /// In binding order.
+    buffers: Vec<wgpu::Buffer>,
+    group: wgpu::BindGroup,
 }
 
 impl Pipelines {
@@ -57,27 +58,16 @@ impl Pipelines {
     /// # Errors
     /// Names the kernel and its variant, with the compiler's message.
     pub fn get(&mut self, device: &wgpu::Device, signature: &Signature, launch: &Launch) -> Result<&mut Pipeline> {
-        let constants: Vec<_> = launch.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
-        let key = Key { variant: launch.variant, constants };
-        Ok(match self.known.entry(key) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                let checks = match self.checks {
-                    true => ShaderRuntimeChecks::checked(),
-                    false => ShaderRuntimeChecks {
-                        bounds_checks: signature.is_indexed_by_data(),
-                        ..ShaderRuntimeChecks::unchecked()
-                    },
-                };
-                let label = launch.variant.label(signature);
-                let start = Instant::now();
-                let pipeline = compile(device, &label, launch, checks)?;
-                let (variant, constants) = (launch.variant, launch.constants.clone());
-                let seconds = start.elapsed().as_secs_f64();
-                self.built.push(BuiltPipeline { label, variant, constants, checks, seconds });
-                new.insert(pipeline)
-            }
-        })
+        let variant: *const Variant = launch.variant;
+        let of_variant = self.known.entry(variant.addr()).or_default();
+        let known = of_variant.iter().position(|pipeline| pipeline.constants == launch.constants);
+        let place = known.unwrap_or(of_variant.len());
+        if known.is_none() {
+            let (pipeline, built) = build(device, signature, launch, self.checks)?;
+            of_variant.push(pipeline);
+            self.built.push(built);
+        }
+        Ok(&mut of_variant[place])
     }
 
     /// What was built, oldest first.
@@ -87,35 +77,71 @@ impl Pipelines {
 
     /// Drops the bind groups that hold `buffer`, so that it can be freed.
     pub fn forget(&mut self, buffer: &wgpu::Buffer) {
-        for pipeline in self.known.values_mut() {
-            pipeline.bind_groups.retain(|buffers, _| !buffers.contains(buffer));
+        for pipeline in self.known.values_mut().flatten() {
+            pipeline.bind_groups.retain(|_, groups| {
+                groups.retain(|group| !group.buffers.contains(buffer));
+                !groups.is_empty()
+            });
         }
     }
 }
 
 impl Pipeline {
-    /// The bind group of these buffers, in binding order.
+    /// The bind group of these tensors.
     ///
     /// # Errors
     /// Where wgpu refuses them; the caller names kernel and tensors.
-    pub fn bind_group(&mut self, device: &wgpu::Device, buffers: Vec<wgpu::Buffer>) -> Result<&wgpu::BindGroup> {
-        Ok(match self.bind_groups.entry(buffers) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                let entries: Vec<_> = (0..)
-                    .zip(new.key())
-                    .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-                    .collect();
-                let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-                let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &self.layout, entries: &entries };
-                let group = device.create_bind_group(&descriptor);
-                match pollster::block_on(scope.pop()) {
-                    Some(error) => return Err(anyhow!("{error}")),
-                    None => new.insert(group),
-                }
-            }
-        })
+    pub fn bind_group(&mut self, device: &wgpu::Device, bindings: &[Binding]) -> Result<&wgpu::BindGroup> {
+        let mut hasher = self.bind_groups.hasher().build_hasher();
+        bindings.iter().for_each(|binding| binding.buffer.hash(&mut hasher));
+        let groups = self.bind_groups.entry(hasher.finish()).or_default();
+        let buffers = || bindings.iter().map(|binding| binding.buffer);
+        let known = groups.iter().position(|group| group.buffers.iter().eq(buffers()));
+        let place = known.unwrap_or(groups.len());
+        if known.is_none() {
+            let group = make_bind_group(device, &self.layout, bindings)?;
+            groups.push(BindGroup { buffers: buffers().cloned().collect(), group });
+        }
+        Ok(&groups[place].group)
     }
+}
+
+fn make_bind_group(
+    device: &wgpu::Device,
+    layout: &wgpu::BindGroupLayout,
+    bindings: &[Binding],
+) -> Result<wgpu::BindGroup> {
+    let entries: Vec<_> = (0..)
+        .zip(bindings)
+        .map(|(binding, bound)| wgpu::BindGroupEntry { binding, resource: bound.buffer.as_entire_binding() })
+        .collect();
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+    match pollster::block_on(scope.pop()) {
+        Some(error) => Err(anyhow!("{error}")),
+        None => Ok(group),
+    }
+}
+
+/// Compiles a pipeline, with the checks that it needs or with all.
+fn build(
+    device: &wgpu::Device,
+    signature: &Signature,
+    launch: &Launch,
+    all_checks: bool,
+) -> Result<(Pipeline, BuiltPipeline)> {
+    let checks = match all_checks {
+        true => ShaderRuntimeChecks::checked(),
+        false => {
+            ShaderRuntimeChecks { bounds_checks: signature.is_indexed_by_data(), ..ShaderRuntimeChecks::unchecked() }
+        }
+    };
+    let label = launch.variant.label(signature);
+    let start = Instant::now();
+    let pipeline = compile(device, &label, launch, checks)?;
+    let (variant, constants) = (launch.variant, launch.constants.clone());
+    let seconds = start.elapsed().as_secs_f64();
+    Ok((pipeline, BuiltPipeline { label, variant, constants, checks, seconds }))
 }
 
 fn compile(device: &wgpu::Device, label: &str, launch: &Launch, checks: ShaderRuntimeChecks) -> Result<Pipeline> {
@@ -146,5 +172,5 @@ fn compile(device: &wgpu::Device, label: &str, launch: &Launch, checks: ShaderRu
         return Err(anyhow!("kernel {label} does not compile on this adapter: {}", error.join(" ")));
     }
     let layout = compute.get_bind_group_layout(0);
-    Ok(Pipeline { compute, layout, bind_groups: HashMap::new() })
+    Ok(Pipeline { compute, constants: launch.constants.clone(), layout, bind_groups: HashMap::new() })
 }
