@@ -2,16 +2,20 @@ use super::case::{Case, Work};
 use crate::device::Call;
 use crate::kernels::{NONE, ScatterRows};
 
-/// `rows` rows of `cols` into distinct places out of `places`, every fifth of them into none.
+/// `rows` keys and values of `cols` into distinct places out of `places`, every fifth of them into none.
 fn case(rows: usize, places: usize, cols: usize) -> Case {
-    let work = Work::Bytes(8.0 * (rows * cols) as f64);
+    let work = Work::Bytes(16.0 * (rows * cols) as f64);
     let case = Case::new(ScatterRows::SIGNATURE, format!("{rows} to {places} x {cols}"), work);
     let place = |row: usize| if row % 5 == 4 { NONE } else { (places - 1 - row) as u32 };
-    let index = (0..rows).map(place).collect();
-    case.u32s("index", index).input("x", &[rows, cols]).output("y", &[places, cols]).run(move |device, tensors| {
-        let [index, x, y] = tensors else { unreachable!() };
-        device.run(ScatterRows { index, x, y, rows: rows as u32, cols: cols as u32 });
-    })
+    case.u32s("index", (0..rows).map(place).collect())
+        .input("k", &[rows, cols])
+        .input("v", &[rows, cols])
+        .output("cached_k", &[places, cols])
+        .output("cached_v", &[places, cols])
+        .run(move |device, tensors| {
+            let [index, k, v, cached_k, cached_v] = tensors else { unreachable!() };
+            device.run(ScatterRows { index, k, v, cached_k, cached_v, rows: rows as u32, cols: cols as u32 });
+        })
 }
 
 /// What is tested.

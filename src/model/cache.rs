@@ -52,8 +52,8 @@ impl LayerCache {
     /// Puts the first `count` keys and values, `[count, kv_heads, head_dim]` each, into their places.
     pub(super) fn store(&mut self, device: &Device, k: &Tensor, v: &Tensor, places: &Tensor, count: usize) {
         let (rows, cols) = (count as u32, self.k.shape()[1..].iter().product::<usize>() as u32);
-        device.run(ScatterRows { index: places, x: k, y: &mut self.k, rows, cols });
-        device.run(ScatterRows { index: places, x: v, y: &mut self.v, rows, cols });
+        let (cached_k, cached_v) = (&mut self.k, &mut self.v);
+        device.run(ScatterRows { index: places, k, v, cached_k, cached_v, rows, cols });
     }
 }
 
