@@ -255,7 +255,7 @@ impl Generator {
             top_p: settings.top_p as f32,
             min_prob: settings.min_prob as f32,
         });
-        let (tokens, logps) = (self.tokens.read(rows)?, self.logp.read(rows)?);
+        let [tokens, logps] = self.device.read([(&self.tokens, rows), (&self.logp, rows)])?;
         ensure!(
             logps.iter().all(|logp| logp.is_finite()),
             "a log-prob is not finite: are the weights damaged, or sizes or constants of config.json (rms_norm_eps, rope) not \
