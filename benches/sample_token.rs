@@ -66,9 +66,15 @@ pub fn tests() -> Vec<Case> {
     // Of tens of thousands of tokens that all pass, rounding in f32 may choose the neighbour: only draws from few.
     let from_few = DRAWS.into_iter().filter(|draw| draw.temperature == 0.0 || draw.top_k > 0);
     let wide = from_few.flat_map(|draw| [50_000, 262_144].map(|cols| case(2, cols, 8.0, draw)));
+    // More than are gathered pass, or more than there are blocks to bound them by: the whole row is ranked.
+    let many = [
+        case(3, 5000, 1.0, Draw { top_p: 0.4, ..WHOLE }),
+        case(3, 1500, 3.0, Draw { top_k: 300, ..WHOLE }),
+        case(3, 5000, 3.0, Draw { top_k: 300, ..PAPER }),
+    ];
     // Where the logits are extreme, a log-prob near 0 is log(1 + e), of which f32 keeps 2^-24 absolutely.
     let steep = DRAWS.map(|draw| case(16, 100, 1000.0, draw).within(1e-4));
-    ordinary.chain(wide).chain(steep).collect()
+    ordinary.chain(wide).chain(many).chain(steep).collect()
 }
 
 /// The rows of the table.

@@ -203,6 +203,7 @@ const DIVERGENT: &[&str] = &[
     "if (y[i] > 0u) { meet(); }",
     "while (x[0] > 0u) { meet(); }",
     "if (lane.id.x < 4u) { workgroupBarrier(); }",
+    "if (i < 4u) { x[i] = workgroupUniformLoad(&z[0]); }",
 ];
 const UNIFORM: &[&str] = &[
     "workgroupBarrier(); if (i < 4u) { return; }",
@@ -211,6 +212,7 @@ const UNIFORM: &[&str] = &[
     "for (var k = 0u; k < y[0]; k += 1u) { meet(); if (i == k) { x[k] = 1u; } workgroupBarrier(); }",
     "for (var k = i; k < 8u; k += 1u) { if (k == 3u) { break; } } workgroupBarrier();",
     "var n = y[0]; n += 1u; if (n == 0u) { workgroupBarrier(); }",
+    "if (workgroupUniformLoad(&z[0]) == 0u) { workgroupBarrier(); }",
 ];
 
 #[test]

@@ -1,8 +1,8 @@
 //! A lint that naga lacks: barriers stand in uniform control flow, where all invocations of a workgroup decide alike.
 //!
 //! What is uniform: the workgroup's number, params, read-only storage at a uniform index, local variables that are only
-//! given uniform values in uniform control flow, and what is computed from these. Not uniform: what a shader writes to
-//! (storage or workgroup memory), the invocation's number, and whatever depends on them.
+//! given uniform values in uniform control flow, what `workgroupUniformLoad` gives, and what is computed from these. Not
+//! uniform: what a shader writes to (storage or workgroup memory), the invocation's number, and whatever depends on them.
 
 use std::collections::HashMap;
 
@@ -104,6 +104,12 @@ impl<'a> Analysis<'a> {
                         walk.lose(local);
                     }
                 }
+                Statement::WorkGroupUniformLoad { .. } => {
+                    walk.summary.has_barrier = true;
+                    if !flow.uniform() {
+                        walk.violation("a uniform load");
+                    }
+                }
                 Statement::Call { function, arguments, result } => {
                     self.call(walk, *function, arguments, *result, flow);
                 }
@@ -175,9 +181,11 @@ impl<'a> Analysis<'a> {
 
     fn uniform(&self, walk: &Walk<'a>, expression: Handle<Expression>) -> bool {
         match &walk.function.expressions[expression] {
-            Expression::Literal(_) | Expression::Constant(_) | Expression::Override(_) | Expression::ZeroValue(_) => {
-                true
-            }
+            Expression::Literal(_)
+            | Expression::Constant(_)
+            | Expression::Override(_)
+            | Expression::ZeroValue(_)
+            | Expression::WorkGroupUniformLoadResult { .. } => true,
             Expression::FunctionArgument(index) => match &walk.function.arguments[*index as usize].binding {
                 Some(Binding::BuiltIn(builtin)) => {
                     matches!(builtin, BuiltIn::WorkGroupId | BuiltIn::NumWorkGroups)

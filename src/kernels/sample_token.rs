@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::variants::{ROW_LANES, reducing_rows_of_four};
+use super::variants::{ROW_LANES, long_row_lanes, reducing_rows_of_four};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
@@ -49,15 +49,14 @@ impl Kernel for SampleToken<'_> {
     }
 
     fn launch(&self, traits: Traits) -> Launch {
-        let passes: usize = if self.inverse_temperature == 0.0 { 2 } else { 28 };
+        let passes: usize = if self.inverse_temperature == 0.0 { 1 } else { 5 };
         let elements = passes as f64 * f64::from(self.rows) * f64::from(self.cols);
         // There are few rows, and so many lanes for each. llvmpipe, which walks the lanes one by one, has nothing of that; but
-        // it ends an invocation's loops after 65535 rounds.
-        let rounds = |lanes: u32| passes * (self.cols as usize).div_ceil(4 * lanes as usize);
+        // it ends an invocation's loops after 65535 rounds, and a row whose candidates do not suffice takes 30 passes.
+        let rounds = |lanes: u32| 30 * (self.cols as usize).div_ceil(4 * lanes as usize);
         let (variant, lanes) = match traits.subgroups {
             Subgroups::OfSize(size) if traits.software && rounds(size) < 50_000 => (&VARIANTS[0], size),
-            Subgroups::Missing => (&VARIANTS[2], 256),
-            Subgroups::OfSize(_) | Subgroups::Varying => (&VARIANTS[1], 256),
+            _ => long_row_lanes(&VARIANTS, traits),
         };
         Launch {
             variant,

@@ -27,6 +27,10 @@ pub mod shared {
 /// The invocations of a workgroup that reduces over a row and is not just one subgroup.
 const WORKGROUP_LANES: u32 = 64;
 
+/// From so many values on a row takes more: where there are few rows, as when decoding, a GPU waits for each load.
+const LONG_ROW: usize = 2048;
+const LONG_ROW_LANES: u32 = 256;
+
 /// The only variant of a kernel that needs no choice: its shader file and the shared files that complete it.
 pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [Variant; 1] {
     [Variant { name: "", source, includes, subgroups: false }]
@@ -65,7 +69,8 @@ pub fn launch_reducing_rows(
     cost: Cost,
 ) -> Launch {
     let scalar = if cols.is_multiple_of(4) { 0 } else { 3 };
-    let (variant, lanes) = row_lanes(&variants[scalar..], traits);
+    let is_long = cols >= LONG_ROW && !traits.software;
+    let (variant, lanes) = if is_long { long_row_lanes } else { row_lanes }(&variants[scalar..], traits);
     Launch { variant, constants: vec![(ROW_LANES, f64::from(lanes))], workgroups: line(workgroups), cost }
 }
 
@@ -79,6 +84,14 @@ pub fn row_lanes(variants: &'static [Variant], traits: Traits) -> (&'static Vari
         Subgroups::OfSize(size) => (&variants[0], size),
         Subgroups::Varying => (&variants[1], WORKGROUP_LANES),
         Subgroups::Missing => (&variants[2], WORKGROUP_LANES),
+    }
+}
+
+/// As [`row_lanes`] for rows that keep many lanes busy on a GPU.
+pub fn long_row_lanes(variants: &'static [Variant], traits: Traits) -> (&'static Variant, u32) {
+    match traits.subgroups {
+        Subgroups::OfSize(_) | Subgroups::Varying => (&variants[1], LONG_ROW_LANES),
+        Subgroups::Missing => (&variants[2], LONG_ROW_LANES),
     }
 }
 
