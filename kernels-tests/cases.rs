@@ -2,7 +2,10 @@
 
 use dqo_wgpu::benches::case::{Case, Output};
 use dqo_wgpu::benches::large::large_of;
-use dqo_wgpu::benches::{CASES, attention, attention_backward_key_value, attention_backward_query, matmul};
+use dqo_wgpu::benches::{
+    CASES, attention, attention_backward_key_value, attention_backward_query, grouped_linear,
+    grouped_linear_backward_input, matmul,
+};
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::gpu::{Gpu, Rates};
 
@@ -23,8 +26,17 @@ dqo_wgpu::for_each_kernel!(tests);
 /// Rates are measured when a device is opened, and are never the same twice.
 #[test]
 fn how_work_is_cut_changes_no_bit() {
-    let cut = [matmul::tests, attention::tests, attention_backward_query::tests, attention_backward_key_value::tests];
-    let cases: Vec<Case> = cut.into_iter().flat_map(|tests| tests()).collect();
+    let cut = [
+        matmul::tests,
+        grouped_linear::tests,
+        grouped_linear_backward_input::tests,
+        attention::tests,
+        attention_backward_query::tests,
+        attention_backward_key_value::tests,
+    ];
+    // What is added to is cut alike.
+    let cases = cut.into_iter().flat_map(|tests| tests()).filter(|case| !case.shape.ends_with("added"));
+    let cases: Vec<Case> = cases.collect();
     for (whole, other) in gpus().iter().zip(open_gpus()) {
         let pieces = other.with_rates(Rates { flops: 1.0, bytes: 1.0 });
         let (mut most_whole, mut most_pieces) = (0, 0);

@@ -97,7 +97,7 @@ impl Kernel for GroupedLinear<'_> {
     fn launch(&self, traits: Traits) -> Launch {
         let (dtype, cols) = (self.w0.dtype(), [self.cols0, self.cols1, self.cols2]);
         let all: u32 = cols.iter().sum();
-        let few_rows = TileText::of_few_rows(&VARIANTS, traits, dtype, self.rows, all);
+        let few_rows = TileText::of_few_rows(&VARIANTS, traits, dtype, self.tile, self.rows, all);
         let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile));
         text.launch(self.rows, &cols, 1, Vec::new(), cost(self.rows as usize, all as usize, self.inner as usize))
     }

@@ -202,7 +202,7 @@ impl Kernel for Matmul<'_> {
         let Self { rows, cols, layout, .. } = *self;
         let (dtype, layers) = (self.b.dtype(), self.layers());
         let few_rows = match layout {
-            Layout::Nt if layers == 1 => TileText::of_few_rows(&VARIANTS, traits, dtype, rows, cols),
+            Layout::Nt if layers == 1 => TileText::of_few_rows(&VARIANTS, traits, dtype, self.tile, rows, cols),
             _ => None,
         };
         let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile));

@@ -27,7 +27,7 @@ const LANES_TILE: Tile = Tile { rows: 4 * SUBGROUP, cols: 8 * SUBGROUP };
 const ROW_TILES: [Tile; 3] = [Tile { rows: 1, cols: 8 }, Tile { rows: 4, cols: 8 }, Tile { rows: 8, cols: 8 }];
 
 /// Beyond so many rows, tiles read less than rows one by one.
-const MAX_ROWS: u32 = 32;
+const MAX_ROWS: usize = 32;
 
 /// The most workgroups of a dimension of a grid, everywhere.
 const MAX_WORKGROUPS: u32 = 65535;
@@ -38,7 +38,7 @@ impl Tile {
     pub fn of(rows: usize, cols: usize) -> Self {
         const ENOUGH_WORKGROUPS: u32 = 448;
         match (rows, cols) {
-            (0..=32, _) => WIDE,
+            (0..=MAX_ROWS, _) => WIDE,
             (_, 0..=32) => TALL,
             _ if LARGE.count(rows, cols) >= ENOUGH_WORKGROUPS => LARGE,
             _ => MEDIUM,
@@ -117,17 +117,19 @@ impl TileText {
         Self { variant: &variants[0], constants: tile.constants(), tile }
     }
 
-    /// Of [`by_tile_or_rows`], where rows are few by columns that the grid has room for, on a GPU: those for few rows.
+    /// Of [`by_tile_or_rows`], where rows are few by columns that the grid has room for, on a GPU: those for few rows. It is the
+    /// whole product's rows that count, by its tile: these texts round otherwise, and a large product's last part may be small.
     pub fn of_few_rows(
         variants: &'static [Variant; 10],
         traits: Traits,
         dtype: DType,
+        whole: Tile,
         rows: u32,
         cols: u32,
     ) -> Option<Self> {
         let which = ROW_TILES.iter().position(|tile| rows <= tile.rows).unwrap_or(ROW_TILES.len() - 1);
         let tile = ROW_TILES[which];
-        if traits.software || rows > MAX_ROWS || cols.div_ceil(tile.cols) > MAX_WORKGROUPS {
+        if traits.software || whole != WIDE || cols.div_ceil(tile.cols) > MAX_WORKGROUPS {
             return None;
         }
         let variant = &variants[4 + ROW_TILES.len() * usize::from(dtype == DType::Bf16) + which];
