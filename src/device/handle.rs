@@ -65,7 +65,8 @@ impl Device {
         self
     }
 
-    /// This device, whose work is cut by these rates where it is a GPU.
+    /// This device, whose work is cut by these rates where it is a GPU. Its peak of memory begins anew: what was allocated to
+    /// measure them does not count.
     ///
     /// # Panics
     /// Where the device is in use already.
@@ -74,6 +75,7 @@ impl Device {
         if let Backend::Gpu(gpu) = &mut shared.backend {
             gpu.set_rates(rates);
         }
+        self.ledger().restart_peak();
         self
     }
 

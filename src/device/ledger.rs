@@ -50,9 +50,14 @@ impl Ledger {
         self.total
     }
 
-    /// The most bytes that were ever live at once.
+    /// The most bytes that were live at once.
     pub fn peak(&self) -> u64 {
         self.peak
+    }
+
+    /// Forgets what was live at once before now.
+    pub fn restart_peak(&mut self) {
+        self.peak = self.total;
     }
 }
 
@@ -70,5 +75,7 @@ mod tests {
         ledger.remove(b);
         assert_eq!((ledger.total(), ledger.peak()), (5, 30));
         assert_eq!(ledger.live(), [Allocation { name: "c".into(), bytes: 5 }]);
+        ledger.restart_peak();
+        assert_eq!(ledger.peak(), 5);
     }
 }
