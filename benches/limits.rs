@@ -107,7 +107,7 @@ impl Yardsticks {
         let (workgroups, iterations) = match device.as_gpu() {
             None => (64, 8),
             Some(gpu) if gpu.traits().software => (64, 4096),
-            // Many times what any GPU has at work at once, so that the last of them do not show.
+            // Some times what a GPU has at work at once, so that the last of them show little.
             Some(_) => (16384, 64),
         };
         let result = device.tensor("bench/result", &[64 * workgroups, 4], DType::Real)?;

@@ -100,8 +100,8 @@ pub fn run(args: BenchArgs, matches: &ArgMatches) -> Result<Ended> {
     let BenchConfig { device, kernel, step, decode, model, batch_size, rows, shape, dtype, lora_r, .. } = config;
     let device = device.open(dtype.precision())?;
     if decode {
-        let weights =
-            model.as_deref().map_or_else(|| Weights::Random(shape.unwrap_or(Shape::M135)), |dir| Weights::Of(dir));
+        let random = Weights::Random(shape.unwrap_or(Shape::M135));
+        let weights = model.as_deref().map_or(random, Weights::Of);
         run_decode(&device, weights, dtype, batch_size.into(), json)?;
     } else if step {
         run_step(&device, StepModel { shape: shape.unwrap_or(Shape::Small), dtype, lora_r }, json)?;
