@@ -33,6 +33,7 @@ mod option_table;
 mod options;
 mod pipelines;
 mod plan;
+mod products;
 mod reference;
 mod report;
 mod resume;

@@ -107,9 +107,9 @@ impl Device {
         Limits { tensor_bytes: limits.tensor_bytes.min(self.0.tensor_bytes), ..limits }
     }
 
-    /// What work is cut into dispatches by.
+    /// What work is cut into dispatches by. Nothing waits for the CPU's twins: they compute it whole.
     pub fn rates(&self) -> Rates {
-        self.as_gpu().map(Gpu::rates).unwrap_or_default()
+        self.as_gpu().map_or(Rates::MOST, Gpu::rates)
     }
 
     /// What the user sees: the adapter's name and back end, or the CPU.

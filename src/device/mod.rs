@@ -5,6 +5,7 @@
 
 mod data;
 mod dots;
+mod exp;
 mod handle;
 mod kernel;
 mod ledger;
@@ -15,5 +16,5 @@ pub use data::{DType, Precision};
 pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
-pub use real::{Matrix, MatrixMut, Real, sum_terms};
+pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_terms, vectorized};
 pub use tensor::{MAX_ELEMENTS, Tensor, to_bf16};

@@ -1,10 +1,12 @@
 //! The two floating-point types that a CPU twin computes in.
 
 use bytemuck::Pod;
+use gemm_common::Parallelism;
 use num_traits::{Float, NumAssign};
 
 use super::data::Data;
 use super::dots::{DotsF32, DotsF64};
+use super::exp::exp_f32;
 
 /// `f32` (the working precision everywhere) or `f64` (the reference that every GPU result is held against).
 pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fmt::Debug {
@@ -20,15 +22,43 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     /// Widens to `f64`, exactly.
     fn wide(self) -> f64;
 
-    /// `c (+)= a b` on one thread, through the `gemm` crate.
+    /// `c (+)= a b` through the `gemm` crate, on this thread or on all. The result does not depend on their number.
     ///
-    /// `c` is rows x cols with row stride `c_stride`; `a` and `b` carry both their strides, so a
-    /// transposed operand is one whose strides are swapped. `accumulate` adds to `c`, else it is overwritten.
-    fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool);
+    /// `a` and `b` carry both their strides, so a transposed operand is one whose strides are swapped. `accumulate` adds to
+    /// `c`, else it is overwritten.
+    fn gemm_on(
+        threads: Threads,
+        c: MatrixMut<'_, Self>,
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        inner: usize,
+        accumulate: bool,
+    );
+
+    /// As [`Real::gemm_on`] this thread.
+    fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool) {
+        Self::gemm_on(Threads::This, c, a, b, inner, accumulate);
+    }
+
+    /// `e^x` for loops over many values: of a form that the compiler vectorises in the working precision.
+    fn exp_in_loops(self) -> Self;
 
     /// `y[c * rows + r] = x[r] . w[c]` for few rows of `inner` values, on one thread; each row of an operand has its values
     /// side by side. What a row gives does not depend on the others.
     fn dots(y: &mut [Self], x: Matrix<'_, Self>, w: Matrix<'_, Self>, inner: usize, rows: usize);
+}
+
+/// What a product is computed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    This,
+    All,
+}
+
+/// Computes a loop with all that the processor has. The loop has to stand in `work` itself, which is inlined.
+#[inline]
+pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
 }
 
 /// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
@@ -59,6 +89,25 @@ pub fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T
         }
     }
     totals
+}
+
+/// The largest of `values`, NaN aside; negative infinity where there is none.
+#[inline]
+pub fn largest<T: Real>(values: &[T]) -> T {
+    const LANES: usize = 16;
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    let mut lanes = [T::neg_infinity(); LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], block[lane]);
+        }
+    }
+    let mut largest = T::neg_infinity();
+    for &value in lanes.iter().chain(rest) {
+        largest = larger(largest, value);
+    }
+    largest
 }
 
 /// A read-only operand of [`Real::gemm`]: element (i, j) is `data[i * row_stride + j * col_stride]`.
@@ -103,7 +152,7 @@ impl<'a, T> MatrixMut<'a, T> {
 }
 
 macro_rules! real {
-    ($type:ty, $data:ident, $dots:ident, $gemm:path) => {
+    ($type:ty, $data:ident, $dots:ident, $gemm:path, $exp:path) => {
         impl Real for $type {
             fn slice(data: &Data) -> Option<&[Self]> {
                 match data {
@@ -129,7 +178,19 @@ macro_rules! real {
                 f64::from(self)
             }
 
-            fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool) {
+            #[inline]
+            fn exp_in_loops(self) -> Self {
+                $exp(self)
+            }
+
+            fn gemm_on(
+                threads: Threads,
+                c: MatrixMut<'_, Self>,
+                a: Matrix<'_, Self>,
+                b: Matrix<'_, Self>,
+                inner: usize,
+                accumulate: bool,
+            ) {
                 let (rows, cols) = (c.rows, c.cols);
                 if rows == 0 || cols == 0 {
                     return;
@@ -149,6 +210,10 @@ macro_rules! real {
                     (cols, rows, [c.row_stride, 1], b.transposed(), a.transposed())
                 } else {
                     (rows, cols, [1, c.row_stride], a, b)
+                };
+                let parallelism = match threads {
+                    Threads::This => Parallelism::None,
+                    Threads::All => Parallelism::Rayon(0),
                 };
                 // SAFETY: the three assertions above bound every element that the strides reach, and `c` is
                 // borrowed exclusively, so it overlaps neither operand.
@@ -172,7 +237,7 @@ macro_rules! real {
                         false,
                         false,
                         false,
-                        gemm_common::Parallelism::None,
+                        parallelism,
                     );
                 }
             }
@@ -186,5 +251,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, F32, DotsF32, gemm_f32::gemm::f32::get_gemm_fn);
-real!(f64, F64, DotsF64, gemm_f64::gemm::f64::get_gemm_fn);
+real!(f32, F32, DotsF32, gemm_f32::gemm::f32::get_gemm_fn, exp_f32);
+real!(f64, F64, DotsF64, gemm_f64::gemm::f64::get_gemm_fn, f64::exp);

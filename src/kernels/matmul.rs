@@ -2,9 +2,9 @@
 
 use super::ColumnSum;
 use super::operand::{Operand, OperandMut};
-use super::products::{FEW_ROWS, Stored, parallel_dots, parallel_gemm};
+use super::products::{FEW_ROWS, Stored, parallel_dots};
 use super::tiles::{DEPTH, Tile, TileText, by_tile_or_rows};
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, word};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, word};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 10] = by_tile_or_rows(include_str!("../../shaders/matmul.wgsl"));
@@ -256,5 +256,5 @@ pub(super) fn parallel_product<T: Real>(
     let values = b.values::<T>(0, b_rows, b_cols);
     let b = Matrix { data: &values, row_stride: b.stride, col_stride: 1 };
     let b = if layout.transposes_b() { b.transposed() } else { b };
-    parallel_gemm(c, a, b, inner, accumulate);
+    T::gemm_on(Threads::All, c, a, b, inner, accumulate);
 }

@@ -1,4 +1,4 @@
-//! The CPU's matrix products, over all threads.
+//! The CPU's products of few rows by a weight, over all threads.
 
 use std::borrow::Cow;
 
@@ -62,28 +62,5 @@ pub(super) fn parallel_dots<T: Real>(
         for (c, &product) in c[..cols].iter_mut().zip(products) {
             *c = if accumulate { *c + product } else { product };
         }
-    });
-}
-
-/// `c (+)= a b`. The cut into blocks of rows does not depend on the number of threads, so that the result does not
-/// either.
-pub(super) fn parallel_gemm<T: Real>(
-    c: MatrixMut<'_, T>,
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
-    inner: usize,
-    accumulate: bool,
-) {
-    const BLOCK_ROWS: usize = 128;
-    let MatrixMut { data, rows, cols, row_stride } = c;
-    if rows == 0 {
-        return;
-    }
-    let data = &mut data[..(rows - 1) * row_stride + cols];
-    data.par_chunks_mut(BLOCK_ROWS * row_stride).enumerate().for_each(|(block, data)| {
-        let first = block * BLOCK_ROWS;
-        let c = MatrixMut { data, rows: BLOCK_ROWS.min(rows - first), cols, row_stride };
-        let a = Matrix { data: &a.data[first * a.row_stride..], ..a };
-        T::gemm(c, a, b, inner, accumulate);
     });
 }
