@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
-use crate::device::{Kernel, Real, Tensor, kernel, reaches};
+use crate::device::{Kernel, Real, Tensor, kernel, reaches, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/adamw.wgsl"), &[shared::GRID]);
@@ -71,14 +71,21 @@ impl Kernel for AdamW<'_> {
             let [gradient, weight, m, v] =
                 tensors.map(|tensor| tensor.real_mut::<T>()[..count as usize].par_chunks_mut(TWIN_BLOCK));
             (gradient, weight, m, v).into_par_iter().for_each(|(gradient, weight, m, v)| {
-                for i in 0..gradient.len() {
-                    let g = scale * gradient[i];
-                    m[i] += (T::one() - beta1) * (g - m[i]);
-                    v[i] = beta2 * v[i] + (T::one() - beta2) * g * g;
-                    let direction = m[i] / (v[i].sqrt() * inverse_sqrt_correction2 + epsilon);
-                    weight[i] = weight[i] * keep - step_size * direction;
-                    gradient[i] = T::zero();
-                }
+                let count = gradient.len();
+                let (weight, m, v) = (&mut weight[..count], &mut m[..count], &mut v[..count]);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for i in 0..count {
+                            let g = scale * gradient[i];
+                            m[i] += (T::one() - beta1) * (g - m[i]);
+                            v[i] = beta2 * v[i] + (T::one() - beta2) * g * g;
+                            let direction = m[i] / (v[i].sqrt() * inverse_sqrt_correction2 + epsilon);
+                            weight[i] = weight[i] * keep - step_size * direction;
+                            gradient[i] = T::zero();
+                        }
+                    },
+                );
             });
         };
         step(self.count, [self.gradient, self.weight, self.m, self.v]);

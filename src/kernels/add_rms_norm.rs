@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/add_rms_norm.wgsl"));
@@ -63,15 +63,24 @@ impl Kernel for AddRmsNorm<'_> {
         let inputs = x.par_chunks(cols).enumerate();
         let outputs = (h.par_chunks_mut(cols), y.par_chunks_mut(cols), rstd.par_iter_mut());
         (inputs, outputs.into_par_iter()).into_par_iter().for_each(|((row, x), (h, y, rstd))| {
-            h.copy_from_slice(x);
-            if add {
-                h.iter_mut().zip(&delta[row * cols..]).for_each(|(h, &delta)| *h += delta);
-            }
-            let [squares] = sum_terms(h.len(), |c| [h[c] * h[c]]);
-            *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
-            for ((y, &h), &weight) in y.iter_mut().zip(&*h).zip(weight) {
-                *y = h * *rstd * (offset + weight);
-            }
+            let (x, h, y, weight) = (&x[..cols], &mut h[..cols], &mut y[..cols], &weight[..cols]);
+            vectorized(
+                #[inline(always)]
+                || {
+                    h.copy_from_slice(x);
+                    if add {
+                        let delta = &delta[row * cols..][..cols];
+                        for c in 0..cols {
+                            h[c] += delta[c];
+                        }
+                    }
+                    let [squares] = sum_terms(cols, |c| [h[c] * h[c]]);
+                    *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+                    for c in 0..cols {
+                        y[c] = h[c] * *rstd * (offset + weight[c]);
+                    }
+                },
+            );
         });
     }
 }

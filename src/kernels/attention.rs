@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_terms, word};
 use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
 const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
@@ -304,13 +304,14 @@ impl Kernel for Attention<'_> {
                 T::gemm(s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
                 for (row, s) in scores.chunks_mut(keys).enumerate() {
                     let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
-                    let largest = seen.iter().copied().reduce(T::max).unwrap_or(T::zero());
-                    let mut sum = T::zero();
+                    let largest = largest(seen);
                     for s in &mut *seen {
-                        *s = (scale * (*s - largest)).exp();
-                        sum += *s;
+                        *s = (scale * (*s - largest)).exp_in_loops();
                     }
-                    seen.iter_mut().for_each(|s| *s /= sum);
+                    let [sum] = sum_terms(seen.len(), |key| [seen[key]]);
+                    for s in &mut *seen {
+                        *s /= sum;
+                    }
                     hidden.fill(T::zero());
                     lse[row * heads + head] = scale * largest + sum.ln();
                 }

@@ -156,7 +156,7 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                     let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
                     let (lse, delta) = (statistics[0], statistics[1]);
                     for (key, (s, dp)) in s.iter_mut().zip(dp).enumerate() {
-                        let p = if key <= row { (scale * *s - lse).exp() } else { T::zero() };
+                        let p = if key <= row { (scale * *s - lse).exp_in_loops() } else { T::zero() };
                         *s = p;
                         *dp = scale * p * (*dp - delta);
                     }

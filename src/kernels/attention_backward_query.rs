@@ -127,7 +127,7 @@ impl Kernel for AttentionBackwardQuery<'_> {
                     let (lse, delta) = (statistics[0], statistics[1]);
                     let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
                     for (s, &dp) in seen.iter_mut().zip(dp) {
-                        *s = scale * (scale * *s - lse).exp() * (dp - delta);
+                        *s = scale * (scale * *s - lse).exp_in_loops() * (dp - delta);
                     }
                     hidden.fill(T::zero());
                 }

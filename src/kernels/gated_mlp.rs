@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
-use crate::device::{Kernel, Real, kernel, reaches};
+use crate::device::{Kernel, Real, kernel, reaches, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 pub(super) const GATE: &str = include_str!("../../shaders/shared/gate.wgsl");
@@ -51,7 +51,7 @@ impl Activation {
 /// `1 / (1 + exp(-z))` and `1 / (1 + exp(z))`, by `exp(-|z|)`.
 #[inline]
 fn sigmoids<T: Real>(z: T) -> (T, T) {
-    let e = (-z.abs()).exp();
+    let e = (-z.abs()).exp_in_loops();
     let (numerator, other) = if z >= T::zero() { (T::one(), e) } else { (e, T::one()) };
     (numerator / (T::one() + e), other / (T::one() + e))
 }
@@ -103,9 +103,15 @@ impl Kernel for GatedMlp<'_> {
         let blocks =
             (x.par_chunks(TWIN_BLOCK), up.par_chunks(TWIN_BLOCK), act.par_chunks_mut(TWIN_BLOCK)).into_par_iter();
         blocks.for_each(|(x, up, act)| {
-            for i in 0..x.len() {
-                act[i] = gate(x[i], activation).0 * up[i];
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    let (up, act) = (&up[..x.len()], &mut act[..x.len()]);
+                    for i in 0..x.len() {
+                        act[i] = gate(x[i], activation).0 * up[i];
+                    }
+                },
+            );
         });
     }
 }

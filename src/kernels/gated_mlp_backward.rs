@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::gated_mlp::{GATE, gate};
 use super::variants::{TWIN_BLOCK, launch_flat, only, shared};
-use crate::device::{Kernel, Real, kernel, reaches};
+use crate::device::{Kernel, Real, kernel, reaches, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp_backward.wgsl"), &[shared::GRID, GATE]);
@@ -56,12 +56,19 @@ impl Kernel for GatedMlpBackward<'_> {
         let outputs =
             (dgate.par_chunks_mut(TWIN_BLOCK), dup.par_chunks_mut(TWIN_BLOCK), act.par_chunks_mut(TWIN_BLOCK));
         inputs.zip(outputs.into_par_iter()).for_each(|((x, up, dact), (dgate, dup, act))| {
-            for i in 0..x.len() {
-                let (f, slope) = gate(x[i], activation);
-                dgate[i] = dact[i] * up[i] * slope;
-                dup[i] = dact[i] * f;
-                act[i] = f * up[i];
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    let (up, dact) = (&up[..x.len()], &dact[..x.len()]);
+                    let (dgate, dup, act) = (&mut dgate[..x.len()], &mut dup[..x.len()], &mut act[..x.len()]);
+                    for i in 0..x.len() {
+                        let (f, slope) = gate(x[i], activation);
+                        dgate[i] = dact[i] * up[i] * slope;
+                        dup[i] = dact[i] * f;
+                        act[i] = f * up[i];
+                    }
+                },
+            );
         });
     }
 }

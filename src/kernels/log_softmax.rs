@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::device::{Kernel, Real, kernel, largest, reaches, sum_terms, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
@@ -72,12 +72,18 @@ impl Kernel for LogSoftmax<'_> {
             let x = &x[..cols];
             let before =
                 if first_col == 0 { [x[0], T::zero(), T::zero(), T::zero()] } else { [0, 1, 2, 3].map(|i| running[i]) };
-            let m = x.iter().fold(before[0], |m, &x| m.max(x));
+            let (m, [chunk_s, chunk_u]) = vectorized(
+                #[inline(always)]
+                || {
+                    let m = before[0].max(largest(x));
+                    let sums = sum_terms(x.len(), |c| {
+                        let e = (x[c] - m).exp_in_loops();
+                        [e, (x[c] - m) * e]
+                    });
+                    (m, sums)
+                },
+            );
             let d = before[0] - m;
-            let [chunk_s, chunk_u] = sum_terms(x.len(), |c| {
-                let e = (x[c] - m).exp();
-                [e, (x[c] - m) * e]
-            });
             let s = d.exp() * before[1] + chunk_s;
             let u = d.exp() * (before[2] + d * before[1]) + chunk_u;
             let column = (target as usize).wrapping_sub(first_col);

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_each, only, shared};
-use crate::device::{Kernel, Real, kernel, reaches};
+use crate::device::{Kernel, Real, kernel, reaches, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/log_softmax_backward.wgsl"), &[shared::GRID]);
@@ -64,9 +64,14 @@ impl Kernel for LogSoftmaxBackward<'_> {
         let logits = &mut self.logits.real_mut::<T>()[..rows * stride];
         let rows = (targets.par_iter(), lse.par_iter(), dlogp.par_iter(), logits.par_chunks_mut(stride));
         rows.into_par_iter().for_each(|(&target, &lse, &dlogp, x)| {
-            for x in &mut x[..cols] {
-                *x = -dlogp * (*x - lse).exp();
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    for x in &mut x[..cols] {
+                        *x = -dlogp * (*x - lse).exp_in_loops();
+                    }
+                },
+            );
             if let Some(x) = x[..cols].get_mut((target as usize).wrapping_sub(first_col)) {
                 *x += dlogp;
             }

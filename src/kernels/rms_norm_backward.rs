@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/rms_norm_backward.wgsl"));
@@ -55,13 +55,19 @@ impl Kernel for RmsNormBackward<'_> {
         let accumulate = self.accumulate != 0;
         let rows = (dy.par_chunks(cols), x.par_chunks(cols), rstd.par_iter(), dx.par_chunks_mut(cols));
         rows.into_par_iter().for_each(|(dy, x, &rstd, dx)| {
-            let g = |c: usize| dy[c] * (offset + weight[c]);
-            let [projection] = sum_terms(cols, |c| [g(c) * x[c]]);
-            let mean = projection * rstd / T::of(cols as f64);
-            for c in 0..cols {
-                let gradient = rstd * (g(c) - x[c] * rstd * mean);
-                dx[c] = if accumulate { dx[c] + gradient } else { gradient };
-            }
+            let (dy, x, weight, dx) = (&dy[..cols], &x[..cols], &weight[..cols], &mut dx[..cols]);
+            vectorized(
+                #[inline(always)]
+                || {
+                    let g = |c: usize| dy[c] * (offset + weight[c]);
+                    let [projection] = sum_terms(cols, |c| [g(c) * x[c]]);
+                    let mean = projection * rstd / T::of(cols as f64);
+                    for c in 0..cols {
+                        let gradient = rstd * (g(c) - x[c] * rstd * mean);
+                        dx[c] = if accumulate { dx[c] + gradient } else { gradient };
+                    }
+                },
+            );
         });
     }
 }
