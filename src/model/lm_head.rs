@@ -1,7 +1,8 @@
 //! The LM head: from hidden states to log-probs and back, without the logits of all tokens and the whole vocabulary.
 //!
 //! Three phases, as chunks of [`BLOCK_TOKENS`] x [`CHUNK_COLUMNS`] logits at a time: the forward pass streams the chunks
-//! into running statistics; a method turns log-probs into their gradients; the backward pass computes the chunks again.
+//! into running statistics; a method turns log-probs into their gradients; the backward pass computes the chunks again, all
+//! but the last.
 
 use std::ops::Range;
 
@@ -36,6 +37,8 @@ pub struct LmHeadActivations {
     lse: Tensor,
     running: Tensor,
     logits: Tensor,
+    /// The first position and the first id of the chunk whose logits are in `logits`.
+    held: Option<[usize; 2]>,
 }
 
 impl LmHeadActivations {
@@ -51,6 +54,7 @@ impl LmHeadActivations {
             lse: tensor("lse", &[positions])?,
             running: tensor("running", &[positions, 4])?,
             logits: tensor("logits", &[positions.min(BLOCK_TOKENS), stride(build.config.vocab_size)])?,
+            held: None,
         })
     }
 }
@@ -82,18 +86,19 @@ fn chunks(weight: &Parameter) -> Vec<Chunk> {
 }
 
 /// The positions, [`BLOCK_TOKENS`] at a time.
-fn blocks(positions: usize) -> impl Iterator<Item = Range<usize>> {
+fn blocks(positions: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
     (0..positions).step_by(BLOCK_TOKENS).map(move |first| first..positions.min(first + BLOCK_TOKENS))
 }
 
 /// `saved.logp` and `saved.entropy` of the batch's actions; `weight` is `[vocabulary, hidden]`.
 pub fn forward(input: LmHeadInput, weight: &Parameter, saved: &mut LmHeadActivations) {
-    let LmHeadActivations { logp, entropy, lse, running, logits } = saved;
+    let LmHeadActivations { logp, entropy, lse, running, logits, held } = saved;
     let LmHeadInput { device, batch, .. } = input;
     let chunks = chunks(weight);
     for block in blocks(batch.positions) {
         for chunk in &chunks {
             compute_logits(input, weight, chunk, &block, logits);
+            *held = Some([block.start, chunk.first_id]);
             device.run(LogSoftmax {
                 logits,
                 targets: &batch.targets,
@@ -111,7 +116,8 @@ pub fn forward(input: LmHeadInput, weight: &Parameter, saved: &mut LmHeadActivat
     }
 }
 
-/// `dhidden` `[positions, hidden]`, and the weight's gradient where it is trained, of `dlogp` `[positions]`.
+/// `dhidden` `[positions, hidden]`, and the weight's gradient where it is trained, of `dlogp` `[positions]`. It takes the
+/// chunks last first: the last one's logits are still there.
 pub fn backward(
     input: LmHeadInput,
     weight: &mut Parameter,
@@ -119,13 +125,15 @@ pub fn backward(
     dlogp: &Tensor,
     dhidden: &mut Tensor,
 ) {
-    let LmHeadActivations { lse, logits, .. } = saved;
+    let LmHeadActivations { lse, logits, held, .. } = saved;
     let LmHeadInput { device, batch, hidden } = input;
     let (stride, width) = (stride(weight.rows()), weight.cols());
-    for block in blocks(batch.positions) {
+    for block in blocks(batch.positions).rev() {
         let (first_row, rows) = (block.start, block.len());
-        for chunk in chunks(weight) {
-            compute_logits(input, weight, &chunk, &block, logits);
+        for (taken, chunk) in chunks(weight).iter().rev().enumerate() {
+            if held.take() != Some([block.start, chunk.first_id]) {
+                compute_logits(input, weight, chunk, &block, logits);
+            }
             device.run(LogSoftmaxBackward {
                 targets: &batch.targets,
                 lse,
@@ -148,7 +156,7 @@ pub fn backward(
                 a: dlogits,
                 b: Operand::whole(&shard.weight, width).from_row(chunk.first_row),
                 c: OperandMut::whole(dhidden, width).from_row(first_row),
-                accumulate: chunk.first_id > 0,
+                accumulate: taken > 0,
             };
             Matmul::run(device, dh);
             if let Some(gradient) = &mut shard.gradient {
