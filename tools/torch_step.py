@@ -1,4 +1,4 @@
-"""A training step in PyTorch: what `dqo-wgpu bench --step` is held against, by bench_step.py and gpu-report.
+"""A training step in PyTorch on a GPU: what gpu-report holds `dqo-wgpu bench --step` against.
 
     python tools/torch_step.py --probe
     dqo-wgpu bench --step --shape 0.5b --json | python tools/torch_step.py [--device DEVICE]
