@@ -9,7 +9,7 @@ pub fn exp_f32(x: f32) -> f32 {
     /// What is added to it is rounded to a whole number, which stands in its last bits.
     const ROUNDS: f32 = 12_582_912.0;
     /// The logarithm of 2 in two parts; whole numbers below 2^13 times the first are exact.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 
     let x = if x < LEAST { LEAST } else { x };
     let x = if x > MOST { MOST } else { x };
