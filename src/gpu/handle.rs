@@ -9,11 +9,11 @@ use wgpu::{BufferUsages, Features};
 use super::activity::Activity;
 use super::adapter::{check_requirements, describe};
 use super::fault::Fault;
-use super::launch::{Launch, Signature};
+use super::launch::{Binding, Launch, Signature};
 use super::limits::Limits;
 use super::pipeline::{BuiltPipeline, Pipelines};
 use super::rates::Rates;
-use super::recorder::{Recorder, UPLOAD_BYTES};
+use super::recorder::{Recorder, TRANSFER_BYTES, UPLOAD_BYTES};
 use super::settings::Settings;
 use super::traits::Traits;
 use crate::format::format_bytes;
@@ -32,13 +32,6 @@ pub struct Gpu {
     staging: Mutex<Option<wgpu::Buffer>>,
 }
 
-/// A tensor's buffer, as a dispatch binds it.
-pub struct Binding<'a> {
-    /// The tensor's name, for errors.
-    pub tensor: &'a str,
-    pub buffer: &'a wgpu::Buffer,
-}
-
 /// A part of a tensor's buffer that is read, in bytes.
 #[derive(Clone, Copy)]
 pub struct BufferPart<'a> {
@@ -49,9 +42,6 @@ pub struct BufferPart<'a> {
     pub offset: usize,
     pub size: usize,
 }
-
-/// The size of the read-back buffer, and of what is on its way to the GPU at most: more is moved in parts.
-pub const TRANSFER_BYTES: u64 = 4 << 20;
 
 /// Some of what is read of a part, and where in the read-back buffer it passes.
 #[derive(Debug, PartialEq, Eq)]

@@ -70,6 +70,13 @@ impl Variant {
     }
 }
 
+/// A tensor's buffer, as a dispatch binds it.
+pub struct Binding<'a> {
+    /// The tensor's name, for errors.
+    pub tensor: &'a str,
+    pub buffer: &'a wgpu::Buffer,
+}
+
 /// A dispatch.
 pub struct Launch {
     /// Which text.

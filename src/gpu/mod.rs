@@ -19,10 +19,11 @@ pub use adapter::{
     describe_adapter,
 };
 pub use choice::DeviceChoice;
-pub use handle::{Binding, BufferPart, Gpu, TRANSFER_BYTES};
-pub use launch::{Access, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
+pub use handle::{BufferPart, Gpu};
+pub use launch::{Access, Binding, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
 pub use pipeline::BuiltPipeline;
 pub use rates::Rates;
+pub use recorder::TRANSFER_BYTES;
 pub use settings::Settings;
 pub use traits::{Subgroups, Traits};

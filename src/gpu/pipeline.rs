@@ -7,8 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use wgpu::ShaderRuntimeChecks;
 
-use super::handle::Binding;
-use super::launch::{Launch, Signature, Variant};
+use super::launch::{Binding, Launch, Signature, Variant};
 
 /// All pipelines of a device, and the bind groups made for them.
 pub struct Pipelines {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::activity::Activity;
-use super::handle::TRANSFER_BYTES;
 
 /// The work that one submission may hold, in seconds of [`super::launch::Cost::seconds`]: Windows ends one that
 /// takes 2 s, and a real GPU may be slower than the estimate.
@@ -12,6 +11,9 @@ const SECONDS_PER_SUBMISSION: f64 = 0.2;
 
 /// Submissions that may be in flight: one runs while the next is recorded.
 const MAX_IN_FLIGHT: usize = 2;
+
+/// The size of the read-back buffer, and of what is on its way to the GPU at most: more is moved in parts.
+pub const TRANSFER_BYTES: u64 = 4 << 20;
 
 /// The bytes that one submission brings along for tensors. They exist in the buffer that they pass through, and once more
 /// in every submission that is in flight or on its way there.
