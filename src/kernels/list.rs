@@ -36,6 +36,7 @@ macro_rules! for_each_kernel {
             rms_norm_backward: RmsNormBackward,
             rms_norm_backward_weight: RmsNormBackwardWeight,
             rope: Rope,
+            rope_cached: RopeCached,
             round_bf16: RoundBf16,
             sample_token: SampleToken,
             scale: Scale,

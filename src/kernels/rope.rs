@@ -58,15 +58,21 @@ impl Kernel for Rope<'_> {
         for (x, heads) in [(&mut *self.q, self.heads), (&mut *self.k, self.kv_heads)] {
             let x = x.real_mut::<T>().par_chunks_mut(heads as usize * dim);
             positions.par_iter().zip(x).for_each(|(&position, x)| {
-                let (cosines, sines) = table[position as usize * dim..][..dim].split_at(dim / 2);
-                for head in x.chunks_mut(dim) {
-                    let (a, b) = head.split_at_mut(dim / 2);
-                    for (((a, b), &cosine), &sine) in a.iter_mut().zip(b).zip(cosines).zip(sines) {
-                        let sine = sign * sine;
-                        (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
-                    }
-                }
+                rotate(x, &table[position as usize * dim..][..dim], sign);
             });
+        }
+    }
+}
+
+/// Rotates the heads of a token by the angles whose cosines and sines a position has, times `sign`.
+pub(super) fn rotate<T: Real>(x: &mut [T], angles: &[T], sign: T) {
+    let half = angles.len() / 2;
+    let (cosines, sines) = angles.split_at(half);
+    for head in x.chunks_mut(2 * half) {
+        let (a, b) = head.split_at_mut(half);
+        for (((a, b), &cosine), &sine) in a.iter_mut().zip(b).zip(cosines).zip(sines) {
+            let sine = sign * sine;
+            (*a, *b) = (*a * cosine - *b * sine, *b * cosine + *a * sine);
         }
     }
 }

@@ -12,9 +12,11 @@ use super::linear_group::LinearGroup;
 use super::norm::Norm;
 use super::parameter::Parameter;
 use super::pass::Pass;
+use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
 use crate::kernels::{
-    self, Attention as AttentionKernel, AttentionCached, Heads, OutputGradient, Projections, Rope, Sequences,
+    self, Attention as AttentionKernel, AttentionCached, Heads, OutputGradient, Projections, Rope, RopeCached,
+    Sequences,
 };
 
 /// The signs of the angles of a rotation and of its inverse, which is its gradient's.
@@ -181,8 +183,15 @@ impl Attention {
             }
             _ => self.qkv.forward(pass, x, [&mut saved.q, &mut saved.k, &mut saved.v]),
         }
-        self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
-        self.attend(pass, saved);
+        match &mut pass.cache {
+            Some(InCache { cache, places }) if places.attend_to_cache => {
+                self.attend_to_cache(pass.device, pass.batch, &mut cache.layers[self.layer], places, saved);
+            }
+            _ => {
+                self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
+                self.attend(pass, saved);
+            }
+        }
         self.o_proj.forward(pass, &saved.o, y);
     }
 
@@ -210,36 +219,47 @@ impl Attention {
         }
     }
 
-    /// `o = softmax(q k^T) v` of the tokens of the batch, or of each to its whole sequence in the cache.
+    /// `o = softmax(q k^T) v` of the tokens of the batch.
     fn attend(&self, pass: &mut Pass, saved: &mut AttentionActivations) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         if let Some(InCache { cache, places }) = &mut pass.cache {
-            let cache = &mut cache.layers[self.layer];
-            cache.store(device, &saved.k, &saved.v, &places.places, tokens);
-            if places.attend_to_cache {
-                return self.attend_to_cache(device, cache, places, saved, tokens);
-            }
+            cache.layers[self.layer].store(device, &saved.k, &saved.v, &places.places, tokens);
         }
         let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
         let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
         AttentionKernel::run(device, self.heads, sequences, projections, &mut saved.o, &mut saved.lse);
     }
 
+    /// The same of each token to its whole sequence in the cache, where its own key, rotated, and value go first.
     fn attend_to_cache(
         &self,
         device: &Device,
-        cache: &LayerCache,
+        batch: &DeviceBatch,
+        cache: &mut LayerCache,
         places: &CachePlaces,
         saved: &mut AttentionActivations,
-        tokens: usize,
     ) {
+        device.run(RopeCached {
+            positions: &batch.position_in_sequence,
+            places: &places.places,
+            table: &self.rope,
+            q: &mut saved.q,
+            k: &saved.k,
+            v: &saved.v,
+            cached_k: &mut cache.k,
+            cached_v: &mut cache.v,
+            tokens: batch.tokens as u32,
+            heads: self.heads.heads as u32,
+            kv_heads: self.heads.kv_heads as u32,
+            head_dim: self.heads.head_dim as u32,
+        });
         device.run(AttentionCached {
             spans: &places.spans,
             q: &saved.q,
             k: &cache.k,
             v: &cache.v,
             o: &mut saved.o,
-            rows: tokens as u32,
+            rows: batch.tokens as u32,
             heads: self.heads.heads as u32,
             kv_heads: self.heads.kv_heads as u32,
             scale: self.heads.scale(),
