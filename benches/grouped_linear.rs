@@ -1,8 +1,13 @@
 use super::case::{Case, Work};
 use crate::device::{Call, DType};
-use crate::kernels::{GroupedLinear, GroupedOutput};
+use crate::kernels::{GroupedLinear, GroupedOutput, Tile};
 
 fn case(rows: usize, cols: [usize; 3], inner: usize, dtype: DType) -> Case {
+    case_in_tiles(rows, cols, inner, dtype, Tile::of(rows, cols.iter().sum()))
+}
+
+/// As [`case`], in tiles that the shape would not have.
+fn case_in_tiles(rows: usize, cols: [usize; 3], inner: usize, dtype: DType, tile: Tile) -> Case {
     let all: usize = cols.iter().sum();
     let shape = format!("{rows} x {cols:?} x {inner}, {dtype:?}");
     let mut case = Case::new(GroupedLinear::SIGNATURE, shape, Work::Flops(2.0 * (rows * all * inner) as f64));
@@ -21,7 +26,7 @@ fn case(rows: usize, cols: [usize; 3], inner: usize, dtype: DType) -> Case {
             GroupedOutput { w: w1, y: y1, cols: cols[1] },
             GroupedOutput { w: w2, y: y2, cols: cols[2] },
         ];
-        GroupedLinear::run(device, x, outputs, rows, inner);
+        GroupedLinear::run_in_tiles(device, x, outputs, rows, inner, tile);
     })
 }
 
@@ -36,7 +41,8 @@ pub fn tests() -> Vec<Case> {
         (512, [200, 300, 20], 24),
     ];
     let stored = |(rows, cols, inner)| [DType::Real, DType::Bf16].map(|dtype| case(rows, cols, inner, dtype));
-    sizes.into_iter().flat_map(stored).collect()
+    let tiled = Tile::ALL.map(|tile| case_in_tiles(152, [132, 36, 8], 36, DType::Real, tile));
+    sizes.into_iter().flat_map(stored).chain(tiled).collect()
 }
 
 /// The rows of the table: a decoded token of 32 sequences, queries, keys and values, gate and up.

@@ -1,8 +1,13 @@
 use super::case::{Case, Work};
 use crate::device::{Call, DType};
-use crate::kernels::{GroupedGradient, GroupedLinearBackwardInput};
+use crate::kernels::{GroupedGradient, GroupedLinearBackwardInput, Tile};
 
 fn case(rows: usize, cols: usize, inner: [usize; 3], dtype: DType) -> Case {
+    case_in_tiles(rows, cols, inner, dtype, Tile::of(rows, cols))
+}
+
+/// As [`case`], in tiles that the shape would not have.
+fn case_in_tiles(rows: usize, cols: usize, inner: [usize; 3], dtype: DType, tile: Tile) -> Case {
     let all: usize = inner.iter().sum();
     let shape = format!("{rows} x {cols} x {inner:?}, {dtype:?}");
     let work = Work::Flops(2.0 * (rows * cols * all) as f64);
@@ -21,7 +26,7 @@ fn case(rows: usize, cols: usize, inner: [usize; 3], dtype: DType) -> Case {
             GroupedGradient { w: w1, dy: dy1, inner: inner[1] },
             GroupedGradient { w: w2, dy: dy2, inner: inner[2] },
         ];
-        GroupedLinearBackwardInput::run(device, gradients, dx, rows, cols);
+        GroupedLinearBackwardInput::run_in_tiles(device, gradients, dx, rows, cols, tile);
     })
 }
 
@@ -35,7 +40,8 @@ pub fn tests() -> Vec<Case> {
         (512, 200, [52, 4, 16]),
     ];
     let stored = |(rows, cols, inner)| [DType::Real, DType::Bf16].map(|dtype| case(rows, cols, inner, dtype));
-    sizes.into_iter().flat_map(stored).collect()
+    let tiled = Tile::ALL.map(|tile| case_in_tiles(152, 132, [36, 20, 8], DType::Real, tile));
+    sizes.into_iter().flat_map(stored).chain(tiled).collect()
 }
 
 /// The rows of the table: queries, keys and values, gate and up.

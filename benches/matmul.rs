@@ -1,6 +1,6 @@
 use super::case::{Case, Work};
 use crate::device::{Call, DType};
-use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product};
+use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Tile};
 
 /// The sizes of a product of `rows` x `inner` by `inner` x `cols`.
 #[derive(Clone, Copy)]
@@ -12,6 +12,11 @@ struct Size {
 
 /// A product, each operand inside a larger tensor, added to what is there or not; `b` stored as `dtype`.
 fn case(layout: Layout, size: Size, dtype: DType, accumulate: bool) -> Case {
+    case_in_tiles(layout, size, dtype, accumulate, Tile::of(size.rows, size.cols))
+}
+
+/// As [`case`], in tiles that the shape would not have.
+fn case_in_tiles(layout: Layout, size: Size, dtype: DType, accumulate: bool, tile: Tile) -> Case {
     const MARGIN: usize = 8; // columns beside each operand; one row before it
     let Size { rows, cols, inner } = size;
     let added = if accumulate { ", added" } else { "" };
@@ -31,7 +36,7 @@ fn case(layout: Layout, size: Size, dtype: DType, accumulate: bool) -> Case {
             let a = Operand::whole(a, a_cols + MARGIN).from_row(1).from_column(4);
             let b = Operand::whole(b, b_cols + MARGIN).from_row(1).from_column(4);
             let c = OperandMut::whole(c, cols + MARGIN).from_row(1).from_column(4);
-            Matmul::run(device, Product { layout, rows, cols, inner, a, b, c, accumulate });
+            Matmul::run_in_tiles(device, Product { layout, rows, cols, inner, a, b, c, accumulate }, tile);
         })
 }
 
@@ -78,7 +83,11 @@ pub fn tests() -> Vec<Case> {
     });
     let added = |(layout, size, dtype)| [false, true].map(|accumulate| case(layout, size, dtype, accumulate));
     let splits = [(16, 132, 530), (64, 64, 1024), (4, 4, 2100)].map(|(rows, cols, inner)| split(rows, cols, inner));
-    stored.flat_map(added).chain(splits).collect()
+    let tiled = Tile::ALL.into_iter().flat_map(|tile| {
+        [(Layout::Nt, DType::Real), (Layout::Nn, DType::Bf16), (Layout::Tn, DType::Real)]
+            .map(|(layout, dtype)| case_in_tiles(layout, Size { rows: 152, cols: 132, inner: 36 }, dtype, false, tile))
+    });
+    stored.flat_map(added).chain(splits).chain(tiled).collect()
 }
 
 /// The rows of the table: a decoded token of 32 sequences, and what training multiplies.

@@ -49,7 +49,19 @@ impl GroupedLinear<'_> {
     /// `y = x w^T` of three layers, of `rows` rows of `inner` values, in as many dispatches as it needs.
     pub fn run(device: &Device, x: &Tensor, outputs: [GroupedOutput; 3], rows: usize, inner: usize) {
         let cols = outputs.iter().map(|output| output.cols).sum();
-        let tile = Tile::of(rows, cols);
+        Self::run_in_tiles(device, x, outputs, rows, inner, Tile::of(rows, cols));
+    }
+
+    /// As [`GroupedLinear::run`], in tiles of one's own choice where the adapter computes tiles.
+    pub fn run_in_tiles(
+        device: &Device,
+        x: &Tensor,
+        outputs: [GroupedOutput; 3],
+        rows: usize,
+        inner: usize,
+        tile: Tile,
+    ) {
+        let cols = outputs.iter().map(|output| output.cols).sum();
         let step = tile.rows as usize;
         let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let [first, second, third] = outputs;

@@ -50,8 +50,19 @@ pub struct GroupedGradient<'a> {
 impl GroupedLinearBackwardInput<'_> {
     /// `dx = sum of dy w` of three layers, of `rows` rows of `cols` values, in as many dispatches as it needs.
     pub fn run(device: &Device, gradients: [GroupedGradient; 3], dx: &mut Tensor, rows: usize, cols: usize) {
+        Self::run_in_tiles(device, gradients, dx, rows, cols, Tile::of(rows, cols));
+    }
+
+    /// As [`GroupedLinearBackwardInput::run`], in tiles of one's own choice where the adapter computes tiles.
+    pub fn run_in_tiles(
+        device: &Device,
+        gradients: [GroupedGradient; 3],
+        dx: &mut Tensor,
+        rows: usize,
+        cols: usize,
+        tile: Tile,
+    ) {
         let inner = gradients.iter().map(|gradient| gradient.inner).sum();
-        let tile = Tile::of(rows, cols);
         let step = tile.rows as usize;
         let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let [first, second, third] = gradients;

@@ -88,11 +88,15 @@ impl Matmul<'_> {
 
     /// Computes a product, in as many dispatches as it needs.
     pub fn run(device: &Device, product: Product) {
-        let Product { rows, cols, inner, .. } = product;
-        let tile = Tile::of(rows, cols);
+        let tile = Tile::of(product.rows, product.cols);
+        Self::run_in_tiles(device, product, tile);
+    }
+
+    /// As [`Matmul::run`], in tiles of one's own choice where the adapter computes tiles.
+    pub fn run_in_tiles(device: &Device, product: Product, tile: Tile) {
+        let Product { layout, rows, cols, inner, a, b, c, accumulate } = product;
         let step = tile.rows as usize;
         let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
-        let Product { layout, a, b, c, accumulate, .. } = product;
         for first in (0..rows).step_by(run) {
             let before = if layout.transposes_a() { first } else { first * a.stride };
             device.run(Matmul {

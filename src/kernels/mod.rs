@@ -24,6 +24,7 @@ pub use operand::{Operand, OperandMut};
 pub use ppo::STATISTICS as PPO_STATISTICS;
 pub use products::FEW_ROWS;
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
+pub use tiles::Tile;
 pub use variants::{launch_flat, only, shared};
 
 pub(crate) use kl_term::kl_term;

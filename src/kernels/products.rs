@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::variants::TWIN_BLOCK;
 use crate::device::{DType, Matrix, MatrixMut, Real, Tensor};
 
-/// The most rows that are multiplied as dot products: a tile of decoded tokens. Beyond them a general product is faster.
+/// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
+/// on the others there; beyond them a general product is faster.
 pub const FEW_ROWS: usize = 128;
 
 /// The right operand of a product as it is stored: in f32 or f64, or in bf16, which is widened where it is read.

@@ -1,5 +1,6 @@
 //! How a matrix product is cut into workgroups: their tiles, and which text computes them.
 
+use super::products::FEW_ROWS;
 use super::variants::shared::{WEIGHT_BF16, WEIGHT_F32};
 use crate::device::DType;
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
@@ -26,19 +27,19 @@ const LANES_TILE: Tile = Tile { rows: 4 * SUBGROUP, cols: 8 * SUBGROUP };
 /// The tiles of `shared/matmul_rows.wgsl`, by its constant `FEW_ROWS`.
 const ROW_TILES: [Tile; 3] = [Tile { rows: 1, cols: 8 }, Tile { rows: 4, cols: 8 }, Tile { rows: 8, cols: 8 }];
 
-/// Beyond so many rows, tiles read less than rows one by one.
-const MAX_ROWS: usize = 32;
-
 /// The most workgroups of a dimension of a grid, everywhere.
 const MAX_WORKGROUPS: u32 = 65535;
 
 impl Tile {
+    /// Every tile of `shared/matmul_tiles.wgsl`.
+    pub const ALL: [Self; 4] = [LARGE, MEDIUM, TALL, WIDE];
+
     /// The tile of a product's shape. All tiles give the same bits. A large one reads least, where there is work for enough
     /// workgroups to keep a large GPU busy; a narrow product fills a narrow one.
     pub fn of(rows: usize, cols: usize) -> Self {
         const ENOUGH_WORKGROUPS: u32 = 448;
         match (rows, cols) {
-            (0..=MAX_ROWS, _) => WIDE,
+            (0..=FEW_ROWS, _) => WIDE,
             (_, 0..=32) => TALL,
             _ if LARGE.count(rows, cols) >= ENOUGH_WORKGROUPS => LARGE,
             _ => MEDIUM,
