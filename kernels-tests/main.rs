@@ -44,6 +44,7 @@ mod training;
 mod verbs;
 mod whole_loop;
 
+mod attention;
 mod attention_backward_key_value;
 mod attention_cached;
 mod dro;

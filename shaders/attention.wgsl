@@ -35,13 +35,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let first_query = tile * TILE;
     let first_key_tile = bounds[first_query].x / TILE;
 
-    var query: array<u32, ROWS>; // this invocation's rows of scores, and where their sequences start
-    var start: array<u32, ROWS>;
     var largest: array<f32, ROWS>;
     var weight: array<f32, ROWS>; // sum of exponentials over this invocation's columns
     for (var r = 0u; r < ROWS; r += 1u) {
-        query[r] = min(first_query + first_score_row(lane) + r, params.tokens - 1u);
-        start[r] = bounds[query[r]].x;
         largest[r] = LOWEST;
     }
     var output: Sums;
@@ -51,8 +47,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var s: Scores;
         multiply_rows(&s, Head(Q, head), first_query, Head(K, kv_head), first_key, lane);
         for (var r = 0u; r < ROWS; r += 1u) {
-            s[r] = select(vec4(LOWEST), params.scale * s[r], visible(first_key + 4u * column, start[r], query[r]));
-            right[place(first_score_row(lane) + r, column)].x = max(max(s[r].x, s[r].y), max(s[r].z, s[r].w));
+            let query = min(first_query + first_score_row(lane) + r, params.tokens - 1u);
+            let keys = first_key + own_columns(lane);
+            let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
+            s[r] = select(vec4(LOWEST), params.scale * s[r], seen);
+            right[(first_score_row(lane) + r) * QUADS + column].x = max(max(s[r].x, s[r].y), max(s[r].z, s[r].w));
         }
         workgroupBarrier();
 
@@ -61,13 +60,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = first_score_row(lane) + r;
             var grown = largest[r];
             for (var c = 0u; c < QUADS; c += 1u) {
-                grown = max(grown, right[place(row, c)].x);
+                grown = max(grown, right[row * QUADS + c].x);
             }
             let shrink = exp(min(largest[r] - grown, 0.0));
             largest[r] = grown;
             s[r] = exp(min(s[r] - grown, vec4(0.0)));
             weight[r] = fma(weight[r], shrink, dot(s[r], vec4(1.0)));
-            left[place(row, column)] = s[r];
+            left[score_place(row, lane)] = s[r];
             if (column == 0u) {
                 factor[row] = shrink;
             }
@@ -84,14 +83,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     // The eight invocations of a row add up their weights.
     for (var r = 0u; r < ROWS; r += 1u) {
-        right[place(first_score_row(lane) + r, column)].x = weight[r];
+        right[(first_score_row(lane) + r) * QUADS + column].x = weight[r];
     }
     workgroupBarrier();
     for (var r = 0u; r < ROWS; r += 1u) {
         let row = first_score_row(lane) + r;
         var sum = 0.0;
         for (var c = 0u; c < QUADS; c += 1u) {
-            sum += right[place(row, c)].x;
+            sum += right[row * QUADS + c].x;
         }
         if (column == 0u) {
             factor[row] = sum;
@@ -117,12 +116,6 @@ fn write_row(output: ptr<function, Sums>, r: u32, first_query: u32, head: u32, l
             }
         }
     }
-}
-
-// Which of the keys key .. key + 3 a query sees.
-fn visible(key: u32, start: u32, query: u32) -> vec4<bool> {
-    let keys = vec4(key, key + 1u, key + 2u, key + 3u);
-    return (keys >= vec4(start)) & (keys <= vec4(query));
 }
 
 fn fetch(source: u32, index: u32) -> vec4<f32> {

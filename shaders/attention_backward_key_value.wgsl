@@ -3,7 +3,8 @@
 //   dv[j, g, :] = sum_h sum_i p[i, j] do[i, h, :]
 //   dk[j, g, :] = scale * sum_h sum_i ds[i, j] q[i, h, :]
 // A workgroup has 32 keys of one key head and walks `members` of its heads, and the query tiles from its own to the
-// sequence's last; the first call of several overwrites, the next ones add.
+// sequence's last; the first call of several overwrites, the next ones add. APART, two workgroups do this, one for each gradient:
+// half of the sums in registers and twice the workgroups, for a fourth more of work and the same bits.
 // Here the tile's rows are keys and its columns queries.
 
 struct Params {
@@ -26,6 +27,8 @@ var<immediate> params: Params;
 @group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
 @group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
 
+override APART = false;
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let kv_head = workgroup.y;
@@ -35,8 +38,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let last_key = min(first_key + TILE, params.tokens) - 1u;
     let tiles = (bounds[last_key].y - 1u) / TILE + 1u - tile; // query tiles from this one to the last that sees a key
 
+    let of_values = !APART || workgroup.z == 0u;
+    let of_keys = !APART || workgroup.z == 1u;
+    var gradient: Sums; // to the values, or the only one
     var key_gradient: Sums;
-    var value_gradient: Sums;
     for (var step = 0u; step < params.members * tiles; step += 1u) {
         // Bounded by what the call has checked, whatever stands in bounds.
         let head = kv_head * group + min(params.first_member + step / tiles, group - 1u);
@@ -44,10 +49,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var s: Scores;
         var dp: Scores;
         multiply_rows(&s, Head(K, kv_head), first_key, Head(Q, head), first_query, lane);
-        multiply_rows(&dp, Head(V, kv_head), first_key, Head(DOUT, head), first_query, lane);
+        if (of_keys) {
+            multiply_rows(&dp, Head(V, kv_head), first_key, Head(DOUT, head), first_query, lane);
+        }
         // p and ds: a column is a query, a row a key
         for (var c = 0u; c < 4u; c += 1u) {
-            let query = first_query + 4u * (lane % QUADS) + c;
+            let query = first_query + own_columns(lane)[c];
             let valid = min(query, params.tokens - 1u);
             let statistics = row_statistics[valid * params.heads + head];
             let start = bounds[valid].x;
@@ -59,45 +66,62 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 dp[r][c] = s[r][c] * (dp[r][c] - statistics.y);
             }
         }
-        for (var r = 0u; r < ROWS; r += 1u) {
-            left[place(first_score_row(lane) + r, lane % QUADS)] = s[r];
+        if (of_values) {
+            share(s, lane);
+            multiply_scores(&gradient, Head(DOUT, head), first_query, lane);
         }
-        multiply_scores(&value_gradient, Head(DOUT, head), first_query, lane);
-        for (var r = 0u; r < ROWS; r += 1u) {
-            left[place(first_score_row(lane) + r, lane % QUADS)] = dp[r];
+        if (of_keys) {
+            share(dp, lane);
+            if (APART) {
+                multiply_scores(&gradient, Head(Q, head), first_query, lane);
+            } else {
+                multiply_scores(&key_gradient, Head(Q, head), first_query, lane);
+            }
         }
-        multiply_scores(&key_gradient, Head(Q, head), first_query, lane);
     }
 
-    write_row(&key_gradient, &value_gradient, 0u, first_key, kv_head, lane);
-    write_row(&key_gradient, &value_gradient, 1u, first_key, kv_head, lane);
-    write_row(&key_gradient, &value_gradient, 2u, first_key, kv_head, lane);
-    write_row(&key_gradient, &value_gradient, 3u, first_key, kv_head, lane);
+    if (of_values) {
+        write(&gradient, false, first_key, kv_head, lane);
+    } else {
+        write(&gradient, true, first_key, kv_head, lane);
+    }
+    if (!APART) {
+        write(&key_gradient, true, first_key, kv_head, lane);
+    }
 }
 
-fn write_row(
-    key_gradient: ptr<function, Sums>,
-    value_gradient: ptr<function, Sums>,
-    r: u32,
-    first_key: u32,
-    kv_head: u32,
-    lane: u32,
-) {
+// Scores into the left tile.
+fn share(scores: Scores, lane: u32) {
+    for (var r = 0u; r < ROWS; r += 1u) {
+        left[score_place(first_score_row(lane) + r, lane)] = scores[r];
+    }
+}
+
+fn write(gradient: ptr<function, Sums>, of_keys: bool, first_key: u32, kv_head: u32, lane: u32) {
+    write_row(gradient, of_keys, 0u, first_key, kv_head, lane);
+    write_row(gradient, of_keys, 1u, first_key, kv_head, lane);
+    write_row(gradient, of_keys, 2u, first_key, kv_head, lane);
+    write_row(gradient, of_keys, 3u, first_key, kv_head, lane);
+}
+
+fn write_row(gradient: ptr<function, Sums>, of_keys: bool, r: u32, first_key: u32, kv_head: u32, lane: u32) {
     let key = first_key + first_row(lane) + r;
     if (key < params.tokens) {
         for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
             let quad = chunk * ACROSS + lane % ACROSS;
             if (in_head(quad)) {
                 let group = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + quad;
-                var before_k = vec4(0.0);
-                var before_v = vec4(0.0);
-                if (params.first_member > 0u) {
-                    before_k = dk[group];
-                    before_v = dv[group];
+                if (of_keys) {
+                    dk[group] = fma(vec4(params.scale), (*gradient)[chunk][r], to_add_to(dk[group]));
+                } else {
+                    dv[group] = to_add_to(dv[group]) + (*gradient)[chunk][r];
                 }
-                dk[group] = fma(vec4(params.scale), (*key_gradient)[chunk][r], before_k);
-                dv[group] = before_v + (*value_gradient)[chunk][r];
             }
         }
     }
+}
+
+// What a gradient is added to: what the calls before have written, if any.
+fn to_add_to(written: vec4<f32>) -> vec4<f32> {
+    return select(vec4(0.0), written, params.first_member > 0u);
 }

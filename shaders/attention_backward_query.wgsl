@@ -39,11 +39,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = first_score_row(lane) + r;
             let query = min(first_query + row, params.tokens - 1u);
             let statistics = row_statistics[query * params.heads + head];
-            let key = first_key + 4u * (lane % QUADS);
-            let keys = vec4(key, key + 1u, key + 2u, key + 3u);
+            let keys = first_key + own_columns(lane);
             let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
             let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
-            left[place(row, lane % QUADS)] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
+            left[score_place(row, lane)] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
         }
         multiply_scores(&gradient, Head(K, kv_head), first_key, lane);
     }

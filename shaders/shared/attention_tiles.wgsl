@@ -1,25 +1,22 @@
-// Tiles of 32 rows (tokens) in workgroup memory, and the two products of them. Scores are 32 x 32: an invocation owns four
-// columns of ROWS rows. Results are 32 rows of a head, in chunks: an invocation owns four columns of four rows in each.
-// More invocations have fewer rows of scores and wider chunks, that is fewer registers.
+// Tiles of 32 rows (tokens) in workgroup memory, and the two products of them. Scores are 32 x 32: an invocation owns every eighth
+// column of ROWS rows. Results are 32 rows of a head, in chunks: an invocation owns four columns of four rows in each. More
+// invocations have fewer rows of scores and wider chunks, that is fewer registers.
 const TILE = 32u;
-const QUADS = 8u; // groups of four columns in a tile of scores
+const QUADS = 8u; // groups of four columns in 32
 const ROWS = 256u / LANES; // 4 or 2
 const ACROSS = LANES / 8u; // groups of four columns in a chunk of results: 8 or 16
 override HEAD_DIM = 64u; // at most 256
 
-// Of 32 columns, by `place`. The left one has scores, too, once it has been multiplied.
-var<workgroup> left: array<vec4<f32>, 256>;
-// Of 32 columns, by `place`, or of a chunk of results, row by row.
-var<workgroup> right: array<vec4<f32>, TILE * ACROSS>;
+// Groups from a row of 32 columns to the next: eight invocations read a group of eight rows, which lie in different banks.
+const PITCH = 9u;
 
-// Where a group of four columns of a tile's row is. Four rows are read at once, and eight invocations read every fourth row:
-// groups change places from four rows to the next, so that these lie in different banks. From a row that is a multiple of four
-// to the next three it is QUADS more each.
-fn place(row: u32, quad: u32) -> u32 {
-    return (row * QUADS + row / 4u % QUADS) ^ quad;
-}
+// Of 32 columns a row. The left one has scores, too, once it has been multiplied: group c of a row those of its columns c,
+// c + 8, c + 16 and c + 24.
+var<workgroup> left: array<vec4<f32>, TILE * PITCH>;
+// Of 32 columns a row, or of a chunk of results, ACROSS groups a row.
+var<workgroup> right: array<vec4<f32>, TILE * max(PITCH, ACROSS)>;
 
-// An invocation's part of the scores: rows first_score_row(lane) .., columns 4 (lane % QUADS) ..
+// An invocation's part of the scores: rows first_score_row(lane) .., columns own_columns(lane).
 alias Scores = array<vec4<f32>, ROWS>;
 // Its part of the results: rows first_row(lane) .., columns 4 (lane % ACROSS) .. of each chunk.
 alias Rows = array<vec4<f32>, 4>;
@@ -27,6 +24,15 @@ alias Sums = array<Rows, 8>;
 
 fn first_score_row(lane: u32) -> u32 {
     return lane / QUADS * ROWS;
+}
+
+fn own_columns(lane: u32) -> vec4<u32> {
+    return vec4(0u, 8u, 16u, 24u) + lane % QUADS;
+}
+
+// Where an invocation's scores of a row stand in the left tile.
+fn score_place(row: u32, lane: u32) -> u32 {
+    return row * PITCH + lane % QUADS;
 }
 
 fn first_row(lane: u32) -> u32 {
@@ -59,12 +65,17 @@ struct Head {
 // A group of four columns of a token. After the last token and the last column it is something valid that is not used.
 fn fetch_quad(head: Head, token: u32, quad: u32) -> vec4<f32> {
     let heads = select(params.kv_heads, params.heads, head.source <= DOUT);
-    let column = min(quad, HEAD_DIM / 4u - 1u);
+    let column = select(min(quad, HEAD_DIM / 4u - 1u), quad, is_even());
     return fetch(head.source, (min(token, params.tokens - 1u) * heads + head.index) * (HEAD_DIM / 4u) + column);
 }
 
 fn in_head(quad: u32) -> bool {
-    return quad < HEAD_DIM / 4u;
+    return is_even() || quad < HEAD_DIM / 4u;
+}
+
+// Whether no chunk ends after the last column.
+fn is_even() -> bool {
+    return HEAD_DIM % (4u * ACROSS) == 0u;
 }
 
 // product[r] += the dot products of a row of a's tile with four rows of b's, over all of a head's columns.
@@ -72,25 +83,25 @@ fn multiply_rows(product: ptr<function, Scores>, a: Head, first_a: u32, b: Head,
     for (var first = 0u; first < HEAD_DIM / 4u; first += QUADS) {
         if (params.tokens > 0u) { // as in multiply_chunk
             for (var i = 0u; i < TILE * QUADS / LANES; i += 1u) {
+                let row = (i * LANES + lane) / QUADS;
+                let quad = lane % QUADS;
                 // Zeros after the last column: a product of both is then right in every column.
-                let at = i * LANES + lane;
-                let quad = first + at % QUADS;
-                let value = fetch_quad(a, first_a + at / QUADS, quad);
-                left[place(at / QUADS, at % QUADS)] = select(vec4(0.0), value, in_head(quad));
-                right[place(at / QUADS, at % QUADS)] = fetch_quad(b, first_b + at / QUADS, quad);
+                let value = fetch_quad(a, first_a + row, first + quad);
+                left[row * PITCH + quad] = select(vec4(0.0), value, in_head(first + quad));
+                right[row * PITCH + quad] = fetch_quad(b, first_b + row, first + quad);
             }
         }
         workgroupBarrier();
-        let a_place = place(first_score_row(lane), 0u);
-        let b_place = place(lane % QUADS * 4u, 0u);
+        let a_place = first_score_row(lane) * PITCH;
+        let b_place = lane % QUADS * PITCH;
         var sums: Scores; // of these columns: short chains of additions round less
         for (var c = 0u; c < quads(); c += 1u) {
-            let b0 = right[b_place ^ c];
-            let b1 = right[(b_place ^ c) + QUADS];
-            let b2 = right[(b_place ^ c) + 2u * QUADS];
-            let b3 = right[(b_place ^ c) + 3u * QUADS];
+            let b0 = right[b_place + c];
+            let b1 = right[b_place + c + 8u * PITCH];
+            let b2 = right[b_place + c + 16u * PITCH];
+            let b3 = right[b_place + c + 24u * PITCH];
             for (var r = 0u; r < ROWS; r += 1u) {
-                let x = left[(a_place ^ c) + r * QUADS];
+                let x = left[a_place + c + r * PITCH];
                 let sum = sums[r];
                 sums[r] = vec4(add_dot(x, b0, sum.x), add_dot(x, b1, sum.y), add_dot(x, b2, sum.z), add_dot(x, b3, sum.w));
             }
@@ -137,25 +148,25 @@ fn multiply_scores(sums: ptr<function, Sums>, b: Head, first_b: u32, lane: u32) 
 }
 
 fn multiply_chunk(before: Rows, b: Head, first_b: u32, chunk: u32, lane: u32) -> Rows {
-    let row = first_row(lane);
     let column = lane % ACROSS;
     var sums = before;
     // A condition that no compiler sees through: addresses are computed here, and not kept in registers for all chunks.
     if (params.tokens > 0u) {
         for (var i = 0u; i < TILE * ACROSS / LANES; i += 1u) {
-            let at = i * LANES + lane;
-            right[at] = fetch_quad(b, first_b + at / ACROSS, chunk * ACROSS + at % ACROSS);
+            let row = (i * LANES + lane) / ACROSS;
+            right[row * ACROSS + column] = fetch_quad(b, first_b + row, chunk * ACROSS + column);
         }
     }
     workgroupBarrier();
+    let p_place = first_row(lane) * PITCH;
     for (var c = 0u; c < quads(); c += 1u) {
-        let b_place = 4u * c * ACROSS + column;
+        let b_place = c * ACROSS + column;
         let b0 = right[b_place];
-        let b1 = right[b_place + ACROSS];
-        let b2 = right[b_place + 2u * ACROSS];
-        let b3 = right[b_place + 3u * ACROSS];
+        let b1 = right[b_place + 8u * ACROSS];
+        let b2 = right[b_place + 16u * ACROSS];
+        let b3 = right[b_place + 24u * ACROSS];
         for (var r = 0u; r < 4u; r += 1u) {
-            let p = left[place(row, c) + r * QUADS];
+            let p = left[p_place + c + r * PITCH];
             sums[r] = fma(vec4(p.w), b3, fma(vec4(p.z), b2, fma(vec4(p.y), b1, fma(vec4(p.x), b0, sums[r]))));
         }
     }

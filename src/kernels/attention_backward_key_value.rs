@@ -100,6 +100,12 @@ impl<'a> AttentionBackwardKeyValue<'a> {
     }
 }
 
+/// The largest `head_dim` whose two gradients one invocation has the registers for, on every GPU.
+const MAX_JOINT_HEAD_DIM: usize = 128;
+
+/// Fewer workgroups than this leave most of a large GPU idle.
+const FEW_WORKGROUPS: usize = 128;
+
 /// Operations for each value of a head and each pair of a query and a key.
 const FLOPS: f64 = 8.0;
 
@@ -125,7 +131,14 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
     fn launch(&self, traits: Traits) -> Launch {
         let [longest, head_dim, kv_heads] = [self.longest, self.head_dim, self.kv_heads].map(|size| size as usize);
         let heads = self.members as usize * kv_heads;
-        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.kv_heads)
+        let work = TileWork { flops: FLOPS, longest, heads, head_dim };
+        let mut launch = work.launch(&VARIANTS, traits, self.tiles, self.kv_heads);
+        let is_few = (self.tiles as usize * kv_heads) < FEW_WORKGROUPS;
+        if !traits.software && (head_dim > MAX_JOINT_HEAD_DIM || is_few) {
+            launch.constants.push(("APART", 1.0));
+            launch.workgroups[2] = 2;
+        }
+        launch
     }
 
     fn twin<T: Real>(&mut self) {
