@@ -43,12 +43,13 @@ pub fn case(counts: &[usize], heads: Heads, range: f64) -> Case {
 
 /// What is tested.
 pub fn tests() -> Vec<Case> {
-    let shapes: [(&[usize], Heads); 6] = [
+    let shapes: [(&[usize], Heads); 7] = [
         (&[1], Heads { heads: 1, kv_heads: 1, head_dim: 4 }),
         (&[37, 1, 60, 4], Heads { heads: 6, kv_heads: 2, head_dim: 12 }),
         (&[5, 31, 32, 33], Heads { heads: 2, kv_heads: 2, head_dim: 32 }),
         (&[130, 2], Heads { heads: 7, kv_heads: 1, head_dim: 64 }),
         (&[40, 50], Heads { heads: 8, kv_heads: 2, head_dim: 100 }),
+        (&[20, 150], Heads { heads: 2, kv_heads: 1, head_dim: 132 }),
         (&[70], Heads { heads: 9, kv_heads: 3, head_dim: 256 }),
     ];
     let ordinary = shapes.map(|(counts, heads)| case(counts, heads, 1.0));
@@ -58,7 +59,9 @@ pub fn tests() -> Vec<Case> {
     let pipelines = [64, 96, 128, 256].into_iter().flat_map(|head_dim| {
         (1..=4).map(move |members| case(&[5, 2], Heads { heads: 2 * members, kv_heads: 2, head_dim }, 1.0))
     });
-    ordinary.into_iter().chain([steep]).chain(pipelines).collect()
+    // Enough workgroups for each to take two heads.
+    let many = case(&[9; 64], Heads { heads: 7, kv_heads: 1, head_dim: 64 }, 1.0);
+    ordinary.into_iter().chain([steep, many]).chain(pipelines).collect()
 }
 
 /// The row of the table.

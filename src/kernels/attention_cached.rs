@@ -3,11 +3,18 @@
 use rayon::prelude::*;
 
 use super::attention::{Heads, MAX_HEAD_DIM, head_rows};
-use super::variants::{ROW_LANES, reducing_rows_of_four, row_lanes};
+use super::variants::{ROW_LANES, shared::GRID};
 use crate::device::{Kernel, Matrix, MatrixMut, Real, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
-static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/attention_cached.wgsl"));
+const SOURCE: &str = include_str!("../../shaders/attention_cached.wgsl");
+const SUBGROUP: &str = include_str!("../../shaders/shared/attention_cached_subgroup.wgsl");
+const GROUPS: &str = include_str!("../../shaders/shared/attention_cached_groups.wgsl");
+
+static VARIANTS: [Variant; 2] = [
+    Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP], subgroups: true },
+    Variant { name: "groups", source: SOURCE, includes: &[GRID, GROUPS], subgroups: false },
+];
 
 kernel! {
     /// `s = scale q . k` over the `count` cached keys of the row's sequence, `o = sum softmax(s) v`.
@@ -35,8 +42,8 @@ kernel! {
     }
 }
 
-/// Heads that share what a workgroup reads, at most.
-const MAX_MEMBERS: usize = 4;
+/// Workgroups that a large GPU wants: with fewer of them, each takes one head in place of two.
+const MANY_WORKGROUPS: usize = 256;
 
 impl AttentionCached<'_> {
     fn shape(&self) -> Heads {
@@ -60,19 +67,24 @@ impl Kernel for AttentionCached<'_> {
 
     fn launch(&self, traits: Traits) -> Launch {
         let Heads { heads, kv_heads, head_dim } = self.shape();
-        let (variant, lanes) = row_lanes(&VARIANTS, traits);
-        let group = heads / kv_heads;
-        let (members, quads) = (group.min(MAX_MEMBERS), (head_dim / 4).div_ceil(lanes as usize));
+        let (group, row_heads) = (heads / kv_heads, self.rows as usize * kv_heads);
+        let workgroups = |members| row_heads * group.div_ceil(members);
+        let (variant, members, lanes) = match traits.subgroups {
+            Subgroups::OfSize(size) if traits.software => {
+                let quads = (head_dim / 4).div_ceil(size as usize);
+                (&VARIANTS[0], group.min(4), vec![(ROW_LANES, f64::from(size)), ("QUADS", quads as f64)])
+            }
+            _ => {
+                let members = if workgroups(2) < MANY_WORKGROUPS { 1 } else { group.min(2) };
+                let shares = head_dim.div_ceil(8).next_power_of_two().max(8);
+                (&VARIANTS[1], members, vec![("SHARES", shares as f64)])
+            }
+        };
         let work = f64::from(self.rows) * f64::from(self.longest) * head_dim as f64;
         Launch {
             variant,
-            constants: vec![
-                (ROW_LANES, f64::from(lanes)),
-                ("HEAD_DIM", head_dim as f64),
-                ("MEMBERS", members as f64),
-                ("QUADS", quads as f64),
-            ],
-            workgroups: line(self.rows as usize * kv_heads * group.div_ceil(members)),
+            constants: [vec![("HEAD_DIM", head_dim as f64), ("MEMBERS", members as f64)], lanes].concat(),
+            workgroups: line(workgroups(members)),
             cost: Cost { flops: 4.0 * work * heads as f64, bytes: 8.0 * work * kv_heads as f64 },
         }
     }
