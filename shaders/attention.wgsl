@@ -23,7 +23,8 @@ var<immediate> params: Params;
 
 const LOWEST = -1e30; // below every score
 
-// What the invocations of a row of scores tell those of its row of results: how its results shrink, and in the end its sum.
+// What the invocations of a row of scores tell those of its row of results: how its results shrink, and in the end its
+// sum.
 var<workgroup> factor: array<f32, TILE>;
 
 @compute @workgroup_size(LANES)
@@ -112,7 +113,8 @@ fn write_row(output: ptr<function, Sums>, r: u32, first_query: u32, head: u32, l
         for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
             let quad = chunk * ACROSS + lane % ACROSS;
             if (in_head(quad)) {
-                o[((first_query + row) * params.heads + head) * (HEAD_DIM / 4u) + quad] = (*output)[chunk][r] / factor[row];
+                let first = ((first_query + row) * params.heads + head) * (HEAD_DIM / 4u);
+                o[first + quad] = (*output)[chunk][r] / factor[row];
             }
         }
     }

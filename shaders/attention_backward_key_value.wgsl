@@ -3,8 +3,8 @@
 //   dv[j, g, :] = sum_h sum_i p[i, j] do[i, h, :]
 //   dk[j, g, :] = scale * sum_h sum_i ds[i, j] q[i, h, :]
 // A workgroup has 32 keys of one key head and walks `members` of its heads, and the query tiles from its own to the
-// sequence's last; the first call of several overwrites, the next ones add. APART, two workgroups do this, one for each gradient:
-// half of the sums in registers and twice the workgroups, for a fourth more of work and the same bits.
+// sequence's last; the first call of several overwrites, the next ones add. APART, two workgroups do this, one for each
+// gradient: half of the sums in registers and twice the workgroups, for a fourth more of work and the same bits.
 // Here the tile's rows are keys and its columns queries.
 
 struct Params {

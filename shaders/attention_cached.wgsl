@@ -33,7 +33,8 @@ fn part_of(workgroup: vec3<u32>) -> Part {
     return Part(index / (params.kv_heads * parts), index / parts % params.kv_heads, index % parts * MEMBERS);
 }
 
-// Where the head of one of a part's members starts in q and o, in groups of four values. Members after the last are the last again.
+// Where the head of one of a part's members starts in q and o, in groups of four values. Members after the last are the
+// last again.
 fn head_of(part: Part, member: u32) -> u32 {
     let group = params.heads / params.kv_heads;
     let head = part.kv_head * group + min(part.first_member + member, group - 1u);

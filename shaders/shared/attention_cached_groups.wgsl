@@ -1,6 +1,6 @@
-// attention_cached for GPUs: of a workgroup's 256 lanes SHARES take a key together, each two quads of a head, lane and lane + SHARES
-// of them. Such a group takes four keys at a time, and every so many keys the next four; what the groups have is put together in the end,
-// in their order.
+// attention_cached for GPUs: of a workgroup's 256 lanes SHARES take a key together, each two quads of a head, lane and
+// lane + SHARES of them. Such a group takes four keys at a time, and every so many keys the next four; what the groups
+// have is put together in the end, in their order.
 const LANES = 256u;
 override SHARES = 8u; // 8, 16 or 32: at least HEAD_DIM / 8
 

@@ -1,5 +1,6 @@
-// attention_cached for a CPU with subgroups: a workgroup is one subgroup and takes four keys at a time; a lane owns the quads lane,
-// lane + LANES, ... of a head. Of lanes after the last quad and of members after the last nothing is stored.
+// attention_cached for a CPU with subgroups: a workgroup is one subgroup and takes four keys at a time; a lane owns the
+// quads lane, lane + LANES, ... of a head. Of lanes after the last quad and of members after the last nothing is
+// stored.
 override LANES = 32u;
 override QUADS = 4u; // quads a lane: HEAD_DIM / 4 / LANES, rounded up; at most 8
 

@@ -1,17 +1,18 @@
-// Tiles of 32 rows (tokens) in workgroup memory, and the two products of them. Scores are 32 x 32: an invocation owns every eighth
-// column of ROWS rows. Results are 32 rows of a head, in chunks: an invocation owns four columns of four rows in each. More
-// invocations have fewer rows of scores and wider chunks, that is fewer registers.
+// Tiles of 32 rows (tokens) in workgroup memory, and the two products of them. Scores are 32 x 32: an invocation owns
+// every eighth column of ROWS rows. Results are 32 rows of a head, in chunks: an invocation owns four columns of four
+// rows in each. More invocations have fewer rows of scores and wider chunks, that is fewer registers.
 const TILE = 32u;
 const QUADS = 8u; // groups of four columns in 32
 const ROWS = 256u / LANES; // 4 or 2
 const ACROSS = LANES / 8u; // groups of four columns in a chunk of results: 8 or 16
 override HEAD_DIM = 64u; // at most 256
 
-// Groups from a row of 32 columns to the next: eight invocations read a group of eight rows, which lie in different banks.
+// Groups from a row of 32 columns to the next: eight invocations read a group of eight rows, which lie in different
+// banks.
 const PITCH = 9u;
 
-// Of 32 columns a row. The left one has scores, too, once it has been multiplied: group c of a row those of its columns c,
-// c + 8, c + 16 and c + 24.
+// Of 32 columns a row. The left one has scores, too, once it has been multiplied: group c of a row those of its columns
+// c, c + 8, c + 16 and c + 24.
 var<workgroup> left: array<vec4<f32>, TILE * PITCH>;
 // Of 32 columns a row, or of a chunk of results, ACROSS groups a row.
 var<workgroup> right: array<vec4<f32>, TILE * max(PITCH, ACROSS)>;
@@ -44,8 +45,8 @@ fn chunks() -> u32 {
     return (HEAD_DIM / 4u + ACROSS - 1u) / ACROSS;
 }
 
-// QUADS, as a bound that no compiler sees through: unrolled, a loop over it has its loads first, which takes the registers that
-// other workgroups would have.
+// QUADS, as a bound that no compiler sees through: unrolled, a loop over it has its loads first, which takes the
+// registers that other workgroups would have.
 fn quads() -> u32 {
     return QUADS * min(params.tokens, 1u);
 }
@@ -103,7 +104,9 @@ fn multiply_rows(product: ptr<function, Scores>, a: Head, first_a: u32, b: Head,
             for (var r = 0u; r < ROWS; r += 1u) {
                 let x = left[a_place + c + r * PITCH];
                 let sum = sums[r];
-                sums[r] = vec4(add_dot(x, b0, sum.x), add_dot(x, b1, sum.y), add_dot(x, b2, sum.z), add_dot(x, b3, sum.w));
+                sums[r] = vec4(
+                    add_dot(x, b0, sum.x), add_dot(x, b1, sum.y), add_dot(x, b2, sum.z), add_dot(x, b3, sum.w)
+                );
             }
         }
         for (var r = 0u; r < ROWS; r += 1u) {
@@ -118,10 +121,9 @@ fn add_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
-// sums[chunk] += the scores x b's tile, for each chunk of its columns. The scores are in the left tile before the call, each by
-// the invocation that owns it.
-// Chunk by chunk and not in a loop, as the results are written row by row: what is indexed by a variable is in memory and
-// not in registers, and not every compiler unrolls these loops.
+// sums[chunk] += the scores x b's tile, for each chunk of its columns. The scores are in the left tile before the call,
+// each by the invocation that owns it. Chunk by chunk and not in a loop, as the results are written row by row: what is
+// indexed by a variable is in memory and not in registers, and not every compiler unrolls these loops.
 fn multiply_scores(sums: ptr<function, Sums>, b: Head, first_b: u32, lane: u32) {
     (*sums)[0] = multiply_chunk((*sums)[0], b, first_b, 0u, lane);
     if (chunks() > 1u) {
