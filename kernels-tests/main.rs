@@ -15,6 +15,8 @@ mod floors;
 #[cfg(unix)]
 mod fuzz;
 mod generation;
+#[cfg(target_os = "linux")]
+mod gpu_compilers;
 mod grade;
 mod gradients;
 mod harness;
