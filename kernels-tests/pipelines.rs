@@ -1,15 +1,23 @@
-//! Building pipelines without running them: the cases reach every variant, and what does not compile is said in a line.
+//! Building pipelines without running them: the cases reach every variant and all that runs launch, and what does not compile is
+//! said in a line.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::benches::CASES;
 use dqo_wgpu::benches::pipelines::build_all;
 use dqo_wgpu::device::{DType, Device, Kernel, Real, Tensor, kernel};
-use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu, Launch, Settings, Subgroups, Traits, Variant};
+use dqo_wgpu::gpu::{AdapterList, BuiltPipeline, DeviceChoice, Gpu, Launch, Settings, Subgroups, Traits, Variant};
 use dqo_wgpu::kernels::{ALL, launch_flat, only};
+use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage};
+use dqo_wgpu::sample::{Generator, Request, SamplingSettings, Sizes};
+use dqo_wgpu::train::Watch;
+use serde_json::json;
 use wgpu::Features;
 
 use crate::harness::skip_gpu;
+use crate::model::golden;
+use crate::training::{config, open, with};
 
 /// The labels of the pipelines that the cases build on an adapter with these traits.
 fn labels(adapter: &wgpu::Adapter, traits: Traits) -> BTreeSet<String> {
@@ -41,6 +49,84 @@ fn the_cases_build_every_variant() {
     for (signature, variant) in variants.filter(|(_, variant)| has_subgroups || !variant.subgroups) {
         let label = variant.label(signature);
         assert!(built.contains(&label), "{label}: no case launches it; add one to benches/{}.rs", signature.name);
+    }
+}
+
+/// Decodes a few tokens of a model of these sizes, whose weights are of this type, on a device that only builds.
+fn decode(device: &Device, sizes: serde_json::Value, dtype: DType) {
+    let config = ModelConfig::of_json(sizes.as_object().unwrap().clone()).unwrap();
+    let sizes = Sizes { batch: 16, prompt: 64, tokens: 66 };
+    let build = Build::new(device, &config, None, "policy", Storage { dtype, trainable: false });
+    let policy = Policy::load(&build, sizes.tokens).unwrap();
+    let mut generator = Generator::new(&build, Vec::new(), sizes).unwrap();
+    for count in [1, 3, 16] {
+        for temperature in [0.0, 1.0] {
+            let requests: Vec<_> = (0..count).map(|stream| Request { prompt_ids: vec![1; 64], stream }).collect();
+            let settings = SamplingSettings { temperature, ..SamplingSettings::greedy(2) };
+            generator.run(&policy, requests, &settings, 0, |_, _| Ok(true), |_| Ok(true)).unwrap();
+        }
+    }
+}
+
+/// What runs launch: decoding with the sizes of Qwen2-7B, Qwen2-0.5B and a Gemma, two layers of each, and training tiny models,
+/// which ends where a step is found not to have been computed.
+fn run_all(device: &Device) {
+    let model = |family: &str, hidden: usize, intermediate: usize, [heads, kv_heads, head_dim]: [usize; 3]| {
+        json!({
+            "model_type": family, "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": 2,
+            "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim, "vocab_size": 152_064,
+            "hidden_act": if family == "gemma" { "gelu_pytorch_tanh" } else { "silu" }, "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": true, "max_position_embeddings": 4096,
+        })
+    };
+    for dtype in [DType::Real, DType::Bf16] {
+        decode(device, model("qwen2", 3584, 18944, [28, 4, 128]), dtype);
+        decode(device, model("qwen2", 896, 4864, [14, 2, 64]), dtype);
+        decode(device, model("gemma", 2048, 16384, [8, 1, 256]), dtype);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (set, options) in [
+        ("dqo/qwen2", json!({})),
+        ("dqo/gemma", json!({ "optimizer": "sgd" })),
+        ("dqo/llama", json!({ "lora_r": 16, "value_model": null })),
+    ] {
+        let output = dir.path().join(set.replace('/', "-"));
+        let config = with(config(&golden(set), "rows.jsonl", &output), json!({ "max_steps": 1 }));
+        let run = open(&with(config, options), device);
+        let error = run.train(false, Watch::silent(&AtomicBool::new(false))).unwrap_err().to_string();
+        assert!(error.starts_with("the device lost work in silence"), "{error}");
+    }
+}
+
+/// Whether the pipeline is for heads as the cases have them: models that tests train have others.
+fn is_of_known_heads(name: &str) -> bool {
+    let is_of = |size: u32| name.split(' ').any(|part| part == format!("HEAD_DIM={size}"));
+    !name.contains("HEAD_DIM=") || [64, 96, 128, 256].into_iter().any(is_of)
+}
+
+#[test]
+fn the_cases_build_what_runs_launch() {
+    if skip_gpu() {
+        return;
+    }
+    let adapters = AdapterList::find();
+    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
+    let natural = Settings::of(adapter);
+    for software in [false, true] {
+        let settings = Settings { traits: Traits { software, ..natural.traits }, ..natural };
+        let compiler = || Device::compiler(Gpu::open_with(adapter, settings).unwrap());
+        let mut of_cases = BTreeSet::new();
+        build_all(&compiler(), CASES, |built| {
+            of_cases.insert(built.name());
+        })
+        .unwrap();
+        let device = compiler();
+        run_all(&device);
+        let of_runs = device.as_gpu().unwrap().built_since(0);
+        assert!(of_runs.len() > 30, "{of_runs:?}");
+        for name in of_runs.iter().map(BuiltPipeline::name).filter(|name| is_of_known_heads(name)) {
+            assert!(of_cases.contains(&name), "{name}: a run launches it, and no case");
+        }
     }
 }
 

@@ -173,9 +173,6 @@ fn print_host(step: &str, host: Option<HostWork>) {
 }
 
 fn run_compiler(device: &Device, name: Option<&str>, json: bool) -> Result<()> {
-    let constants = |built: &BuiltPipeline| {
-        built.constants.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>()
-    };
     let kernels = kernels(name)?;
     if !json {
         print(format_args!("{}: what it takes to build each pipeline\n", device.description()));
@@ -183,7 +180,7 @@ fn run_compiler(device: &Device, name: Option<&str>, json: bool) -> Result<()> {
     let mut rows = Vec::new();
     pipelines::build_all(device, kernels, |built| {
         if !json {
-            print(format_args!("{:>8.1} ms  {}{}", 1e3 * built.seconds, built.label, constants(&built)));
+            print(format_args!("{:>8.1} ms  {}", 1e3 * built.seconds, built.name()));
         }
         rows.push(built);
     })?;

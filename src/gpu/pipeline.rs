@@ -31,6 +31,14 @@ pub struct BuiltPipeline {
     pub seconds: f64,
 }
 
+impl BuiltPipeline {
+    /// Kernel, variant and constants: no two pipelines of a device have the same.
+    pub fn name(&self) -> String {
+        let constants: String = self.constants.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        self.label.clone() + &constants
+    }
+}
+
 /// A compiled kernel and the bind groups it was used with.
 pub struct Pipeline {
     pub compute: wgpu::ComputePipeline,
