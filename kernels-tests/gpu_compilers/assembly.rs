@@ -16,7 +16,8 @@ pub fn fma_share(assembly: &str) -> Option<f64> {
     };
     // Two operations that are issued together stand in a line.
     let vector = Regex::new(r"\bv_[a-z0-9_]+").unwrap();
-    let fused = Regex::new(r"^v_(fma|fmac|pk_fma|dual_fmac|dual_fmaak|dual_fmamk|dot|wmma)").unwrap();
+    // Before RDNA 2 Mesa multiplies and adds in one instruction that rounds twice, which is the faster one there.
+    let fused = Regex::new(r"^v_(fma|fmac|mac|mad_f32|pk_fma|dual_fmac|dual_fmaak|dual_fmamk|dot|wmma)").unwrap();
     let (mut all, mut fmas) = (0, 0);
     for body in loops.iter().filter(is_innermost) {
         let operations = || lines[body.clone()].iter().flat_map(|line| vector.find_iter(line));
