@@ -7,7 +7,8 @@ override THREADS = 64u; // ROWS * COLS / 64
 override TILE_QUADS = 512u; // DEPTH * (ROWS + COLS) / 4
 override RIGHT_TILE = 256u; // DEPTH * ROWS / 4
 override BLOCKS = 2u; // 4 x 4 blocks of both tiles that an invocation brings: (ROWS + COLS) / THREADS, rounded up
-const MAX_BLOCKS = 3u;
+override EARLY_BLOCKS = 2u; // of these, those that are on their way while the tile before is multiplied
+const MAX_EARLY_BLOCKS = 2u;
 const DEPTH = 16u;
 const GROUP_ROWS = 8u;
 
@@ -76,19 +77,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let ty = lane / (COLS / 8u);
 
     var sums: array<vec4<f32>, 16>; // [row, half of the columns]
-    var next: array<mat4x4<f32>, MAX_BLOCKS>;
+    var next: array<mat4x4<f32>, MAX_EARLY_BLOCKS>;
     enter(range.x);
-    for (var i = 0u; i < BLOCKS; i += 1u) {
+    for (var i = 0u; i < EARLY_BLOCKS; i += 1u) {
         next[i] = load(lane + i * THREADS, first_row, first_col, range.x);
     }
     for (var k = range.x; k < range.y; k += DEPTH) {
-        for (var i = 0u; i < BLOCKS; i += 1u) {
+        for (var i = 0u; i < EARLY_BLOCKS; i += 1u) {
             keep(lane + i * THREADS, next[i]);
+        }
+        for (var i = EARLY_BLOCKS; i < BLOCKS; i += 1u) {
+            keep(lane + i * THREADS, load(lane + i * THREADS, first_row, first_col, k));
         }
         workgroupBarrier();
         if (k + DEPTH < range.y) {
             enter(k + DEPTH);
-            for (var i = 0u; i < BLOCKS; i += 1u) {
+            for (var i = 0u; i < EARLY_BLOCKS; i += 1u) {
                 next[i] = load(lane + i * THREADS, first_row, first_col, k + DEPTH);
             }
         }
