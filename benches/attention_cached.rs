@@ -55,11 +55,12 @@ pub fn tests() -> Vec<Case> {
     let ordinary = shapes.map(|(counts, heads)| case(counts, heads, 1.0));
     // A score of 2000 has 2000 * 2^-24 = 1e-4 of absolute precision in f32, and exp makes that a relative error.
     let steep = case(&[37, 60], Heads { heads: 2, kv_heads: 1, head_dim: 64 }, 30.0).within(3e-4);
-    // A pipeline each: heads as models have them, and every number of members.
+    // A pipeline each: heads as models have them, every number of members, and enough workgroups for each to take two heads.
     let pipelines = [64, 96, 128, 256].into_iter().flat_map(|head_dim| {
-        (1..=4).map(move |members| case(&[5, 2], Heads { heads: 2 * members, kv_heads: 2, head_dim }, 1.0))
+        let few = (1..=4).map(move |members| case(&[5, 2], Heads { heads: 2 * members, kv_heads: 2, head_dim }, 1.0));
+        few.chain([case(&[5; 64], Heads { heads: 8, kv_heads: 4, head_dim }, 1.0)])
     });
-    // Enough workgroups for each to take two heads.
+    // As many, and a last head alone.
     let many = case(&[9; 64], Heads { heads: 7, kv_heads: 1, head_dim: 64 }, 1.0);
     ordinary.into_iter().chain([steep, many]).chain(pipelines).collect()
 }

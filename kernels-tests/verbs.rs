@@ -95,17 +95,17 @@ fn bench_builds_every_pipeline_of_a_kernel_and_says_how_long_it_took() {
     if skip_gpu() {
         return;
     }
-    let arguments = ["bench", "--device", "gpu", "--compile-only", "--kernel", "rope"];
+    let arguments = ["bench", "--device", "gpu", "--compile-only", "--kernel", "rope_cached"];
     let result = json_of(dqo().args(arguments).arg("--json"));
     let pipelines = result["pipelines"].as_array().unwrap();
     let names: Vec<_> = pipelines.iter().map(|built| built["kernel"].as_str().unwrap()).collect();
-    assert_eq!(names, ["rope (scalar)", "rope (vec4)"]);
+    assert_eq!(names, ["rope_cached (scalar)", "rope_cached (vec4)"]);
     let sum: f64 = pipelines.iter().map(|built| built["seconds"].as_f64().unwrap()).sum();
     assert!(sum > 0.0 && (result["seconds"].as_f64().unwrap() - sum).abs() < 1e-9, "{result}");
 
     let output = dqo().args(arguments).output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
-    assert!(lines.contains(" ms  rope (scalar)\n") && lines.contains("\n2 pipelines in "), "{lines}");
+    assert!(lines.contains(" ms  rope_cached (scalar)\n") && lines.contains("\n2 pipelines in "), "{lines}");
 }
 
 #[test]
