@@ -99,7 +99,7 @@ pub(super) fn describe(info: &AdapterInfo, features: Features, limits: &Limits) 
     described.as_object().cloned().unwrap_or_default()
 }
 
-/// [`describe`], of an adapter that is not open.
+/// What an adapter that is not open is and offers.
 pub fn describe_adapter(adapter: &wgpu::Adapter) -> Map<String, Value> {
     describe(&adapter.get_info(), adapter.features(), &adapter.limits())
 }
