@@ -16,11 +16,12 @@ pub fn skip_gpu() -> bool {
 }
 
 /// The adapter that `DQO_TEST_DEVICE` names by number or name, else the machine's fastest.
-fn choice() -> DeviceChoice {
-    std::env::var("DQO_TEST_DEVICE").map_or(DeviceChoice::Gpu, |named| {
+pub fn adapter() -> wgpu::Adapter {
+    let choice = std::env::var("DQO_TEST_DEVICE").map_or(DeviceChoice::Gpu, |named| {
         let Ok(choice) = named.parse();
         choice
-    })
+    });
+    AdapterList::find().choose(&choice).unwrap().unwrap().clone()
 }
 
 /// The machine's adapter as it is, and with the traits that make every kernel take its other variants: over subgroups of
@@ -35,9 +36,8 @@ pub fn open_gpus() -> Vec<Device> {
     if skip_gpu() {
         return Vec::new();
     }
-    let adapters = AdapterList::find();
-    let adapter = adapters.choose(&choice()).unwrap().unwrap();
-    let natural = checked(adapter);
+    let adapter = adapter();
+    let natural = checked(&adapter);
     let varying = match natural.traits.subgroups {
         Subgroups::OfSize(_) => Some(Subgroups::Varying),
         Subgroups::Varying | Subgroups::Missing => None,
@@ -45,7 +45,7 @@ pub fn open_gpus() -> Vec<Device> {
     let others = varying.into_iter().chain([Subgroups::Missing]);
     let others = others.map(|subgroups| Traits { subgroups, software: !natural.traits.software });
     let settings = std::iter::once(natural.traits).chain(others).map(|traits| Settings { traits, ..natural });
-    settings.map(|settings| Device::gpu(Gpu::open_with(adapter, settings).unwrap())).collect()
+    settings.map(|settings| Device::gpu(Gpu::open_with(&adapter, settings).unwrap())).collect()
 }
 
 /// An adapter's settings with all checks of the shaders on.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use dqo_wgpu::benches::CASES;
 use dqo_wgpu::benches::pipelines::build_all;
 use dqo_wgpu::device::{DType, Device, Kernel, Real, Tensor, kernel};
-use dqo_wgpu::gpu::{AdapterList, BuiltPipeline, DeviceChoice, Gpu, Launch, Settings, Subgroups, Traits, Variant};
+use dqo_wgpu::gpu::{BuiltPipeline, Gpu, Launch, Settings, Subgroups, Traits, Variant};
 use dqo_wgpu::kernels::{ALL, launch_flat, only};
 use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage};
 use dqo_wgpu::sample::{Generator, Request, SamplingSettings, Sizes};
@@ -15,7 +15,7 @@ use dqo_wgpu::train::Watch;
 use serde_json::json;
 use wgpu::Features;
 
-use crate::harness::skip_gpu;
+use crate::harness::{adapter, skip_gpu};
 use crate::model::golden;
 use crate::training::{config, open, with};
 
@@ -36,15 +36,14 @@ fn the_cases_build_every_variant() {
     if skip_gpu() {
         return;
     }
-    let adapters = AdapterList::find();
-    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
+    let adapter = adapter();
     let has_subgroups = adapter.features().contains(Features::SUBGROUP);
     let on_gpu = |subgroups| Traits { subgroups, software: false };
     let mut traits = vec![on_gpu(Subgroups::Missing)];
     if has_subgroups {
         traits.extend([on_gpu(Subgroups::Varying), Traits { subgroups: Subgroups::OfSize(8), software: true }]);
     }
-    let built: BTreeSet<String> = traits.into_iter().flat_map(|traits| labels(adapter, traits)).collect();
+    let built: BTreeSet<String> = traits.into_iter().flat_map(|traits| labels(&adapter, traits)).collect();
     let variants = ALL.iter().flat_map(|signature| signature.variants.iter().map(move |variant| (signature, variant)));
     for (signature, variant) in variants.filter(|(_, variant)| has_subgroups || !variant.subgroups) {
         let label = variant.label(signature);
@@ -109,12 +108,11 @@ fn the_cases_build_what_runs_launch() {
     if skip_gpu() {
         return;
     }
-    let adapters = AdapterList::find();
-    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-    let natural = Settings::of(adapter);
+    let adapter = adapter();
+    let natural = Settings::of(&adapter);
     for software in [false, true] {
         let settings = Settings { traits: Traits { software, ..natural.traits }, ..natural };
-        let compiler = || Device::compiler(Gpu::open_with(adapter, settings).unwrap());
+        let compiler = || Device::compiler(Gpu::open_with(&adapter, settings).unwrap());
         let mut of_cases = BTreeSet::new();
         build_all(&compiler(), CASES, |built| {
             of_cases.insert(built.name());
@@ -156,9 +154,8 @@ fn what_does_not_compile_is_said_in_a_line() {
     if skip_gpu() {
         return;
     }
-    let adapters = AdapterList::find();
-    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-    let device = Device::compiler(Gpu::open(adapter).unwrap());
+    let adapter = adapter();
+    let device = Device::compiler(Gpu::open(&adapter).unwrap());
     let mut y: Tensor = device.tensor("y", &[4], DType::Real).unwrap();
     device.run(Broken { y: &mut y, count: 4 });
     let error = device.synchronize().unwrap_err().to_string();

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::gpu::DeviceChoice;
-use dqo_wgpu::gpu::{AdapterList, Gpu};
+use dqo_wgpu::gpu::Gpu;
 use safetensors::SafeTensors;
 use serde_json::json;
 
 use crate::command::copy_of;
-use crate::harness::{checked, skip_gpu};
+use crate::harness::{adapter, checked, skip_gpu};
 use crate::model::{golden, largest_difference, score};
 use crate::training::{config, same_weights, train, weights, with};
 
@@ -52,9 +51,8 @@ pub fn small_devices(bytes: u64) -> Vec<Device> {
     let mut devices =
         vec![Device::cpu(Precision::F64).limited_to(2 * bytes), Device::cpu(Precision::F32).limited_to(bytes)];
     if !skip_gpu() {
-        let adapters = AdapterList::find();
-        let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
-        devices.push(Device::gpu(Gpu::open_with(adapter, checked(adapter)).unwrap()).limited_to(bytes));
+        let adapter = adapter();
+        devices.push(Device::gpu(Gpu::open_with(&adapter, checked(&adapter)).unwrap()).limited_to(bytes));
     }
     devices
 }

@@ -8,14 +8,16 @@ use serde::Deserialize;
 
 use super::figures::{FIGURES, Report, Row};
 
+/// What a figure is where it does not keep its limit: by compiler, pipeline and figure. It may not become worse.
+type Exceptions = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
+
 /// The file's two tables.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     limit: Vec<Limit>,
-    /// What a figure is where it does not keep its limit: by compiler, pipeline and figure. It may not become worse.
     #[serde(default)]
-    exceptions: BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>,
+    exceptions: Exceptions,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +101,7 @@ impl Limits {
     /// Holds the limits against what the compilers made, and tightens the exceptions to it.
     pub fn check(&mut self, reports: &[Report]) -> Found {
         let mut found = Found::default();
-        let mut needed = BTreeMap::<String, BTreeMap<String, BTreeMap<String, f64>>>::new();
+        let mut needed = Exceptions::new();
         for limit in &self.limit {
             let mut checked = 0;
             for report in reports {
@@ -150,8 +152,6 @@ impl Limits {
         text
     }
 }
-
-type Exceptions = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
 
 /// The exceptions that are not as they are needed.
 fn better(stand: &Exceptions, needed: &Exceptions) -> Vec<String> {

@@ -12,10 +12,12 @@ use std::path::PathBuf;
 use dqo_wgpu::benches::CASES;
 use dqo_wgpu::benches::pipelines::build_all;
 use dqo_wgpu::device::Device;
-use dqo_wgpu::gpu::{AdapterList, DeviceChoice, Gpu};
+use dqo_wgpu::gpu::Gpu;
 
 use figures::{Report, row};
 use limits::Limits;
+
+use crate::harness::adapter;
 
 /// A variable of the environment, which `tools/gpu-compilers` sets.
 fn variable(name: &str) -> String {
@@ -39,10 +41,9 @@ fn shown(lines: &[String]) -> String {
 #[ignore = "tools/gpu-compilers runs it, on a driver without its card"]
 fn a_compiler_takes_every_pipeline() {
     let gpu = variable("DQO_GPU");
-    let adapters = AdapterList::find();
-    let adapter = adapters.choose(&DeviceChoice::Gpu).unwrap().unwrap();
+    let adapter = adapter();
     let info = adapter.get_info();
-    let device = Device::compiler(Gpu::open(adapter).unwrap());
+    let device = Device::compiler(Gpu::open(&adapter).unwrap());
     let compiler = vulkan::Compiler::open();
     let mut rows = Vec::new();
     build_all(&device, CASES, |built| {
