@@ -2,19 +2,27 @@ use super::case::{Case, Work};
 use crate::device::{Call, DType};
 use crate::kernels::{Heads, Rope};
 
+/// Positions of which a case has angles.
+pub(super) const POSITIONS: usize = 50;
+
+/// `[POSITIONS, head_dim]`: the cosines and sines of random angles.
+pub(super) fn table(case: &mut Case, head_dim: usize) -> Vec<f64> {
+    let angles = case.uniform(POSITIONS * head_dim / 2);
+    let rows = angles.chunks(head_dim / 2);
+    let table = rows.flat_map(|row| row.iter().map(|a| a.cos()).chain(row.iter().map(|a| a.sin())));
+    table.map(|value| f64::from(value as f32)).collect()
+}
+
 /// The queries and keys of `tokens` rotated by `sign` times the angles of random positions.
 fn case(tokens: usize, heads: Heads, sign: f32) -> Case {
     let Heads { heads, kv_heads, head_dim } = heads;
     let shape = format!("{tokens} x {heads}/{kv_heads} x {head_dim}, sign {sign}");
     let bytes = 8 * tokens * (heads + kv_heads) * head_dim;
     let mut case = Case::new(Rope::SIGNATURE, shape, Work::Bytes(bytes as f64));
-    let positions = case.indices(tokens, 50);
-    let angles = case.uniform(50 * head_dim / 2);
-    let rows = angles.chunks(head_dim / 2);
-    let table = rows.flat_map(|row| row.iter().map(|a| a.cos()).chain(row.iter().map(|a| a.sin())));
-    let table = table.map(|value| f64::from(value as f32)).collect();
+    let positions = case.indices(tokens, POSITIONS);
+    let table = table(&mut case, head_dim);
     case.u32s("positions", positions)
-        .floats("table", &[50, head_dim], DType::Real, table)
+        .floats("table", &[POSITIONS, head_dim], DType::Real, table)
         .output("q", &[tokens, heads, head_dim])
         .output("k", &[tokens, kv_heads, head_dim])
         .run(move |device, tensors| {

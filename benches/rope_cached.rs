@@ -1,4 +1,5 @@
 use super::case::{Case, Work};
+use super::rope::{POSITIONS, table};
 use crate::device::{Call, DType};
 use crate::kernels::{Heads, RopeCached};
 
@@ -8,14 +9,11 @@ fn case(tokens: usize, places: usize, heads: Heads) -> Case {
     let shape = format!("{tokens} x {heads}/{kv_heads} x {head_dim} to {places}");
     let bytes = 8 * tokens * (heads + 2 * kv_heads) * head_dim;
     let mut case = Case::new(RopeCached::SIGNATURE, shape, Work::Bytes(bytes as f64));
-    let positions = case.indices(tokens, 50);
-    let angles = case.uniform(50 * head_dim / 2);
-    let rows = angles.chunks(head_dim / 2);
-    let table = rows.flat_map(|row| row.iter().map(|a| a.cos()).chain(row.iter().map(|a| a.sin())));
-    let table = table.map(|value| f64::from(value as f32)).collect();
+    let positions = case.indices(tokens, POSITIONS);
+    let table = table(&mut case, head_dim);
     case.u32s("positions", positions)
         .u32s("places", (0..tokens).map(|token| (places - 1 - token) as u32).collect())
-        .floats("table", &[50, head_dim], DType::Real, table)
+        .floats("table", &[POSITIONS, head_dim], DType::Real, table)
         .output("q", &[tokens, heads, head_dim])
         .input("k", &[tokens, kv_heads, head_dim])
         .input("v", &[tokens, kv_heads, head_dim])
