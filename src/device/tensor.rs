@@ -245,22 +245,6 @@ impl Tensor {
         }
     }
 
-    /// Sets every element to zero, after all that was run before.
-    pub fn clear(&mut self) {
-        match &mut self.data {
-            Data::F32(elements) => elements.fill(0.0),
-            Data::F64(elements) => elements.fill(0.0),
-            Data::Bf16(elements) => elements.fill(bf16::ZERO),
-            Data::U32(elements) => elements.fill(0),
-            Data::Gpu(buffer) => {
-                if let Backend::Gpu(gpu) = &self.device.0.backend {
-                    gpu.clear(buffer);
-                }
-            }
-            Data::Planned => {}
-        }
-    }
-
     /// The first `count` floating-point elements, widened, after all that was run before.
     ///
     /// # Errors

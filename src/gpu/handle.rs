@@ -243,11 +243,6 @@ impl Gpu {
         lock(&self.pipelines).built().get(known..).unwrap_or_default().to_vec()
     }
 
-    /// Zeroes a buffer, in order with the dispatches.
-    pub fn clear(&self, buffer: &wgpu::Buffer) {
-        lock(&self.recorder).encoder(&self.device).clear_buffer(buffer, 0, None);
-    }
-
     /// Writes bytes into a buffer, after all that was recorded before.
     ///
     /// # Errors
