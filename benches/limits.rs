@@ -112,7 +112,7 @@ impl Yardsticks {
         };
         let result = device.tensor("bench/result", &[64 * workgroups, 4], DType::Real)?;
         let mut yardsticks = Self { device: device.clone(), result, iterations, copied: None };
-        if is_real_gpu(device) {
+        if device.is_real_gpu() {
             while yardsticks.fma_seconds()? < SPAN && yardsticks.iterations < 1 << 20 {
                 yardsticks.iterations *= 2;
             }
@@ -156,14 +156,9 @@ impl Yardsticks {
     }
 }
 
-/// Whether this is a GPU, and not the CPU device or an adapter that is a CPU.
-pub fn is_real_gpu(device: &Device) -> bool {
-    device.as_gpu().is_some_and(|gpu| !gpu.traits().software)
-}
-
 /// A GPU may be small: two such tensors take a quarter of its memory at most.
 fn copied_values(device: &Device) -> usize {
-    if !is_real_gpu(device) {
+    if !device.is_real_gpu() {
         return COPIED_ON_CPU;
     }
     let limits = device.limits();

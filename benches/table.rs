@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::case::{Case, Work, relative_error};
-use super::limits::{Yardsticks, is_real_gpu};
+use super::limits::Yardsticks;
 use super::timing::{median, seconds_of};
 use crate::device::{Device, Precision};
 
@@ -93,7 +93,7 @@ pub fn too_large(device: &Device, case: &Case, peaks: Peaks) -> Option<&'static 
         Work::Flops(flops) => flops / peaks.flops,
         Work::Bytes(bytes) => bytes / peaks.bytes,
     };
-    match (fits, is_real_gpu(device) && 10.0 * seconds > 1.0) {
+    match (fits, device.is_real_gpu() && 10.0 * seconds > 1.0) {
         (false, _) => Some("takes too much memory"),
         (_, true) => Some("takes too long"),
         _ => None,

@@ -13,7 +13,7 @@ use crate::benches::case::Case;
 use crate::benches::decode::Weights;
 use crate::benches::host::HostWork;
 use crate::benches::large::large_of;
-use crate::benches::limits::{Yardsticks, is_real_gpu};
+use crate::benches::limits::Yardsticks;
 use crate::benches::shape::Shape;
 use crate::benches::step::StepModel;
 use crate::benches::table::Peaks;
@@ -106,7 +106,7 @@ pub fn run(args: BenchArgs, matches: &ArgMatches) -> Result<Ended> {
     } else if step {
         run_step(&device, StepModel { shape: shape.unwrap_or(Shape::Small), dtype, lora_r }, json)?;
     } else {
-        let rows = rows.unwrap_or(if is_real_gpu(&device) { Rows::All } else { Rows::Small });
+        let rows = rows.unwrap_or(if device.is_real_gpu() { Rows::All } else { Rows::Small });
         run_kernels(&device, kernel.as_deref(), rows, json, markdown)?;
     }
     Ok(if interrupt::is_requested() { Ended::Interrupted } else { Ended::Done })

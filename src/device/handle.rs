@@ -131,6 +131,11 @@ impl Device {
         }
     }
 
+    /// Whether this is a GPU, and not the CPU device or an adapter that is a CPU.
+    pub fn is_real_gpu(&self) -> bool {
+        self.as_gpu().is_some_and(|gpu| !gpu.traits().software)
+    }
+
     /// Hands everything recorded to the GPU, which begins with it while the caller goes on; elsewhere nothing is ever pending.
     pub fn begin(&self) {
         if let Backend::Gpu(gpu) = &self.0.backend {

@@ -2,9 +2,9 @@
 
 use super::matmul::{Layout, parallel_product};
 use super::products::Stored;
-use super::tiles::{Tile, TileText, by_tile_or_rows};
+use super::tiles::{Tile, TileText, by_tile_or_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
-use crate::gpu::{Cost, Launch, Traits, Variant};
+use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 10] = by_tile_or_rows(include_str!("../../shaders/grouped_linear.wgsl"));
 
@@ -62,10 +62,8 @@ impl GroupedLinear<'_> {
         tile: Tile,
     ) {
         let cols = outputs.iter().map(|output| output.cols).sum();
-        let step = tile.rows as usize;
-        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let [first, second, third] = outputs;
-        for first_row in (0..rows).step_by(run) {
+        for rows in tile.dispatches(device, rows, cols, inner) {
             device.run(GroupedLinear {
                 x,
                 w0: first.w,
@@ -74,8 +72,8 @@ impl GroupedLinear<'_> {
                 y0: &mut *first.y,
                 y1: &mut *second.y,
                 y2: &mut *third.y,
-                first_row: word(first_row),
-                rows: word(run.min(rows - first_row)),
+                first_row: word(rows.start),
+                rows: word(rows.len()),
                 inner: word(inner),
                 cols0: word(first.cols),
                 cols1: word(second.cols),
@@ -84,11 +82,6 @@ impl GroupedLinear<'_> {
             });
         }
     }
-}
-
-/// Of `rows` rows of `cols` sums over `inner` products.
-pub(super) fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
-    Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
 }
 
 impl Kernel for GroupedLinear<'_> {

@@ -1,9 +1,8 @@
 //! The gradient of what several linear layers read, as one product.
 
-use super::grouped_linear::cost;
 use super::matmul::{Layout, parallel_product};
 use super::products::Stored;
-use super::tiles::{Tile, TileText, by_tile};
+use super::tiles::{Tile, TileText, by_tile, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
@@ -63,10 +62,8 @@ impl GroupedLinearBackwardInput<'_> {
         tile: Tile,
     ) {
         let inner = gradients.iter().map(|gradient| gradient.inner).sum();
-        let step = tile.rows as usize;
-        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
         let [first, second, third] = gradients;
-        for first_row in (0..rows).step_by(run) {
+        for rows in tile.dispatches(device, rows, cols, inner) {
             device.run(GroupedLinearBackwardInput {
                 dy0: first.dy,
                 dy1: second.dy,
@@ -75,8 +72,8 @@ impl GroupedLinearBackwardInput<'_> {
                 w1: second.w,
                 w2: third.w,
                 dx: &mut *dx,
-                first_row: word(first_row),
-                rows: word(run.min(rows - first_row)),
+                first_row: word(rows.start),
+                rows: word(rows.len()),
                 cols: word(cols),
                 inner0: word(first.inner),
                 inner1: word(second.inner),

@@ -1,11 +1,13 @@
 //! The matrix product of every linear layer, forward and backward, of f32 activations by weights or by each other.
 
+use std::ops::Range;
+
 use super::ColumnSum;
 use super::operand::{Operand, OperandMut};
 use super::products::{FEW_ROWS, Stored, parallel_dots};
-use super::tiles::{DEPTH, Tile, TileText, by_tile_or_rows};
+use super::tiles::{DEPTH, Tile, TileText, by_tile_or_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, word};
-use crate::gpu::{Cost, Launch, Traits, Variant};
+use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 10] = by_tile_or_rows(include_str!("../../shaders/matmul.wgsl"));
 
@@ -93,31 +95,10 @@ impl Matmul<'_> {
     }
 
     /// As [`Matmul::run`], in tiles of one's own choice where the adapter computes tiles.
-    pub fn run_in_tiles(device: &Device, product: Product, tile: Tile) {
-        let Product { layout, rows, cols, inner, a, b, c, accumulate } = product;
-        let step = tile.rows as usize;
-        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
-        for first in (0..rows).step_by(run) {
-            let before = if layout.transposes_a() { first } else { first * a.stride };
-            device.run(Matmul {
-                a: a.tensor,
-                b: b.tensor,
-                c: &mut *c.tensor,
-                rows: word(run.min(rows - first)),
-                cols: word(cols),
-                inner: word(inner),
-                a_offset: word(a.offset + before),
-                a_stride: word(a.stride),
-                b_offset: word(b.offset),
-                b_stride: word(b.stride),
-                c_offset: word(c.offset + first * c.stride),
-                c_stride: word(c.stride),
-                accumulate: accumulate.into(),
-                split_inner: word(inner),
-                split_size: 0,
-                layout,
-                tile,
-            });
+    pub fn run_in_tiles(device: &Device, mut product: Product, tile: Tile) {
+        let Product { rows, cols, inner, .. } = product;
+        for rows in tile.dispatches(device, rows, cols, inner) {
+            device.run(Matmul::of_rows(&mut product, rows, tile));
         }
     }
 
@@ -126,32 +107,46 @@ impl Matmul<'_> {
     pub fn run_split(device: &Device, product: Product, partial: &mut Tensor) {
         let Product { layout, rows, cols, inner, a, b, c, accumulate } = product;
         assert!(accumulate && c.offset == 0 && c.stride == cols, "a split product is added to a whole tensor");
-        let is_gpu = device.as_gpu().is_some_and(|gpu| !gpu.traits().software);
-        let layers = if is_gpu { layers(rows, cols, inner, partial.len()) } else { 1 };
+        let layers = if device.is_real_gpu() { layers(rows, cols, inner, partial.len()) } else { 1 };
         if layers == 1 {
             return Matmul::run(device, Product { layout, rows, cols, inner, a, b, c, accumulate });
         }
         let split_inner = inner.div_ceil(layers).next_multiple_of(DEPTH as usize);
+        let first_layer = OperandMut::whole(&mut *partial, cols);
+        let mut product = Product { layout, rows, cols, inner, a, b, c: first_layer, accumulate: false };
         device.run(Matmul {
+            split_inner: word(split_inner),
+            split_size: word(rows * cols),
+            ..Matmul::of_rows(&mut product, 0..rows, Tile::of(rows, cols))
+        });
+        ColumnSum::of_partial(device, partial, c.tensor, inner.div_ceil(split_inner), rows * cols);
+    }
+}
+
+impl<'a> Matmul<'a> {
+    /// Some rows of a product, whose k are not split.
+    fn of_rows(product: &'a mut Product, rows: Range<usize>, tile: Tile) -> Self {
+        let Product { layout, cols, inner, a, b, c, accumulate, .. } = product;
+        let before = if layout.transposes_a() { rows.start } else { rows.start * a.stride };
+        Matmul {
             a: a.tensor,
             b: b.tensor,
-            c: &mut *partial,
-            rows: word(rows),
-            cols: word(cols),
-            inner: word(inner),
-            a_offset: word(a.offset),
+            c: &mut *c.tensor,
+            rows: word(rows.len()),
+            cols: word(*cols),
+            inner: word(*inner),
+            a_offset: word(a.offset + before),
             a_stride: word(a.stride),
             b_offset: word(b.offset),
             b_stride: word(b.stride),
-            c_offset: 0,
-            c_stride: word(cols),
-            accumulate: 0,
-            split_inner: word(split_inner),
-            split_size: word(rows * cols),
-            layout,
-            tile: Tile::of(rows, cols),
-        });
-        ColumnSum::of_partial(device, partial, c.tensor, inner.div_ceil(split_inner), rows * cols);
+            c_offset: word(c.offset + rows.start * c.stride),
+            c_stride: word(c.stride),
+            accumulate: u32::from(*accumulate),
+            split_inner: word(*inner),
+            split_size: 0,
+            layout: *layout,
+            tile,
+        }
     }
 }
 
@@ -161,10 +156,6 @@ fn layers(rows: usize, cols: usize, inner: usize, room: usize) -> usize {
     const LEAST_INNER: usize = 256;
     let tiles = Tile::of(rows, cols).count(rows, cols) as usize;
     (WORKGROUPS / tiles).min(inner / LEAST_INNER).min(room / (rows * cols)).max(1)
-}
-
-fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
-    Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
 }
 
 /// A matrix as it is stored, to be checked.

@@ -1,8 +1,10 @@
 //! How a matrix product is cut into workgroups: their tiles, and which text computes them.
 
+use std::ops::Range;
+
 use super::products::FEW_ROWS;
 use super::variants::shared::{WEIGHT_BF16, WEIGHT_F32};
-use crate::device::DType;
+use crate::device::{DType, Device};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
 
 /// Rows and columns of the outputs that a workgroup computes.
@@ -51,6 +53,19 @@ impl Tile {
         (rows as u32).div_ceil(self.rows) * (cols as u32).div_ceil(self.cols)
     }
 
+    /// The rows of a product in as many dispatches as it needs, cut along whole tiles.
+    pub fn dispatches(
+        self,
+        device: &Device,
+        rows: usize,
+        cols: usize,
+        inner: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = self.rows as usize;
+        let run = step * cost(step, cols, inner).per_dispatch(device.rates(), rows.div_ceil(step));
+        (0..rows).step_by(run).map(move |first| first..rows.min(first + run))
+    }
+
     /// The constants of `shared/matmul_tiles.wgsl`.
     fn constants(self) -> Vec<(&'static str, f64)> {
         let Self { rows, cols } = self;
@@ -68,6 +83,11 @@ impl Tile {
         ];
         constants.into_iter().map(|(name, value)| (name, f64::from(value))).collect()
     }
+}
+
+/// Of `rows` x `cols` sums over `inner` products.
+pub fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
+    Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
 }
 
 const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
