@@ -1,6 +1,6 @@
 // grouped_linear: y_p[i, j] = sum over k of x[i, k] * w_p[j, k], for up to three matrices w_p with the same x
-// i < rows, j < cols_p, k < inner; all are multiples of 4 but the rows. A part without columns is not there. This file reads the
-// operands; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
+// i < rows, j < cols_p, k < inner; all are multiples of 4 but the rows. A part without columns is not there. This file says where
+// the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
 
 struct Params {
     first_row: u32,
@@ -48,40 +48,35 @@ fn corner_of(tile: vec2<u32>, size: vec2<u32>) -> vec2<u32> {
     return vec2(tile.x - first, tile.y) * size;
 }
 
-fn enter(k: u32) {}
+// How many parts the k have: one.
+const PARTS = 1u;
 
-fn k_range(layer: u32) -> vec2<u32> {
+fn enter(part_of_k: u32, layer: u32) -> vec2<u32> {
     return vec2(0u, params.inner);
 }
 
-// Rows and columns after the last are read as the last; their sums are not stored.
-fn left_row(row: u32, k: u32) -> vec4<f32> {
-    return x[((params.first_row + min(row, params.rows - 1u)) * params.inner + k) / 4u];
+// Where a quad of an operand lies. Rows and columns after the last are read as the last; their sums are not stored.
+fn left_place(row: u32, k: u32) -> u32 {
+    return ((params.first_row + min(row, params.rows - 1u)) * params.inner + k) / 4u;
 }
 
-fn right_col(col: u32, k: u32) -> vec4<f32> {
-    let place = (min(col, cols - 1u) * params.inner + k) / 4u;
+fn right_place(col: u32, k: u32) -> u32 {
+    return (min(col, cols - 1u) * params.inner + k) / 4u;
+}
+
+// A quad, as it is stored.
+fn left_quad(place: u32) -> vec4<f32> {
+    return x[place];
+}
+
+fn right_quad(place: u32) -> weight4 {
     if (part == 0u) {
-        return unpack(w0[place]);
+        return w0[place];
     }
     if (part == 1u) {
-        return unpack(w1[place]);
+        return w1[place];
     }
-    return unpack(w2[place]);
-}
-
-fn left_at(row: u32, k: u32) -> mat4x4<f32> {
-    if (k >= params.inner) {
-        return mat4x4<f32>();
-    }
-    return transpose(mat4x4(left_row(row, k), left_row(row + 1u, k), left_row(row + 2u, k), left_row(row + 3u, k)));
-}
-
-fn right_at(col: u32, k: u32) -> mat4x4<f32> {
-    if (k >= params.inner) {
-        return mat4x4<f32>();
-    }
-    return transpose(mat4x4(right_col(col, k), right_col(col + 1u, k), right_col(col + 2u, k), right_col(col + 3u, k)));
+    return w2[place];
 }
 
 fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {

@@ -1,6 +1,6 @@
 // grouped_linear_backward_input: dx[i, j] = sum over p and k of dy_p[i, k] * w_p[k, j], for up to three matrices w_p
-// i < rows, j < cols, k < inner_p; all are multiples of 4 but the rows. A part without k is not there. This file reads the
-// operands; matmul_tiles.wgsl and matmul_lanes.wgsl compute.
+// i < rows, j < cols, k < inner_p; all are multiples of 4 but the rows. A part without k is not there. This file says where
+// the operands lie; matmul_tiles.wgsl and matmul_lanes.wgsl compute.
 
 struct Params {
     first_row: u32,
@@ -24,28 +24,18 @@ var<immediate> params: Params;
 const LEFT_ALONG_K = true;
 const RIGHT_ALONG_K = false;
 
-// The k of the parts stand end to end, each filled up to whole steps.
-const STEP = 16u;
-
-// The part that is being read, its k, and where they begin.
+// The part that is being read, and its k.
 var<private> part: u32;
 var<private> inner: u32;
-var<private> before: u32;
 
-fn filled(inner: u32) -> u32 {
-    return (inner + STEP - 1u) / STEP * STEP;
-}
+// How many parts the k have, one after the other.
+const PARTS = 3u;
 
-fn enter(k: u32) {
-    let first1 = filled(params.inner0);
-    let first2 = first1 + filled(params.inner1);
-    part = select(select(2u, 1u, k < first2), 0u, k < first1);
-    inner = select(select(params.inner2, params.inner1, part == 1u), params.inner0, part == 0u);
-    before = select(select(first2, first1, part == 1u), 0u, part == 0u);
-}
-
-fn k_range(layer: u32) -> vec2<u32> {
-    return vec2(0u, filled(params.inner0) + filled(params.inner1) + filled(params.inner2));
+fn enter(part_of_k: u32, layer: u32) -> vec2<u32> {
+    let its = select(select(params.inner2, params.inner1, part_of_k == 1u), params.inner0, part_of_k == 0u);
+    part = part_of_k;
+    inner = its;
+    return vec2(0u, its);
 }
 
 // The grid of tiles of a size, columns first.
@@ -57,9 +47,17 @@ fn corner_of(tile: vec2<u32>, size: vec2<u32>) -> vec2<u32> {
     return tile * size;
 }
 
-// Rows and columns after the last are read as the last; their sums are not stored.
-fn left_row(row: u32, k: u32) -> vec4<f32> {
-    let place = ((params.first_row + min(row, params.rows - 1u)) * inner + k) / 4u;
+// Where a quad of an operand lies. Rows and columns after the last are read as the last; their sums are not stored.
+fn left_place(row: u32, k: u32) -> u32 {
+    return ((params.first_row + min(row, params.rows - 1u)) * inner + k) / 4u;
+}
+
+fn right_place(col: u32, k: u32) -> u32 {
+    return (k * params.cols + min(col, params.cols - 4u)) / 4u;
+}
+
+// A quad, as it is stored.
+fn left_quad(place: u32) -> vec4<f32> {
     if (part == 0u) {
         return dy0[place];
     }
@@ -69,31 +67,14 @@ fn left_row(row: u32, k: u32) -> vec4<f32> {
     return dy2[place];
 }
 
-fn right_k(k: u32, col: u32) -> vec4<f32> {
-    let place = (k * params.cols + min(col, params.cols - 4u)) / 4u;
+fn right_quad(place: u32) -> weight4 {
     if (part == 0u) {
-        return unpack(w0[place]);
+        return w0[place];
     }
     if (part == 1u) {
-        return unpack(w1[place]);
+        return w1[place];
     }
-    return unpack(w2[place]);
-}
-
-fn left_at(row: u32, k: u32) -> mat4x4<f32> {
-    let at = k - before;
-    if (at >= inner) {
-        return mat4x4<f32>();
-    }
-    return transpose(mat4x4(left_row(row, at), left_row(row + 1u, at), left_row(row + 2u, at), left_row(row + 3u, at)));
-}
-
-fn right_at(col: u32, k: u32) -> mat4x4<f32> {
-    let at = k - before;
-    if (at >= inner) {
-        return mat4x4<f32>();
-    }
-    return mat4x4(right_k(at, col), right_k(at + 1u, col), right_k(at + 2u, col), right_k(at + 3u, col));
+    return w2[place];
 }
 
 fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {

@@ -1,6 +1,6 @@
 // matmul: c[i, j] (+)= sum over k of a[i, k] * b[k, j]
 // i < rows, j < cols, k < inner. Offsets and strides are in values, multiples of 4; so are the columns of every matrix as it is
-// stored. This file reads the operands; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
+// stored. This file says where the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
 
 struct Params {
     rows: u32,
@@ -28,54 +28,28 @@ override B_TRANSPOSED = false;
 override LEFT_ALONG_K = !A_TRANSPOSED;
 override RIGHT_ALONG_K = B_TRANSPOSED;
 
-// Four values of a stored row.
-fn a_quad(row: u32, col: u32) -> vec4<f32> {
-    return a[(params.a_offset + row * params.a_stride + col) / 4u];
-}
-
-fn b_quad(row: u32, col: u32) -> vec4<f32> {
-    return unpack(b[(params.b_offset + row * params.b_stride + col) / 4u]);
-}
-
-// Rows and columns after the last are read as the last; their sums are not stored. Where an operand's rows are the k, inner
-// need not be a multiple of 4: rows of a after the last count as zeros.
-fn left_row(row: u32, k: u32) -> vec4<f32> {
-    return a_quad(min(row, params.rows - 1u), k);
-}
-
-fn left_k(k: u32, row: u32) -> vec4<f32> {
-    let value = a_quad(min(k, params.inner - 1u), min(row, params.rows - 4u));
-    return select(vec4(0.0), value, k < params.inner);
-}
-
-fn right_col(col: u32, k: u32) -> vec4<f32> {
-    return b_quad(min(col, params.cols - 1u), k);
-}
-
-fn right_k(k: u32, col: u32) -> vec4<f32> {
-    return b_quad(min(k, params.inner - 1u), min(col, params.cols - 4u));
-}
-
-// Column d has the four rows from `row` on at k + d; zeros after the last k.
-fn left_at(row: u32, k: u32) -> mat4x4<f32> {
-    if (k >= params.inner) {
-        return mat4x4<f32>();
-    }
+// Where a quad of an operand lies. Rows and columns after the last are read as the last; their sums are not stored.
+fn left_place(row: u32, k: u32) -> u32 {
     if (A_TRANSPOSED) {
-        return mat4x4(left_k(k, row), left_k(k + 1u, row), left_k(k + 2u, row), left_k(k + 3u, row));
+        return (params.a_offset + k * params.a_stride + min(row, params.rows - 4u)) / 4u;
     }
-    return transpose(mat4x4(left_row(row, k), left_row(row + 1u, k), left_row(row + 2u, k), left_row(row + 3u, k)));
+    return (params.a_offset + min(row, params.rows - 1u) * params.a_stride + k) / 4u;
 }
 
-// Column d has the four columns from `col` on at k + d; zeros after the last k.
-fn right_at(col: u32, k: u32) -> mat4x4<f32> {
-    if (k >= params.inner) {
-        return mat4x4<f32>();
-    }
+fn right_place(col: u32, k: u32) -> u32 {
     if (B_TRANSPOSED) {
-        return transpose(mat4x4(right_col(col, k), right_col(col + 1u, k), right_col(col + 2u, k), right_col(col + 3u, k)));
+        return (params.b_offset + min(col, params.cols - 1u) * params.b_stride + k) / 4u;
     }
-    return mat4x4(right_k(k, col), right_k(k + 1u, col), right_k(k + 2u, col), right_k(k + 3u, col));
+    return (params.b_offset + k * params.b_stride + min(col, params.cols - 4u)) / 4u;
+}
+
+// A quad, as it is stored.
+fn left_quad(place: u32) -> vec4<f32> {
+    return a[place];
+}
+
+fn right_quad(place: u32) -> weight4 {
+    return b[place];
 }
 
 // The grid of tiles of a size, columns first.
@@ -88,11 +62,11 @@ fn corner_of(tile: vec2<u32>, size: vec2<u32>) -> vec2<u32> {
     return tile * size;
 }
 
-// Called before a step's operands are read, with its first k.
-fn enter(k: u32) {}
+// How many parts the k have, one after the other.
+const PARTS = 1u;
 
-// The first k of a layer of the grid, and where it ends.
-fn k_range(layer: u32) -> vec2<u32> {
+// Begins a part of the k of a layer of the grid: its first k, and where it ends.
+fn enter(part: u32, layer: u32) -> vec2<u32> {
     let first = layer * params.split_inner;
     return vec2(first, min(first + params.split_inner, params.inner));
 }

@@ -14,6 +14,41 @@ fn chain(sum: vec4<f32>, left: vec4<f32>, right: mat4x4<f32>) -> vec4<f32> {
     return fma(vec4(left.w), right[3], fma(vec4(left.z), right[2], two));
 }
 
+// Column d has the four rows from `row` on at k + d; zeros after the last k. Along k, the last k is the end of a quad.
+fn left_at(row: u32, k: u32, end: u32) -> mat4x4<f32> {
+    if (LEFT_ALONG_K) {
+        return transpose(mat4x4(
+            left_quad(left_place(row, k)),
+            left_quad(left_place(row + 1u, k)),
+            left_quad(left_place(row + 2u, k)),
+            left_quad(left_place(row + 3u, k)),
+        ));
+    }
+    return mat4x4(left_k(row, k, end), left_k(row, k + 1u, end), left_k(row, k + 2u, end), left_k(row, k + 3u, end));
+}
+
+fn left_k(row: u32, k: u32, end: u32) -> vec4<f32> {
+    return select(vec4(0.0), left_quad(left_place(row, min(k, end - 1u))), k < end);
+}
+
+// Column d has the four columns from `col` on at k + d, where k is not after the last.
+fn right_at(col: u32, k: u32, end: u32) -> mat4x4<f32> {
+    if (RIGHT_ALONG_K) {
+        return transpose(mat4x4(right_k(col, k), right_k(col + 1u, k), right_k(col + 2u, k), right_k(col + 3u, k)));
+    }
+    let last = end - 1u;
+    return mat4x4(
+        right_k(col, k),
+        right_k(col, min(k + 1u, last)),
+        right_k(col, min(k + 2u, last)),
+        right_k(col, min(k + 3u, last)),
+    );
+}
+
+fn right_k(col: u32, k: u32) -> vec4<f32> {
+    return unpack(right_quad(right_place(col, k)));
+}
+
 // Adds the products of the four rows that lane `source` has loaded.
 fn multiply(sums: ptr<function, Sums>, left: mat4x4<f32>, source: u32, right: array<mat4x4<f32>, 2>) {
     let k0 = subgroupShuffle(left[0], source);
@@ -39,7 +74,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let corner = corner_of(workgroup.xy, vec2(2u * HALF, 4u * LANES));
     let row = corner.y;
     let col = corner.x + 4u * lane;
-    let range = k_range(workgroup.z);
     var rows0: Sums;
     var rows4: Sums;
     var rows8: Sums;
@@ -48,18 +82,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     var rows20: Sums;
     var rows24: Sums;
     var rows28: Sums;
-    for (var k = range.x; k < range.y; k += 4u) {
-        enter(k);
-        let left = left_at(row + 4u * lane, k);
-        let right = array(right_at(col, k), right_at(col + HALF, k));
-        multiply(&rows0, left, 0u, right);
-        multiply(&rows4, left, 1u, right);
-        multiply(&rows8, left, 2u, right);
-        multiply(&rows12, left, 3u, right);
-        multiply(&rows16, left, 4u, right);
-        multiply(&rows20, left, 5u, right);
-        multiply(&rows24, left, 6u, right);
-        multiply(&rows28, left, 7u, right);
+    for (var part = 0u; part < PARTS; part += 1u) {
+        let range = enter(part, workgroup.z);
+        for (var k = range.x; k < range.y; k += 4u) {
+            let left = left_at(row + 4u * lane, k, range.y);
+            let right = array(right_at(col, k, range.y), right_at(col + HALF, k, range.y));
+            multiply(&rows0, left, 0u, right);
+            multiply(&rows4, left, 1u, right);
+            multiply(&rows8, left, 2u, right);
+            multiply(&rows12, left, 3u, right);
+            multiply(&rows16, left, 4u, right);
+            multiply(&rows20, left, 5u, right);
+            multiply(&rows24, left, 6u, right);
+            multiply(&rows28, left, 7u, right);
+        }
     }
     store_all(&rows0, row, col, workgroup.z);
     store_all(&rows4, row + 4u, col, workgroup.z);

@@ -6,6 +6,16 @@ const LANES = 64u; // 2 * SHARE
 
 var<workgroup> row_sums: array<vec4<f32>, FEW_ROWS * LANES>; // [FEW_ROWS, LANES]
 
+// The four columns from `col` on, at the k of a quad: column d is at k + d.
+fn right_at(col: u32, k: u32) -> mat4x4<f32> {
+    return transpose(mat4x4(
+        unpack(right_quad(right_place(col, k))),
+        unpack(right_quad(right_place(col + 1u, k))),
+        unpack(right_quad(right_place(col + 2u, k))),
+        unpack(right_quad(right_place(col + 3u, k))),
+    ));
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     // All rows of a few columns, then the next columns: what follows finds the weights in a cache.
@@ -20,7 +30,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var k = 4u * share; k < params.inner; k += 4u * SHARE) {
         let right = right_at(col, k);
         for (var r = 0u; r < FEW_ROWS; r += 1u) {
-            let left = left_row(first_row + r, k);
+            let left = left_quad(left_place(first_row + r, k));
             let two = fma(vec4(left.y), right[1], fma(vec4(left.x), right[0], sums[r]));
             sums[r] = fma(vec4(left.w), right[3], fma(vec4(left.z), right[2], two));
         }

@@ -3,57 +3,117 @@
 // Every output is one chain of fma in ascending k, as in matmul_lanes.wgsl.
 override ROWS = 64u;
 override COLS = 64u;
-override THREADS = 64u; // ROWS * COLS / 64
-override TILE_QUADS = 512u; // DEPTH * (ROWS + COLS) / 4
-override RIGHT_TILE = 256u; // DEPTH * ROWS / 4
-override BLOCKS = 2u; // 4 x 4 blocks of both tiles that an invocation brings: (ROWS + COLS) / THREADS, rounded up
-override EARLY_BLOCKS = 2u; // of these, those that are on their way while the tile before is multiplied
-const MAX_EARLY_BLOCKS = 2u;
+override THREADS = ROWS * COLS / 64u;
 const DEPTH = 16u;
 const GROUP_ROWS = 8u;
 
-// The left tile [DEPTH, ROWS / 4], then the right one [DEPTH, COLS / 4]: four rows (or columns) at one k in a vector.
-var<workgroup> tiles: array<vec4<f32>, TILE_QUADS>;
+// [DEPTH, ROWS / 2 + COLS / 2]: at one k, two rows of the left tile (then two columns of the right one) in a vector.
+override TILE_PITCH = (ROWS + COLS) / 2u;
+override TILE_PAIRS = DEPTH * TILE_PITCH;
+override RIGHT_TILE = ROWS / 2u;
+var<workgroup> tiles: array<vec2<f32>, TILE_PAIRS>;
 
-// Where a quad lies in its tile of `quads`. The four k-groups of a block of rows are written at the same time: the permutation
-// lets them meet in no bank.
-fn place(k: u32, quad: u32, quads: u32) -> u32 {
-    return k * quads + (quad ^ (2u * (k / 4u)));
+// Where a pair of rows lies in its tile. What is brought along k writes the four k-groups of a pair at the same time: the
+// permutation lets them meet in no bank.
+fn pair_place(pair: u32, k: u32) -> u32 {
+    return k * TILE_PITCH + (pair ^ (4u * (k / 4u)));
 }
 
-// The first k and the quad of block number `block` of a tile, so that neighbouring invocations read neighbouring values:
-// `along_k` is whether consecutive k lie side by side in memory.
-fn block_at(block: u32, quads: u32, along_k: bool) -> vec2<u32> {
+// What an invocation brings of a tile is shares of two quads: of a pair of rows along k, or of four rows at two k. A share is
+// SHARE_PITCH pairs behind the one before, which the permutation leaves alone.
+override LEFT_SHARES = 2u * ROWS / THREADS;
+override RIGHT_SHARES = 2u * COLS / THREADS;
+override SHARE_PITCH = THREADS / 4u;
+// The shares of the left tile, and of the right one, that are on their way while the tile before is multiplied: with more of them
+// registers do not suffice on an M1, and not for two subgroups on a Vega.
+override LEFT_EARLY = select(1u, LEFT_SHARES, LEFT_SHARES + RIGHT_SHARES <= 4u);
+const RIGHT_EARLY = 1u;
+const MAX_SHARES = 4u;
+
+// A share's first pair and k, within its tile.
+struct Share {
+    pair: u32,
+    k: u32,
+}
+
+// Neighbouring invocations bring neighbouring values.
+fn share_of(lane: u32, i: u32, along_k: bool) -> Share {
     if (along_k) {
-        return vec2(4u * (block % 4u), block / 4u);
+        return Share(lane / 4u + i * SHARE_PITCH, 4u * (lane % 4u));
     }
-    return vec2(4u * (block / quads), block % quads);
+    return Share(2u * (lane % (SHARE_PITCH / 2u)) + i * SHARE_PITCH, 2u * (lane / (SHARE_PITCH / 2u)));
 }
 
-fn load(block: u32, first_row: u32, first_col: u32, first_k: u32) -> mat4x4<f32> {
-    if (block < ROWS) {
-        let at = block_at(block, ROWS / 4u, LEFT_ALONG_K);
-        return left_at(first_row + 4u * at.y, first_k + at.x);
-    }
-    if (block < ROWS + COLS) {
-        let at = block_at(block - ROWS, COLS / 4u, RIGHT_ALONG_K);
-        return right_at(first_col + 4u * at.y, first_k + at.x);
-    }
-    return mat4x4<f32>();
+// The row and the k of one of a share's quads, of the tile from `row` and `k` on.
+fn quad_at(share: Share, quad: u32, along_k: bool, row: u32, k: u32) -> vec2<u32> {
+    return vec2(row + 2u * share.pair, k + share.k) + select(vec2(0u, quad), vec2(quad, 0u), along_k);
 }
 
-fn keep(block: u32, values: mat4x4<f32>) {
-    if (block < ROWS) {
-        let at = block_at(block, ROWS / 4u, LEFT_ALONG_K);
-        for (var d = 0u; d < 4u; d += 1u) {
-            tiles[place(at.x + d, at.y, ROWS / 4u)] = values[d];
-        }
-    } else if (block < ROWS + COLS) {
-        let at = block_at(block - ROWS, COLS / 4u, RIGHT_ALONG_K);
-        for (var d = 0u; d < 4u; d += 1u) {
-            tiles[RIGHT_TILE + place(at.x + d, at.y, COLS / 4u)] = values[d];
+// Where a share's quads lie in memory.
+fn left_places(share: Share, row: u32, k: u32) -> vec2<u32> {
+    let first = quad_at(share, 0u, LEFT_ALONG_K, row, k);
+    let second = quad_at(share, 1u, LEFT_ALONG_K, row, k);
+    return vec2(left_place(first.x, first.y), left_place(second.x, second.y));
+}
+
+fn right_places(share: Share, col: u32, k: u32) -> vec2<u32> {
+    let first = quad_at(share, 0u, RIGHT_ALONG_K, col, k);
+    let second = quad_at(share, 1u, RIGHT_ALONG_K, col, k);
+    return vec2(right_place(first.x, first.y), right_place(second.x, second.y));
+}
+
+fn load_left(places: vec2<u32>) -> array<vec4<f32>, 2> {
+    return array(left_quad(places.x), left_quad(places.y));
+}
+
+fn load_right(places: vec2<u32>) -> array<weight4, 2> {
+    return array(right_quad(places.x), right_quad(places.y));
+}
+
+// Whether k is in the range; k may have wrapped below 0.
+fn is_within(k: u32, range: vec2<u32>) -> bool {
+    return k - range.x < range.y - range.x;
+}
+
+// A share of the tile from `row` and `k` on; zeros where k is not in the range.
+fn left_within(share: Share, row: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 2> {
+    var quads: array<vec4<f32>, 2>;
+    for (var i = 0u; i < 2u; i += 1u) {
+        let at = quad_at(share, i, LEFT_ALONG_K, row, k);
+        if (is_within(at.y, range)) {
+            quads[i] = left_quad(left_place(at.x, at.y));
         }
     }
+    return quads;
+}
+
+fn right_within(share: Share, col: u32, k: u32, range: vec2<u32>) -> array<weight4, 2> {
+    var quads: array<weight4, 2>;
+    for (var i = 0u; i < 2u; i += 1u) {
+        let at = quad_at(share, i, RIGHT_ALONG_K, col, k);
+        if (is_within(at.y, range)) {
+            quads[i] = right_quad(right_place(at.x, at.y));
+        }
+    }
+    return quads;
+}
+
+// Keeps a share's values, from its place in the tiles on.
+fn keep(place: u32, along_k: bool, quads: array<vec4<f32>, 2>) {
+    if (along_k) {
+        for (var d = 0u; d < 4u; d += 1u) {
+            tiles[place + d * TILE_PITCH] = vec2(quads[0][d], quads[1][d]);
+        }
+    } else {
+        for (var d = 0u; d < 2u; d += 1u) {
+            tiles[place + d * TILE_PITCH] = quads[d].xy;
+            tiles[place + d * TILE_PITCH + 1u] = quads[d].zw;
+        }
+    }
+}
+
+fn keep_right(place: u32, quads: array<weight4, 2>) {
+    keep(place, RIGHT_ALONG_K, array(unpack(quads[0]), unpack(quads[1])));
 }
 
 // The tile of a workgroup: GROUP_ROWS rows of tiles are walked column by column, so that the workgroups that run together share
@@ -66,53 +126,115 @@ fn tile_of(workgroup: vec2<u32>, grid: vec2<u32>) -> vec2<u32> {
     return vec2(within / rows, first + within % rows);
 }
 
+// The first pair of an invocation's first block of four rows, and how far its second block is behind it: the permutation leaves
+// that alone.
+fn first_pair(t: u32, rows: u32) -> u32 {
+    return select(4u * t, 2u * t, rows >= 64u);
+}
+
+fn apart(rows: u32) -> u32 {
+    return select(2u, rows / 4u, rows >= 64u);
+}
+
+// Four rows of a tile at a k.
+fn four_at(place: u32) -> vec4<f32> {
+    return vec4(tiles[place], tiles[place + 1u]);
+}
+
+var<private> sums: array<vec4<f32>, 16>; // [row, half of the columns]
+
+// Adds the products of the tiles, by the first pairs of rows and columns.
+fn multiply(rows: u32, cols: u32) {
+    for (var k = 0u; k < DEPTH; k += 1u) {
+        let left = pair_place(rows, k / 4u * 4u) + k % 4u * TILE_PITCH;
+        let right = RIGHT_TILE + pair_place(cols, k / 4u * 4u) + k % 4u * TILE_PITCH;
+        let a0 = four_at(left);
+        let a1 = four_at(left + apart(ROWS));
+        let b0 = four_at(right);
+        let b1 = four_at(right + apart(COLS));
+        for (var r = 0u; r < 4u; r += 1u) {
+            sums[2u * r] = fma(vec4(a0[r]), b0, sums[2u * r]);
+            sums[2u * r + 1u] = fma(vec4(a0[r]), b1, sums[2u * r + 1u]);
+            sums[8u + 2u * r] = fma(vec4(a1[r]), b0, sums[8u + 2u * r]);
+            sums[9u + 2u * r] = fma(vec4(a1[r]), b1, sums[9u + 2u * r]);
+        }
+    }
+}
+
+// Adds the products of a part of the k.
+fn multiply_part(lane: u32, corner: vec2<u32>, range: vec2<u32>) {
+    let rows = first_pair(lane / (COLS / 8u), ROWS);
+    let cols = first_pair(lane % (COLS / 8u), COLS);
+    // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
+    let steps = (range.y - range.x + DEPTH - 1u) / DEPTH;
+    let first_k = range.y - steps * DEPTH;
+
+    // Of each share, where it lies in memory in the second step, and in the tiles.
+    var left: array<vec2<u32>, MAX_SHARES>;
+    var right: array<vec2<u32>, MAX_SHARES>;
+    let left_share = share_of(lane, 0u, LEFT_ALONG_K);
+    let right_share = share_of(lane, 0u, RIGHT_ALONG_K);
+    let left_kept = pair_place(left_share.pair, left_share.k);
+    let right_kept = RIGHT_TILE + pair_place(right_share.pair, right_share.k);
+    for (var i = 0u; i < LEFT_SHARES; i += 1u) {
+        let share = share_of(lane, i, LEFT_ALONG_K);
+        left[i] = left_places(share, corner.y, first_k + DEPTH);
+        keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, left_within(share, corner.y, first_k, range));
+    }
+    for (var i = 0u; i < RIGHT_SHARES; i += 1u) {
+        let share = share_of(lane, i, RIGHT_ALONG_K);
+        right[i] = right_places(share, corner.x, first_k + DEPTH);
+        keep_right(right_kept + i * SHARE_PITCH, right_within(share, corner.x, first_k, range));
+    }
+
+    // How far the quads of the step to come are beyond those of the second.
+    var left_beyond = 0u;
+    var right_beyond = 0u;
+    for (var step = 1u; step <= steps; step += 1u) {
+        workgroupBarrier();
+        var next_left: array<array<vec4<f32>, 2>, MAX_SHARES>;
+        var next_right: array<array<weight4, 2>, MAX_SHARES>;
+        if (step < steps) {
+            for (var i = 0u; i < LEFT_EARLY; i += 1u) {
+                next_left[i] = load_left(left[i] + left_beyond);
+            }
+            for (var i = 0u; i < RIGHT_EARLY; i += 1u) {
+                next_right[i] = load_right(right[i] + right_beyond);
+            }
+        }
+        multiply(rows, cols);
+        workgroupBarrier();
+        if (step < steps) {
+            for (var i = LEFT_EARLY; i < LEFT_SHARES; i += 1u) {
+                next_left[i] = load_left(left[i] + left_beyond);
+            }
+            for (var i = RIGHT_EARLY; i < RIGHT_SHARES; i += 1u) {
+                next_right[i] = load_right(right[i] + right_beyond);
+            }
+            for (var i = 0u; i < LEFT_SHARES; i += 1u) {
+                keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, next_left[i]);
+            }
+            for (var i = 0u; i < RIGHT_SHARES; i += 1u) {
+                keep_right(right_kept + i * SHARE_PITCH, next_right[i]);
+            }
+        }
+        left_beyond += left_place(0u, DEPTH) - left_place(0u, 0u);
+        right_beyond += right_place(0u, DEPTH) - right_place(0u, 0u);
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let size = vec2(COLS, ROWS);
     let corner = corner_of(tile_of(workgroup.xy, grid_of(size)), size);
-    let first_row = corner.y;
-    let first_col = corner.x;
-    let range = k_range(workgroup.z);
-    let tx = lane % (COLS / 8u);
-    let ty = lane / (COLS / 8u);
-
-    var sums: array<vec4<f32>, 16>; // [row, half of the columns]
-    var next: array<mat4x4<f32>, MAX_EARLY_BLOCKS>;
-    enter(range.x);
-    for (var i = 0u; i < EARLY_BLOCKS; i += 1u) {
-        next[i] = load(lane + i * THREADS, first_row, first_col, range.x);
+    for (var part = 0u; part < PARTS; part += 1u) {
+        multiply_part(lane, corner, enter(part, workgroup.z));
     }
-    for (var k = range.x; k < range.y; k += DEPTH) {
-        for (var i = 0u; i < EARLY_BLOCKS; i += 1u) {
-            keep(lane + i * THREADS, next[i]);
-        }
-        for (var i = EARLY_BLOCKS; i < BLOCKS; i += 1u) {
-            keep(lane + i * THREADS, load(lane + i * THREADS, first_row, first_col, k));
-        }
-        workgroupBarrier();
-        if (k + DEPTH < range.y) {
-            enter(k + DEPTH);
-            for (var i = 0u; i < EARLY_BLOCKS; i += 1u) {
-                next[i] = load(lane + i * THREADS, first_row, first_col, k + DEPTH);
-            }
-        }
-        for (var d = 0u; d < DEPTH; d += 1u) {
-            let a0 = tiles[place(d, ty, ROWS / 4u)];
-            let a1 = tiles[place(d, ty + ROWS / 8u, ROWS / 4u)];
-            let b0 = tiles[RIGHT_TILE + place(d, tx, COLS / 4u)];
-            let b1 = tiles[RIGHT_TILE + place(d, tx + COLS / 8u, COLS / 4u)];
-            for (var r = 0u; r < 4u; r += 1u) {
-                sums[2u * r] = fma(vec4(a0[r]), b0, sums[2u * r]);
-                sums[2u * r + 1u] = fma(vec4(a0[r]), b1, sums[2u * r + 1u]);
-                sums[8u + 2u * r] = fma(vec4(a1[r]), b0, sums[8u + 2u * r]);
-                sums[9u + 2u * r] = fma(vec4(a1[r]), b1, sums[9u + 2u * r]);
-            }
-        }
-        workgroupBarrier();
-    }
+    let row = corner.y + 2u * first_pair(lane / (COLS / 8u), ROWS);
+    let col = corner.x + 2u * first_pair(lane % (COLS / 8u), COLS);
     for (var r = 0u; r < 8u; r += 1u) {
-        let row = first_row + (r / 4u) * (ROWS / 2u) + 4u * ty + r % 4u;
-        store(row, first_col + 4u * tx, workgroup.z, sums[2u * r]);
-        store(row, first_col + COLS / 2u + 4u * tx, workgroup.z, sums[2u * r + 1u]);
+        let its_row = row + r / 4u * 2u * apart(ROWS) + r % 4u;
+        store(its_row, col, workgroup.z, sums[2u * r]);
+        store(its_row, col + 2u * apart(COLS), workgroup.z, sums[2u * r + 1u]);
     }
 }

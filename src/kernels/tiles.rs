@@ -68,20 +68,7 @@ impl Tile {
 
     /// The constants of `shared/matmul_tiles.wgsl`.
     fn constants(self) -> Vec<(&'static str, f64)> {
-        let Self { rows, cols } = self;
-        let threads = rows * cols / 64;
-        let blocks = (rows + cols).div_ceil(threads);
-        let constants = [
-            ("ROWS", rows),
-            ("COLS", cols),
-            ("THREADS", threads),
-            ("TILE_QUADS", DEPTH * (rows + cols) / 4),
-            ("RIGHT_TILE", DEPTH * rows / 4),
-            ("BLOCKS", blocks),
-            // Of three blocks, two on their way are more than an M1's registers hold.
-            ("EARLY_BLOCKS", if blocks > 2 { 1 } else { blocks }),
-        ];
-        constants.into_iter().map(|(name, value)| (name, f64::from(value))).collect()
+        vec![("ROWS", f64::from(self.rows)), ("COLS", f64::from(self.cols))]
     }
 }
 
