@@ -166,8 +166,8 @@ fn multiply_part(lane: u32, corner: vec2<u32>, range: vec2<u32>) {
     let rows = first_pair(lane / (COLS / 8u), ROWS);
     let cols = first_pair(lane % (COLS / 8u), COLS);
     // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
-    let steps = (range.y - range.x + DEPTH - 1u) / DEPTH;
-    let first_k = range.y - steps * DEPTH;
+    let filled = (range.y - range.x + DEPTH - 1u) / DEPTH * DEPTH;
+    let first_k = range.y - filled;
 
     // Of each share, where it lies in memory in the second step, and in the tiles.
     var left: array<vec2<u32>, MAX_SHARES>;
@@ -179,22 +179,27 @@ fn multiply_part(lane: u32, corner: vec2<u32>, range: vec2<u32>) {
     for (var i = 0u; i < LEFT_SHARES; i += 1u) {
         let share = share_of(lane, i, LEFT_ALONG_K);
         left[i] = left_places(share, corner.y, first_k + DEPTH);
-        keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, left_within(share, corner.y, first_k, range));
+        if (filled > 0u) {
+            keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, left_within(share, corner.y, first_k, range));
+        }
     }
     for (var i = 0u; i < RIGHT_SHARES; i += 1u) {
         let share = share_of(lane, i, RIGHT_ALONG_K);
         right[i] = right_places(share, corner.x, first_k + DEPTH);
-        keep_right(right_kept + i * SHARE_PITCH, right_within(share, corner.x, first_k, range));
+        if (filled > 0u) {
+            keep_right(right_kept + i * SHARE_PITCH, right_within(share, corner.x, first_k, range));
+        }
     }
 
-    // How far the quads of the step to come are beyond those of the second.
-    var left_beyond = 0u;
-    var right_beyond = 0u;
-    for (var step = 1u; step <= steps; step += 1u) {
+    for (var k = 0u; k < filled; k += DEPTH) {
+        // How far the quads of the step to come are beyond those of the second.
+        let left_beyond = left_place(0u, k) - left_place(0u, 0u);
+        let right_beyond = right_place(0u, k) - right_place(0u, 0u);
+        let is_last = k + DEPTH == filled;
         workgroupBarrier();
         var next_left: array<array<vec4<f32>, 2>, MAX_SHARES>;
         var next_right: array<array<weight4, 2>, MAX_SHARES>;
-        if (step < steps) {
+        if (!is_last) {
             for (var i = 0u; i < LEFT_EARLY; i += 1u) {
                 next_left[i] = load_left(left[i] + left_beyond);
             }
@@ -204,22 +209,20 @@ fn multiply_part(lane: u32, corner: vec2<u32>, range: vec2<u32>) {
         }
         multiply(rows, cols);
         workgroupBarrier();
-        if (step < steps) {
-            for (var i = LEFT_EARLY; i < LEFT_SHARES; i += 1u) {
-                next_left[i] = load_left(left[i] + left_beyond);
-            }
-            for (var i = RIGHT_EARLY; i < RIGHT_SHARES; i += 1u) {
-                next_right[i] = load_right(right[i] + right_beyond);
-            }
-            for (var i = 0u; i < LEFT_SHARES; i += 1u) {
+        if (!is_last) {
+            for (var i = 0u; i < LEFT_EARLY; i += 1u) {
                 keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, next_left[i]);
             }
-            for (var i = 0u; i < RIGHT_SHARES; i += 1u) {
+            for (var i = 0u; i < RIGHT_EARLY; i += 1u) {
                 keep_right(right_kept + i * SHARE_PITCH, next_right[i]);
             }
+            for (var i = LEFT_EARLY; i < LEFT_SHARES; i += 1u) {
+                keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, load_left(left[i] + left_beyond));
+            }
+            for (var i = RIGHT_EARLY; i < RIGHT_SHARES; i += 1u) {
+                keep_right(right_kept + i * SHARE_PITCH, load_right(right[i] + right_beyond));
+            }
         }
-        left_beyond += left_place(0u, DEPTH) - left_place(0u, 0u);
-        right_beyond += right_place(0u, DEPTH) - right_place(0u, 0u);
     }
 }
 
