@@ -1,22 +1,22 @@
 use super::attention::{Backward, LARGE, SHAPES, backward, large_backward};
 use super::case::Case;
 use crate::device::Call;
-use crate::kernels::{AttentionBackwardKeyValue, Heads, OutputGradient, Projections, Sequences};
+use crate::kernels::{AttentionBackwardKeyValue, Heads, KeyValueGradients, OutputGradient, Projections, Sequences};
 
 /// The gradient over packed sequences of these lengths.
 fn case(inputs: Backward, lengths: &[usize], heads: Heads) -> Case {
     let tokens: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(0);
-    let Heads { kv_heads, head_dim, .. } = heads;
+    let Heads { heads: h, kv_heads, head_dim } = heads;
     let case = inputs(AttentionBackwardKeyValue::SIGNATURE, 8.0, lengths, heads);
-    case.output("dk", &[tokens, kv_heads, head_dim]).output("dv", &[tokens, kv_heads, head_dim]).run(
-        move |device, tensors| {
-            let [bounds, q, k, v, dout, row_statistics, dk, dv] = tensors else { unreachable!() };
-            let (sequences, projections) = (Sequences { bounds, tokens, longest }, Projections { q, k, v });
-            let output = OutputGradient { dout, row_statistics };
-            AttentionBackwardKeyValue::run(device, heads, sequences, projections, output, dk, dv);
-        },
-    )
+    let case = case.output("dk", &[tokens, kv_heads, head_dim]).output("dv", &[tokens, kv_heads, head_dim]);
+    case.input("partial", &[h / kv_heads, tokens, kv_heads, head_dim]).run(move |device, tensors| {
+        let [bounds, q, k, v, dout, row_statistics, dk, dv, partial] = tensors else { unreachable!() };
+        let (sequences, projections) = (Sequences { bounds, tokens, longest }, Projections { q, k, v });
+        let output = OutputGradient { dout, row_statistics };
+        let gradients = KeyValueGradients { dk, dv, partial };
+        AttentionBackwardKeyValue::run(device, heads, sequences, projections, output, gradients);
+    })
 }
 
 /// What is tested.

@@ -1,7 +1,7 @@
 use super::attention::{LARGE_HEADS, SMALL_HEADS};
 use super::case::{Case, Work};
 use crate::device::Call;
-use crate::kernels::{AttentionCached, Heads};
+use crate::kernels::{AttentionCached, CachedKeys, CachedOutput, Heads};
 
 /// A row for each of these counts of keys, which stand in a cache with gaps, last row first.
 pub fn case(counts: &[usize], heads: Heads, range: f64) -> Case {
@@ -17,27 +17,19 @@ pub fn case(counts: &[usize], heads: Heads, range: f64) -> Case {
     }
     let shape = format!("{}, {h}/{g} heads of {d}, +-{range}", super::case::lengths_label(counts));
     let keys: usize = counts.iter().sum();
+    let parts = AttentionCached::most_parts(longest);
     Case::new(AttentionCached::SIGNATURE, shape, Work::Bytes(8.0 * (keys * g * d) as f64))
         .u32s("spans", spans)
         .scaled("q", &[rows, h, d], range)
         .scaled("k", &[places, g, d], range)
         .input("v", &[places, g, d])
         .output("o", &[rows, h, d])
+        .input("part_o", &[parts, rows, h, d])
+        .input("part_lse", &[parts, rows, h])
         .run(move |device, tensors| {
-            let [spans, q, k, v, o] = tensors else { unreachable!() };
-            device.run(AttentionCached {
-                spans,
-                q,
-                k,
-                v,
-                o,
-                rows: rows as u32,
-                heads: h as u32,
-                kv_heads: g as u32,
-                scale: heads.scale(),
-                head_dim: d as u32,
-                longest: longest as u32,
-            });
+            let [spans, q, k, v, o, part_o, part_lse] = tensors else { unreachable!() };
+            let keys = CachedKeys { spans, q, k, v, rows, longest };
+            AttentionCached::run(device, heads, keys, CachedOutput { o, part_o, part_lse });
         })
 }
 
@@ -60,9 +52,12 @@ pub fn tests() -> Vec<Case> {
         let few = (1..=4).map(move |members| case(&[5, 2], Heads { heads: 2 * members, kv_heads: 2, head_dim }, 1.0));
         few.chain([case(&[5; 64], Heads { heads: 8, kv_heads: 4, head_dim }, 1.0)])
     });
+    // A GPU takes the keys in parts; of the second row the last ones are empty.
+    let in_parts =
+        [[1300, 600], [1025, 1]].map(|counts| case(&counts, Heads { heads: 3, kv_heads: 1, head_dim: 64 }, 1.0));
     // As many, and a last head alone.
     let many = case(&[9; 64], Heads { heads: 7, kv_heads: 1, head_dim: 64 }, 1.0);
-    ordinary.into_iter().chain([steep, many]).chain(pipelines).collect()
+    ordinary.into_iter().chain([steep, many]).chain(in_parts).chain(pipelines).collect()
 }
 
 /// The row of the table.

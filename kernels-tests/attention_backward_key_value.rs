@@ -40,6 +40,8 @@ fn gradients(device: &Device, members: usize) -> [Vec<f64>; 2] {
             first_tile: 0,
             first_member: word(first_member),
             members: word(members),
+            first_gradient: 0,
+            layers: 1,
             tiles: word(tokens.div_ceil(32)),
             head_dim: word(head_dim),
             longest: 60,

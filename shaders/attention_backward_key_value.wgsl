@@ -3,8 +3,9 @@
 //   dv[j, g, :] = sum_h sum_i p[i, j] do[i, h, :]
 //   dk[j, g, :] = scale * sum_h sum_i ds[i, j] q[i, h, :]
 // A workgroup has 32 keys of one key head and walks `members` of its heads, and the query tiles from its own to the
-// sequence's last; the first call of several overwrites, the next ones add. APART, two workgroups do this, one for each
-// gradient: half of the sums in registers and twice the workgroups, for a fourth more of work and the same bits.
+// sequence's last; the first call of several overwrites, the next ones add. APART, a workgroup does this for one gradient:
+// half of the sums in registers and twice the workgroups, for a fourth more of work and the same bits. Where there are few
+// workgroups, `layers` of them share the heads and query tiles; a layer of the gradients has what its workgroup summed up.
 // Here the tile's rows are keys and its columns queries.
 
 struct Params {
@@ -15,6 +16,8 @@ struct Params {
     first_tile: u32,
     first_member: u32,
     members: u32,
+    first_gradient: u32, // of APART: 0, to the values, or 1, to the keys
+    layers: u32,
 }
 var<immediate> params: Params;
 
@@ -24,8 +27,8 @@ var<immediate> params: Params;
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
 @group(0) @binding(4) var<storage, read> dout: array<vec4<f32>>; // [tokens, heads, HEAD_DIM]
 @group(0) @binding(5) var<storage, read> row_statistics: array<vec2<f32>>; // [tokens, heads, 2]: lse, delta
-@group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
-@group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>; // [tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(6) var<storage, read_write> dk: array<vec4<f32>>; // [layers, tokens, kv_heads, HEAD_DIM]
+@group(0) @binding(7) var<storage, read_write> dv: array<vec4<f32>>; // [layers, tokens, kv_heads, HEAD_DIM]
 
 override APART = false;
 
@@ -38,11 +41,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let last_key = min(first_key + TILE, params.tokens) - 1u;
     let tiles = (bounds[last_key].y - 1u) / TILE + 1u - tile; // query tiles from this one to the last that sees a key
 
-    let of_values = !APART || workgroup.z == 0u;
-    let of_keys = !APART || workgroup.z == 1u;
+    let layer = workgroup.z % params.layers;
+    let own_gradient = params.first_gradient + workgroup.z / params.layers;
+    let of_values = !APART || own_gradient == 0u;
+    let of_keys = !APART || own_gradient == 1u;
     var gradient: Sums; // to the values, or the only one
     var key_gradient: Sums;
-    for (var step = 0u; step < params.members * tiles; step += 1u) {
+    let steps = params.members * tiles;
+    for (var step = steps * layer / params.layers; step < steps * (layer + 1u) / params.layers; step += 1u) {
         // Bounded by what the call has checked, whatever stands in bounds.
         let head = kv_head * group + min(params.first_member + step / tiles, group - 1u);
         let first_query = (tile + step % tiles) * TILE;
@@ -81,12 +87,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     if (of_values) {
-        write(&gradient, false, first_key, kv_head, lane);
+        write(&gradient, false, layer * params.tokens, first_key, kv_head, lane);
     } else {
-        write(&gradient, true, first_key, kv_head, lane);
+        write(&gradient, true, layer * params.tokens, first_key, kv_head, lane);
     }
     if (!APART) {
-        write(&key_gradient, true, first_key, kv_head, lane);
+        write(&key_gradient, true, layer * params.tokens, first_key, kv_head, lane);
     }
 }
 
@@ -97,20 +103,20 @@ fn share(scores: Scores, lane: u32) {
     }
 }
 
-fn write(gradient: ptr<function, Sums>, of_keys: bool, first_key: u32, kv_head: u32, lane: u32) {
-    write_row(gradient, of_keys, 0u, first_key, kv_head, lane);
-    write_row(gradient, of_keys, 1u, first_key, kv_head, lane);
-    write_row(gradient, of_keys, 2u, first_key, kv_head, lane);
-    write_row(gradient, of_keys, 3u, first_key, kv_head, lane);
+fn write(gradient: ptr<function, Sums>, of_keys: bool, first_token: u32, first_key: u32, kv_head: u32, lane: u32) {
+    write_row(gradient, of_keys, 0u, first_token, first_key, kv_head, lane);
+    write_row(gradient, of_keys, 1u, first_token, first_key, kv_head, lane);
+    write_row(gradient, of_keys, 2u, first_token, first_key, kv_head, lane);
+    write_row(gradient, of_keys, 3u, first_token, first_key, kv_head, lane);
 }
 
-fn write_row(gradient: ptr<function, Sums>, of_keys: bool, r: u32, first_key: u32, kv_head: u32, lane: u32) {
+fn write_row(gradient: ptr<function, Sums>, of_keys: bool, r: u32, first_token: u32, first_key: u32, kv_head: u32, lane: u32) {
     let key = first_key + first_row(lane) + r;
     if (key < params.tokens) {
         for (var chunk = 0u; chunk < chunks(); chunk += 1u) {
             let quad = chunk * ACROSS + lane % ACROSS;
             if (in_head(quad)) {
-                let group = (key * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + quad;
+                let group = ((first_token + key) * params.kv_heads + kv_head) * (HEAD_DIM / 4u) + quad;
                 if (of_keys) {
                     dk[group] = fma(vec4(params.scale), (*gradient)[chunk][r], to_add_to(dk[group]));
                 } else {

@@ -4,8 +4,6 @@
 const LANES = 256u;
 override SHARES = 8u; // 8, 16 or 32: at least HEAD_DIM / 8
 
-const LOWEST = -1e30; // below every score
-
 // By members: the lanes' parts of four scores; in the end, what the groups have.
 var<workgroup> shared_quads: array<vec4<f32>, 2u * LANES>;
 
@@ -14,17 +12,17 @@ alias Share = array<vec4<f32>, 2>;
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let part = part_of(workgroup);
-    if (part.row >= params.rows) {
+    if (part.index >= params.parts) {
         return;
     }
-    let span = spans[part.row];
+    let span = span_of(part);
     let group = lane / SHARES;
     let groups = LANES / SHARES;
 
     var query: array<Share, 2>; // by members
     for (var m = 0u; m < MEMBERS; m += 1u) {
         for (var i = 0u; i < 2u; i += 1u) {
-            let value = q[head_of(part, m) + min(column(lane, i), HEAD_DIM / 4u - 1u)];
+            let value = q[query_of(part, m) + min(column(lane, i), HEAD_DIM / 4u - 1u)];
             query[m][i] = select(vec4(0.0), value, column(lane, i) < HEAD_DIM / 4u);
         }
     }
@@ -72,7 +70,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     for (var m = 0u; m < MEMBERS; m += 1u) {
-        let factor = share_of_sum(largest[m], weight[m], lane);
+        let total = total_of(largest[m], weight[m], lane);
+        let factor = exp(min(largest[m] - total.x, 0.0)) / max(total.y, 1.0);
         for (var i = 0u; i < 2u; i += 1u) {
             shared_quads[i * LANES + lane] = factor * output[m][i];
         }
@@ -84,7 +83,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         let c = column(lane, group % 2u);
         if (group < 2u && c < HEAD_DIM / 4u && is_member(part, m)) {
-            o[head_of(part, m) + c] = sum;
+            o[result_of(part, m) * (HEAD_DIM / 4u) + c] = sum;
+        }
+        if (lane == 0u && is_member(part, m)) {
+            lse[result_of(part, m)] = total.x + log(max(total.y, 1.0));
         }
         workgroupBarrier();
     }
@@ -95,8 +97,8 @@ fn column(lane: u32, i: u32) -> u32 {
     return lane % SHARES + i * SHARES;
 }
 
-// What a group's results are multiplied by, so that those of all groups add up to the row's.
-fn share_of_sum(largest: f32, weight: f32, lane: u32) -> f32 {
+// The largest score of all groups, and the sum of exponentials below it: at least 1, but 0 where there is no key.
+fn total_of(largest: f32, weight: f32, lane: u32) -> vec2<f32> {
     shared_quads[lane] = vec4(largest, weight, 0.0, 0.0);
     workgroupBarrier();
     var top = LOWEST;
@@ -109,5 +111,5 @@ fn share_of_sum(largest: f32, weight: f32, lane: u32) -> f32 {
         sum = fma(exp(min(of_group.x - top, 0.0)), of_group.y, sum);
     }
     workgroupBarrier();
-    return exp(min(largest - top, 0.0)) / sum;
+    return vec2(top, sum);
 }

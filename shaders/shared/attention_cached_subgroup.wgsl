@@ -7,17 +7,17 @@ override QUADS = 4u; // quads a lane: HEAD_DIM / 4 / LANES, rounded up; at most 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let part = part_of(workgroup);
-    if (part.row >= params.rows) {
+    if (part.index >= params.parts) {
         return;
     }
-    let span = spans[part.row];
+    let span = span_of(part);
     let width = HEAD_DIM / 4u;
 
     var query: array<vec4<f32>, 32>; // [MEMBERS, QUADS]
     for (var m = 0u; m < MEMBERS; m += 1u) {
         for (var i = 0u; i < QUADS; i += 1u) {
             let c = lane + i * LANES;
-            let value = q[head_of(part, m) + min(c, width - 1u)];
+            let value = q[query_of(part, m) + min(c, width - 1u)];
             query[m * QUADS + i] = select(vec4(0.0), value, c < width);
         }
     }
@@ -65,8 +65,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var i = 0u; i < QUADS; i += 1u) {
             let c = lane + i * LANES;
             if (is_member(part, m) && c < width) {
-                o[head_of(part, m) + c] = output[m * QUADS + i] / weight[m];
+                o[result_of(part, m) * width + c] = output[m * QUADS + i] / max(weight[m], 1.0); // less only where there is no key
             }
+        }
+        if (lane == 0u && is_member(part, m)) {
+            lse[result_of(part, m)] = select(LOWEST, largest[m] + log(max(weight[m], 1.0)), span.y > 0u);
         }
     }
 }

@@ -44,6 +44,10 @@ fn share_of(lane: u32, i: u32, along_k: bool) -> Share {
     return Share(2u * (lane % (SHARE_PITCH / 2u)) + i * SHARE_PITCH, 2u * (lane / (SHARE_PITCH / 2u)));
 }
 
+fn place_of(share: Share) -> u32 {
+    return pair_place(share.pair, share.k);
+}
+
 // The row and the k of one of a share's quads, of the tile from `row` and `k` on.
 fn quad_at(share: Share, quad: u32, along_k: bool, row: u32, k: u32) -> vec2<u32> {
     return vec2(row + 2u * share.pair, k + share.k) + select(vec2(0u, quad), vec2(quad, 0u), along_k);
@@ -126,10 +130,11 @@ fn tile_of(workgroup: vec2<u32>, grid: vec2<u32>) -> vec2<u32> {
     return vec2(within / rows, first + within % rows);
 }
 
-// The first pair of an invocation's first block of four rows, and how far its second block is behind it: the permutation leaves
-// that alone.
-fn first_pair(t: u32, rows: u32) -> u32 {
-    return select(4u * t, 2u * t, rows >= 64u);
+// The first pairs of columns and of rows of an invocation's first blocks, and how far its second ones are behind them, which the
+// permutation leaves alone.
+fn own_pairs(lane: u32) -> vec2<u32> {
+    let t = vec2(lane % (COLS / 8u), lane / (COLS / 8u));
+    return select(4u * t, 2u * t, vec2(COLS, ROWS) >= vec2(64u));
 }
 
 fn apart(rows: u32) -> u32 {
@@ -143,11 +148,11 @@ fn four_at(place: u32) -> vec4<f32> {
 
 var<private> sums: array<vec4<f32>, 16>; // [row, half of the columns]
 
-// Adds the products of the tiles, by the first pairs of rows and columns.
-fn multiply(rows: u32, cols: u32) {
+// Adds the products of the tiles, of an invocation's own pairs.
+fn multiply(pairs: vec2<u32>) {
     for (var k = 0u; k < DEPTH; k += 1u) {
-        let left = pair_place(rows, k / 4u * 4u) + k % 4u * TILE_PITCH;
-        let right = RIGHT_TILE + pair_place(cols, k / 4u * 4u) + k % 4u * TILE_PITCH;
+        let left = pair_place(pairs.y, k / 4u * 4u) + k % 4u * TILE_PITCH;
+        let right = RIGHT_TILE + pair_place(pairs.x, k / 4u * 4u) + k % 4u * TILE_PITCH;
         let a0 = four_at(left);
         let a1 = four_at(left + apart(ROWS));
         let b0 = four_at(right);
@@ -161,68 +166,71 @@ fn multiply(rows: u32, cols: u32) {
     }
 }
 
-// Adds the products of a part of the k.
-fn multiply_part(lane: u32, corner: vec2<u32>, range: vec2<u32>) {
-    let rows = first_pair(lane / (COLS / 8u), ROWS);
-    let cols = first_pair(lane % (COLS / 8u), COLS);
-    // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
-    let filled = (range.y - range.x + DEPTH - 1u) / DEPTH * DEPTH;
-    let first_k = range.y - filled;
+// Where an invocation's first shares are kept, and where each share lies in memory in the second step of a part of the k.
+var<private> left_kept: u32;
+var<private> right_kept: u32;
+var<private> left: array<vec2<u32>, MAX_SHARES>;
+var<private> right: array<vec2<u32>, MAX_SHARES>;
 
-    // Of each share, where it lies in memory in the second step, and in the tiles.
-    var left: array<vec2<u32>, MAX_SHARES>;
-    var right: array<vec2<u32>, MAX_SHARES>;
-    let left_share = share_of(lane, 0u, LEFT_ALONG_K);
-    let right_share = share_of(lane, 0u, RIGHT_ALONG_K);
-    let left_kept = pair_place(left_share.pair, left_share.k);
-    let right_kept = RIGHT_TILE + pair_place(right_share.pair, right_share.k);
+// The shares that are on their way.
+struct Shares {
+    left: array<array<vec4<f32>, 2>, MAX_SHARES>,
+    right: array<array<weight4, 2>, MAX_SHARES>,
+}
+
+// Finds the shares' places in a part of the k, and keeps its first tile, which begins at `first_k`; where it has any k.
+fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
+    left_kept = place_of(share_of(lane, 0u, LEFT_ALONG_K));
+    right_kept = RIGHT_TILE + place_of(share_of(lane, 0u, RIGHT_ALONG_K));
     for (var i = 0u; i < LEFT_SHARES; i += 1u) {
         let share = share_of(lane, i, LEFT_ALONG_K);
         left[i] = left_places(share, corner.y, first_k + DEPTH);
-        if (filled > 0u) {
+        if (range.x < range.y) {
             keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, left_within(share, corner.y, first_k, range));
         }
     }
     for (var i = 0u; i < RIGHT_SHARES; i += 1u) {
         let share = share_of(lane, i, RIGHT_ALONG_K);
         right[i] = right_places(share, corner.x, first_k + DEPTH);
-        if (filled > 0u) {
+        if (range.x < range.y) {
             keep_right(right_kept + i * SHARE_PITCH, right_within(share, corner.x, first_k, range));
         }
     }
+}
 
-    for (var k = 0u; k < filled; k += DEPTH) {
-        // How far the quads of the step to come are beyond those of the second.
-        let left_beyond = left_place(0u, k) - left_place(0u, 0u);
-        let right_beyond = right_place(0u, k) - right_place(0u, 0u);
-        let is_last = k + DEPTH == filled;
-        workgroupBarrier();
-        var next_left: array<array<vec4<f32>, 2>, MAX_SHARES>;
-        var next_right: array<array<weight4, 2>, MAX_SHARES>;
-        if (!is_last) {
-            for (var i = 0u; i < LEFT_EARLY; i += 1u) {
-                next_left[i] = load_left(left[i] + left_beyond);
-            }
-            for (var i = 0u; i < RIGHT_EARLY; i += 1u) {
-                next_right[i] = load_right(right[i] + right_beyond);
-            }
-        }
-        multiply(rows, cols);
-        workgroupBarrier();
-        if (!is_last) {
-            for (var i = 0u; i < LEFT_EARLY; i += 1u) {
-                keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, next_left[i]);
-            }
-            for (var i = 0u; i < RIGHT_EARLY; i += 1u) {
-                keep_right(right_kept + i * SHARE_PITCH, next_right[i]);
-            }
-            for (var i = LEFT_EARLY; i < LEFT_SHARES; i += 1u) {
-                keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, load_left(left[i] + left_beyond));
-            }
-            for (var i = RIGHT_EARLY; i < RIGHT_SHARES; i += 1u) {
-                keep_right(right_kept + i * SHARE_PITCH, load_right(right[i] + right_beyond));
-            }
-        }
+// How far what a step reads is beyond what the second one does.
+fn left_beyond(k: u32) -> u32 {
+    return left_place(0u, k) - left_place(0u, 0u);
+}
+
+fn right_beyond(k: u32) -> u32 {
+    return right_place(0u, k) - right_place(0u, 0u);
+}
+
+fn load_early(k: u32) -> Shares {
+    var shares: Shares;
+    for (var i = 0u; i < LEFT_EARLY; i += 1u) {
+        shares.left[i] = load_left(left[i] + left_beyond(k));
+    }
+    for (var i = 0u; i < RIGHT_EARLY; i += 1u) {
+        shares.right[i] = load_right(right[i] + right_beyond(k));
+    }
+    return shares;
+}
+
+// Keeps what is on its way, then brings and keeps the rest: all together is more than registers hold.
+fn keep_next(k: u32, early: Shares) {
+    for (var i = 0u; i < LEFT_EARLY; i += 1u) {
+        keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, early.left[i]);
+    }
+    for (var i = 0u; i < RIGHT_EARLY; i += 1u) {
+        keep_right(right_kept + i * SHARE_PITCH, early.right[i]);
+    }
+    for (var i = LEFT_EARLY; i < LEFT_SHARES; i += 1u) {
+        keep(left_kept + i * SHARE_PITCH, LEFT_ALONG_K, load_left(left[i] + left_beyond(k)));
+    }
+    for (var i = RIGHT_EARLY; i < RIGHT_SHARES; i += 1u) {
+        keep_right(right_kept + i * SHARE_PITCH, load_right(right[i] + right_beyond(k)));
     }
 }
 
@@ -231,13 +239,29 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let size = vec2(COLS, ROWS);
     let corner = corner_of(tile_of(workgroup.xy, grid_of(size)), size);
     for (var part = 0u; part < PARTS; part += 1u) {
-        multiply_part(lane, corner, enter(part, workgroup.z));
+        let range = enter(part, workgroup.z);
+        // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
+        let filled = (range.y - range.x + DEPTH - 1u) / DEPTH * DEPTH;
+        let pairs = own_pairs(lane);
+        begin(lane, corner, range.y - filled, range);
+        for (var k = 0u; k < filled; k += DEPTH) {
+            let is_last = k + DEPTH == filled;
+            var next: Shares;
+            workgroupBarrier();
+            if (!is_last) {
+                next = load_early(k);
+            }
+            multiply(pairs);
+            workgroupBarrier();
+            if (!is_last) {
+                keep_next(k, next);
+            }
+        }
     }
-    let row = corner.y + 2u * first_pair(lane / (COLS / 8u), ROWS);
-    let col = corner.x + 2u * first_pair(lane % (COLS / 8u), COLS);
+    let first = corner + 2u * own_pairs(lane);
     for (var r = 0u; r < 8u; r += 1u) {
-        let its_row = row + r / 4u * 2u * apart(ROWS) + r % 4u;
-        store(its_row, col, workgroup.z, sums[2u * r]);
-        store(its_row, col + 2u * apart(COLS), workgroup.z, sums[2u * r + 1u]);
+        let row = first.y + r / 4u * 2u * apart(ROWS) + r % 4u;
+        store(row, first.x, workgroup.z, sums[2u * r]);
+        store(row, first.x + 2u * apart(COLS), workgroup.z, sums[2u * r + 1u]);
     }
 }

@@ -3,8 +3,10 @@
 
 use rayon::prelude::*;
 
+use super::ColumnSum;
 use super::attention::{
-    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TileWork, backward, blocks, head_rows, split_rows,
+    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TILE, TileWork, backward, blocks, head_rows,
+    split_rows,
 };
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
@@ -27,9 +29,9 @@ kernel! {
         read dout,
         /// `[tokens, heads, 2]`: lse and delta.
         read row_statistics,
-        /// `[tokens, kv_heads, head_dim]`
+        /// `[layers, tokens, kv_heads, head_dim]`
         write dk,
-        /// `[tokens, kv_heads, head_dim]`
+        /// `[layers, tokens, kv_heads, head_dim]`
         write dv,
         ;
         tokens: u32,
@@ -42,6 +44,10 @@ kernel! {
         first_member: u32,
         /// How many heads of each group to take.
         members: u32,
+        /// The gradient that is split into layers: 0, to the values, or 1, to the keys; else 0.
+        first_gradient: u32,
+        /// Into how many layers the sum over heads and queries is split; both gradients are computed where it is 1.
+        layers: u32,
         ;
         /// How many tiles to compute.
         tiles: u32,
@@ -52,24 +58,58 @@ kernel! {
     }
 }
 
+/// What [`AttentionBackwardKeyValue::run`] writes.
+pub struct KeyValueGradients<'a> {
+    /// `[tokens, kv_heads, head_dim]`
+    pub dk: &'a mut Tensor,
+    /// `[tokens, kv_heads, head_dim]`
+    pub dv: &'a mut Tensor,
+    /// Scratch: room for as many layers of one of them as a sum may be split into.
+    pub partial: &'a mut Tensor,
+}
+
 impl<'a> AttentionBackwardKeyValue<'a> {
-    /// Writes `dk` and `dv`, in as many dispatches as the longest sequence needs.
+    /// Writes `dk` and `dv`, in as many dispatches as the longest sequence needs. Where a GPU would have few workgroups, several
+    /// share the sum of a gradient; what they have is added up in order.
     pub fn run(
         device: &Device,
         heads: Heads,
         sequences: Sequences<'a>,
         projections: Projections<'a>,
         output: OutputGradient<'a>,
-        dk: &'a mut Tensor,
-        dv: &'a mut Tensor,
+        gradients: KeyValueGradients<'a>,
     ) {
-        let Sequences { bounds, tokens, longest } = sequences;
-        let Projections { q, k, v } = projections;
-        let OutputGradient { dout, row_statistics } = output;
-        let Heads { heads: h, kv_heads, head_dim } = heads;
-        let group = h / kv_heads;
+        let KeyValueGradients { dk, dv, partial } = gradients;
+        let inputs = Inputs { heads, sequences, projections, output };
+        let values = sequences.tokens * heads.kv_heads * heads.head_dim;
+        let layers = if device.is_real_gpu() { layers(sequences.tokens, heads, partial.len() / values) } else { 1 };
+        if layers == 1 {
+            return inputs.run(device, 0, 1, dk, dv);
+        }
+        inputs.run(device, 0, layers, dk, partial);
+        ColumnSum::of_layers(device, partial, dv, layers, values);
+        inputs.run(device, 1, layers, partial, dv);
+        ColumnSum::of_layers(device, partial, dk, layers, values);
+    }
+}
+
+/// What the gradients are computed from.
+struct Inputs<'a> {
+    heads: Heads,
+    sequences: Sequences<'a>,
+    projections: Projections<'a>,
+    output: OutputGradient<'a>,
+}
+
+impl Inputs<'_> {
+    fn run(&self, device: &Device, first_gradient: u32, layers: usize, dk: &mut Tensor, dv: &mut Tensor) {
+        let Sequences { bounds, tokens, longest } = self.sequences;
+        let Projections { q, k, v } = self.projections;
+        let OutputGradient { dout, row_statistics } = self.output;
+        let Heads { heads, kv_heads, head_dim } = self.heads;
+        let group = heads / kv_heads;
         // An invocation walks the queries of every head that it takes.
-        let at_once = MAX_TILES / heads.tiles(longest).max(1);
+        let at_once = MAX_TILES / self.heads.tiles(longest).max(1);
         let members = if device.limits().short_loops { at_once.clamp(1, group) } else { group };
         for first_member in (0..group).step_by(members) {
             let members = members.min(group - first_member);
@@ -85,12 +125,14 @@ impl<'a> AttentionBackwardKeyValue<'a> {
                     dk: &mut *dk,
                     dv: &mut *dv,
                     tokens: word(tokens),
-                    heads: word(h),
+                    heads: word(heads),
                     kv_heads: word(kv_heads),
-                    scale: heads.scale(),
+                    scale: self.heads.scale(),
                     first_tile: word(tiles.start),
                     first_member: word(first_member),
                     members: word(members),
+                    first_gradient,
+                    layers: word(layers),
                     tiles: word(tiles.len()),
                     head_dim: word(head_dim),
                     longest: word(longest),
@@ -98,6 +140,13 @@ impl<'a> AttentionBackwardKeyValue<'a> {
             });
         }
     }
+}
+
+/// Into how many layers the sums are split, by the shape and the room for them: none has more than a head's share.
+fn layers(tokens: usize, heads: Heads, room: usize) -> usize {
+    const WORKGROUPS: usize = 512;
+    let workgroups = tokens.div_ceil(TILE) * heads.kv_heads;
+    (WORKGROUPS / workgroups.max(1)).min(heads.heads / heads.kv_heads).min(room).max(1)
 }
 
 /// The largest `head_dim` whose two gradients one invocation has the registers for, on every GPU.
@@ -122,8 +171,12 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         reaches::<Self>(self.bounds, 2 * tokens);
         reaches::<Self>(self.q, tokens * heads * dim);
         reaches::<Self>(self.dout, tokens * heads * dim);
-        for tensor in [self.k, self.v, self.dk, self.dv] {
-            reaches::<Self>(tensor, tokens * kv_heads * dim);
+        let values = tokens * kv_heads * dim;
+        reaches::<Self>(self.k, values);
+        reaches::<Self>(self.v, values);
+        for (gradient, tensor) in [(0, &self.dv), (1, &self.dk)] {
+            let layers = if gradient == self.first_gradient { self.layers as usize } else { 1 };
+            reaches::<Self>(tensor, layers * values);
         }
         reaches::<Self>(self.row_statistics, 2 * tokens * heads);
     }
@@ -134,14 +187,15 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         let work = TileWork { flops: FLOPS, longest, heads, head_dim };
         let mut launch = work.launch(&VARIANTS, traits, self.tiles, self.kv_heads);
         let is_few = (self.tiles as usize * kv_heads) < FEW_WORKGROUPS;
-        if !traits.software && (head_dim > MAX_JOINT_HEAD_DIM || is_few) {
+        if self.layers > 1 || !traits.software && (head_dim > MAX_JOINT_HEAD_DIM || is_few) {
             launch.constants.push(("APART", 1.0));
-            launch.workgroups[2] = 2;
+            launch.workgroups[2] = self.layers.max(2);
         }
         launch
     }
 
     fn twin<T: Real>(&mut self) {
+        assert!(self.layers == 1, "attention_backward_key_value: only a GPU splits the sums");
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);

@@ -49,6 +49,12 @@ impl ColumnSum<'_> {
         let (rows, cols) = (word(blocks), word(cols));
         device.run(ColumnSum { x: partial, sums, rows, cols, block_rows: rows.max(1), accumulate: 1 });
     }
+
+    /// `sums[c] = sum over l of layers[l, c]`.
+    pub fn of_layers(device: &Device, layers: &Tensor, sums: &mut Tensor, count: usize, cols: usize) {
+        let (rows, cols) = (word(count), word(cols));
+        device.run(ColumnSum { x: layers, sums, rows, cols, block_rows: rows.max(1), accumulate: 0 });
+    }
 }
 
 impl Kernel for ColumnSum<'_> {

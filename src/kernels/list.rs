@@ -14,6 +14,7 @@ macro_rules! for_each_kernel {
             attention_backward_key_value: AttentionBackwardKeyValue,
             attention_backward_query: AttentionBackwardQuery,
             attention_cached: AttentionCached,
+            attention_combine: AttentionCombine,
             column_sum: ColumnSum,
             dpo: Dpo,
             dqo: Dqo,

@@ -11,6 +11,8 @@ mod tiles;
 mod variants;
 
 pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES, OutputGradient, Projections, Sequences};
+pub use attention_backward_key_value::KeyValueGradients;
+pub use attention_cached::{CachedKeys, CachedOutput};
 pub use column_sum::BLOCK_ROWS;
 pub use dqo::STATISTICS as DQO_STATISTICS;
 pub use dro::STATISTICS as DRO_STATISTICS;

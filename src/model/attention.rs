@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::build::Build;
-use super::cache::{CachePlaces, InCache, LayerCache};
+use super::cache::{Cache, CachePlaces, InCache};
 use super::linear::Linear;
 use super::linear_group::LinearGroup;
 use super::norm::Norm;
@@ -15,8 +15,8 @@ use super::pass::Pass;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
 use crate::kernels::{
-    self, Attention as AttentionKernel, AttentionCached, Heads, OutputGradient, Projections, Rope, RopeCached,
-    Sequences,
+    self, Attention as AttentionKernel, AttentionCached, CachedKeys, CachedOutput, Heads, KeyValueGradients,
+    OutputGradient, Projections, Rope, RopeCached, Sequences,
 };
 
 /// The signs of the angles of a rotation and of its inverse, which is its gradient's.
@@ -185,7 +185,7 @@ impl Attention {
         }
         match &mut pass.cache {
             Some(InCache { cache, places }) if places.attend_to_cache => {
-                self.attend_to_cache(pass.device, pass.batch, &mut cache.layers[self.layer], places, saved);
+                self.attend_to_cache(pass.device, pass.batch, cache, places, saved);
             }
             _ => {
                 self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
@@ -235,10 +235,12 @@ impl Attention {
         &self,
         device: &Device,
         batch: &DeviceBatch,
-        cache: &mut LayerCache,
+        cache: &mut Cache,
         places: &CachePlaces,
         saved: &mut AttentionActivations,
     ) {
+        let Cache { layers, part_o, part_lse } = cache;
+        let layer = &mut layers[self.layer];
         device.run(RopeCached {
             positions: &batch.position_in_sequence,
             places: &places.places,
@@ -246,26 +248,22 @@ impl Attention {
             q: &mut saved.q,
             k: &saved.k,
             v: &saved.v,
-            cached_k: &mut cache.k,
-            cached_v: &mut cache.v,
+            cached_k: &mut layer.k,
+            cached_v: &mut layer.v,
             tokens: batch.tokens as u32,
             heads: self.heads.heads as u32,
             kv_heads: self.heads.kv_heads as u32,
             head_dim: self.heads.head_dim as u32,
         });
-        device.run(AttentionCached {
+        let keys = CachedKeys {
             spans: &places.spans,
             q: &saved.q,
-            k: &cache.k,
-            v: &cache.v,
-            o: &mut saved.o,
-            rows: batch.tokens as u32,
-            heads: self.heads.heads as u32,
-            kv_heads: self.heads.kv_heads as u32,
-            scale: self.heads.scale(),
-            head_dim: self.heads.head_dim as u32,
-            longest: places.longest as u32,
-        });
+            k: &layer.k,
+            v: &layer.v,
+            rows: batch.tokens,
+            longest: places.longest,
+        };
+        AttentionCached::run(device, self.heads, keys, CachedOutput { o: &mut saved.o, part_o, part_lse });
     }
 
     /// `dq`, `dk` and `dv` of `dout`, of the tokens of the batch.
@@ -283,8 +281,10 @@ impl Attention {
             head_dim: self.heads.head_dim as u32,
         });
         let output = OutputGradient { dout, row_statistics };
+        // The room of dq is free until it is written.
+        let gradients = KeyValueGradients { dk, dv, partial: &mut *dq };
+        kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, gradients);
         kernels::AttentionBackwardQuery::run(device, self.heads, sequences, projections, output, dq);
-        kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, dk, dv);
     }
 
     /// Turns every head of queries and keys by its position's angles, or back.

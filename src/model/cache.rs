@@ -4,11 +4,15 @@ use anyhow::Result;
 
 use super::build::Build;
 use crate::device::{DType, Device, Tensor};
-use crate::kernels::{NONE, ScatterRows};
+use crate::kernels::{AttentionCached, NONE, ScatterRows};
 
 /// The keys and values of all layers. A place holds those of one token; a sequence's places follow each other.
 pub struct Cache {
     pub(super) layers: Vec<LayerCache>,
+    /// Scratch of every layer's attention: `[parts, sequences, heads, head_dim]`.
+    pub(super) part_o: Tensor,
+    /// Scratch of every layer's attention: `[parts, sequences, heads]`.
+    pub(super) part_lse: Tensor,
 }
 
 /// A cache that a pass fills or reads, and where the tokens of the pass stand in it.
@@ -26,18 +30,25 @@ pub struct LayerCache {
 }
 
 impl Cache {
-    /// A cache of `places`, called `name` in memory plans.
+    /// A cache of as many sequences of at most `tokens`, called `name` in memory plans.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, places: usize) -> Result<Self> {
+    pub fn new(build: &Build, name: &str, sequences: usize, tokens: usize) -> Result<Self> {
         let heads = build.config.heads;
-        let tensor = |layer: usize, part: &str| {
-            let shape = [places, heads.kv_heads, heads.head_dim];
-            build.device.tensor(format!("{}/{name}/{layer}/{part}", build.model), &shape, DType::Real)
+        let tensor = |part: &str, shape: &[usize]| {
+            build.device.tensor(format!("{}/{name}/{part}", build.model), shape, DType::Real)
         };
-        let layer = |layer| Ok(LayerCache { k: tensor(layer, "k")?, v: tensor(layer, "v")? });
-        Ok(Self { layers: (0..build.config.num_hidden_layers).map(layer).collect::<Result<_>>()? })
+        let of_layer = |layer: usize, part: &str| {
+            tensor(&format!("{layer}/{part}"), &[sequences * tokens, heads.kv_heads, heads.head_dim])
+        };
+        let parts = AttentionCached::most_parts(tokens);
+        let layer = |layer| Ok(LayerCache { k: of_layer(layer, "k")?, v: of_layer(layer, "v")? });
+        Ok(Self {
+            layers: (0..build.config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            part_o: tensor("part_o", &[parts, sequences, heads.heads, heads.head_dim])?,
+            part_lse: tensor("part_lse", &[parts, sequences, heads.heads])?,
+        })
     }
 
     /// Copies the first `count` places of another cache to `places` (see [`CachePlaces::places`]) of this one.
