@@ -6,7 +6,7 @@ use dqo_wgpu::data::{Capacity, Example, Examples, RowFile, Sequence, Tokenizer};
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Checkpoint, ModelConfig, Parameter};
-use dqo_wgpu::objective::{Dpo, Dqo, Dro, Kto, Objective, Ppo, Sft, StepTotals};
+use dqo_wgpu::objective::{A2po, Dpo, Dqo, Dro, Grpo, Kto, Objective, Ppo, Sft, StepTotals};
 use dqo_wgpu::train::{Session, Source, Sources, TrainConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -88,6 +88,11 @@ impl Setup {
 
 /// Holds every weight tensor's gradient, along a random direction, against the central difference of `loss`.
 fn check(setup: &mut Setup, label: &str, loss: impl Fn(&[f64], &[f64]) -> f64) {
+    check_within(setup, label, 1e-6, loss);
+}
+
+/// The same to a tolerance.
+fn check_within(setup: &mut Setup, label: &str, tolerance: f64, loss: impl Fn(&[f64], &[f64]) -> f64) {
     const H: f64 = 1e-5;
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let count = setup.parameters().len();
@@ -117,7 +122,10 @@ fn check(setup: &mut Setup, label: &str, loss: impl Fn(&[f64], &[f64]) -> f64) {
     let largest = slopes.iter().map(|(_, slope, _)| slope.abs()).fold(0.0, f64::max);
     for (name, slope, difference) in slopes {
         let off = (slope - difference).abs() / slope.abs().max(1e-3 * largest);
-        assert!(off <= 1e-6, "{label}: {name}: {slope} by the backward pass, {difference} by differences ({off:.1e})");
+        assert!(
+            off <= tolerance,
+            "{label}: {name}: {slope} by the backward pass, {difference} by differences ({off:.1e})"
+        );
     }
 }
 
@@ -263,4 +271,65 @@ fn dro_is_its_finite_differences() {
             (0..d.len()).map(|row| delta(row).powi(2)).sum::<f64>() / d.len() as f64
         },
     );
+}
+
+/// What responses are worth beside each other, by sequence.
+fn advantage(sequence: usize) -> f64 {
+    [0.8, -0.6, 0.3][sequence % 3]
+}
+
+/// The sequence of each position.
+fn sequences(starts: &[f64]) -> Vec<usize> {
+    let of = |(sequence, range): (usize, &[f64])| vec![sequence; (range[1] - range[0]) as usize];
+    starts.windows(2).enumerate().flat_map(of).collect()
+}
+
+#[test]
+fn a2po_is_its_finite_differences() {
+    for family in FAMILIES {
+        let objective = A2po { beta2: BETA, ..A2po::default() };
+        let mut setup = setup(&golden("dqo").join(family), Box::new(objective));
+        setup.forward();
+        let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
+        let rollout = sequences(&starts).into_iter().flat_map(|sequence| [-3.0, 0.0, 0.0, advantage(sequence)]);
+        setup.session.rollout.write(0, rollout.collect::<Vec<_>>().into_iter()).unwrap();
+        setup.backward();
+        check(&mut setup, family, |logp, _| {
+            let log_ratios = log_ratios(&starts, logp);
+            let losses = (0..log_ratios.len()).map(|row| (BETA * log_ratios[row] - advantage(row)).powi(2));
+            losses.sum::<f64>() / log_ratios.len() as f64
+        });
+    }
+}
+
+#[test]
+fn grpo_is_its_finite_differences() {
+    for family in FAMILIES {
+        let mut setup = setup(&golden("dqo").join(family), Box::new(Grpo { beta: BETA, ..Grpo::default() }));
+        let (logp, _) = setup.forward();
+        let starts = setup.session.batch.response_starts.read(setup.totals.sequences + 1).unwrap();
+        let sequences = sequences(&starts);
+        // Some tokens are clipped, either way, and none is near the edge.
+        let moved = [-0.5, -0.1, 0.1, 0.5];
+        let known = |t: usize| [logp[t] + moved[(t + 1) % 4], logp[t] - moved[t % 4], 0.0, advantage(sequences[t])];
+        let rollout: Vec<[f64; 4]> = (0..logp.len()).map(known).collect();
+        setup.session.rollout.write(0, rollout.as_flattened().iter().copied()).unwrap();
+        setup.backward();
+        let range = f64::from(0.2f32);
+        // The difference's own error is that of a third derivative, which an exponential of a log-ratio has more of than a square.
+        check_within(&mut setup, family, 5e-6, |logp, _| {
+            let of_token = |t: usize| {
+                let [logp_ref, logp_old, _, advantage] = rollout[t];
+                let (ratio, x) = ((logp[t] - logp_old).exp(), logp_ref - logp[t]);
+                let clipped = f64::max(-advantage * ratio, -advantage * ratio.clamp(1.0 - range, 1.0 + range));
+                clipped + BETA * (x.exp() - 1.0 - x)
+            };
+            let of_sequence = |range: &[f64]| {
+                let tokens = range[0] as usize..range[1] as usize;
+                let count = tokens.len() as f64;
+                tokens.map(of_token).sum::<f64>() / count
+            };
+            starts.windows(2).map(of_sequence).sum::<f64>() / (starts.len() - 1) as f64
+        });
+    }
 }

@@ -40,6 +40,7 @@ mod reference;
 mod report;
 mod resume;
 mod shards;
+mod shell;
 mod signs;
 
 mod training;

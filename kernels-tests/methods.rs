@@ -16,7 +16,7 @@ use crate::model::{golden, json_lines};
 use crate::training::{compare_step, config, devices, open, same_weights, tensors, train, with};
 
 const SET: &str = "methods";
-const OFFLINE: [&str; 6] = ["dqo", "dro", "dpo", "kto", "sft", "rs"];
+const OFFLINE: [&str; 8] = ["dqo", "dro", "dpo", "kto", "a2po", "grpo", "sft", "rs"];
 
 /// A golden case's configuration: one plain step over all rows.
 fn case_config(case: &Value, output: &Path) -> Value {
@@ -169,6 +169,8 @@ fn every_method_goes_from_rollouts_to_a_policy_that_loads() {
         let expected = match method {
             "dqo" | "dro" => Some("beta = 0.03".to_owned()),
             "dpo" | "kto" => Some("beta = 0.1".to_owned()),
+            "a2po" => Some("beta1 = 0.5".to_owned()),
+            "grpo" => Some("beta = 0.04".to_owned()),
             _ => None,
         };
         assert_eq!(beta, expected, "{method}");
@@ -285,7 +287,7 @@ fn pair() -> Value {
 fn rows_that_a_method_cannot_use_are_refused() {
     let good = [response(1, Some(1.0)), response(1, Some(0.0)), response(2, Some(1.0))];
     let rewardless = Rows::new(&[good[0].clone(), response(2, None)]);
-    for method in ["rs", "kto", "dro"] {
+    for method in ["rs", "kto", "dro", "a2po", "grpo"] {
         assert_eq!(
             rewardless.error(method, &[]),
             format!("rows.jsonl:2: field `reward`: is missing; {method} needs one in every row (or `label`)")
@@ -459,6 +461,8 @@ fn the_plan_counts_pairs_and_what_is_left_out() {
         ("dro", (7, 0)),
         ("dpo", (3, 2)),
         ("kto", (7, 0)),
+        ("a2po", (7, 0)),
+        ("grpo", (7, 0)),
         ("sft", (7, 0)),
         ("rs", (3, 4)),
     ]);
@@ -483,4 +487,31 @@ fn the_plan_counts_pairs_and_what_is_left_out() {
     let few = Rows::new(&[response(1, Some(1.0)), response(1, Some(0.0)), response(1, Some(0.0))]);
     let output = few.train("dpo", &["--max-pairs-per-prompt", "1"]).output().unwrap();
     assert!(stderr(&output).contains("rows        1; 1 of the data left out\n"), "{}", stderr(&output));
+}
+
+/// A prompt's responses are compared with each other alone: other prompts' rewards say nothing.
+#[test]
+fn responses_that_are_worth_the_same_within_each_prompt_are_told() {
+    let alike = [response(1, Some(1.0)), response(2, Some(0.0)), response(1, Some(1.0)), response(2, Some(0.0))];
+    let apart = [response(1, Some(1.0)), response(2, Some(0.0)), response(1, Some(0.5)), response(2, Some(0.0))];
+    for method in ["a2po", "grpo"] {
+        for (rows, is_told) in [(&alike, true), (&apart, false)] {
+            let rows = Rows::new(rows);
+            let output = rows.train(method, &["--max-steps", "1", "--batch-size", "4"]).output().unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            let told = stderr(&output).contains("no prompt has responses of different rewards");
+            assert_eq!(told, is_told, "{method}");
+            let metrics = &json_lines(&rows.dir.path().join("out/metrics.jsonl"))[0];
+            // Before the first step the policy is the reference, and what is left of the loss are the advantages.
+            let expected = match (method, is_told) {
+                ("a2po", false) => {
+                    let optimal = 0.5 * ((2f64.exp() + 1f64.exp()) / 2.0).ln();
+                    ((1.0 - optimal).powi(2) + (0.5 - optimal).powi(2)) / 4.0
+                }
+                _ => 0.0,
+            };
+            // A log-ratio that is 0 but for rounding, and a square of the CPU device's f32.
+            assert!((metrics["loss"].as_f64().unwrap() - expected).abs() < 1e-6, "{method}: {metrics}");
+        }
+    }
 }

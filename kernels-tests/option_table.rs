@@ -60,7 +60,8 @@ impl Ground {
         let [ids, base, adapter] =
             ["ppo/round.jsonl", "lora/llama/model", "lora/llama/policy"].map(|path| golden(path).display().to_string());
         let options: Vec<(&str, &str)> = match verb {
-            "devices" => vec![],
+            "devices" | "completions" => vec![],
+            "man" => vec![("output-dir", &output)],
             "demo" => vec![("max-problems", "1"), ("num-train-epochs", "1"), ("output-dir", &output)],
             "report" => vec![("output", &output)],
             "bench" => vec![("kernel", "scale")],

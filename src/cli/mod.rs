@@ -4,6 +4,7 @@
 //! 130 (interrupted; a checkpoint was saved first).
 
 mod bench;
+mod completions;
 mod config_file;
 mod demo;
 mod devices;
@@ -13,6 +14,7 @@ mod given;
 mod grade;
 mod interrupt;
 mod logp;
+mod man;
 mod merge;
 mod needs;
 mod plan;
@@ -73,6 +75,10 @@ enum Verb {
     Merge(merge::MergeArgs),
     /// Time every kernel, and hold it against the device's own limit and the f64 twin
     Bench(bench::BenchArgs),
+    /// Print what a shell needs to complete the command line
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages, one a verb
+    Man(man::ManArgs),
 }
 
 /// How a verb ended well.
@@ -181,5 +187,7 @@ fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
         Verb::Plan(args) => plan::run(args, matches),
         Verb::Merge(args) => merge::run(args, matches),
         Verb::Bench(args) => bench::run(args, matches),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
     }
 }

@@ -18,6 +18,8 @@ pub struct Example {
     pub reward: Option<f64>,
     /// Process rewards by completion token; empty where the row has none.
     pub step_rewards: Vec<f64>,
+    /// What it is worth beside the other responses to its prompt, where a method compares them.
+    pub advantage: f64,
     /// Log-prob of each completion token under the policy that sampled it.
     pub behavior_logps: Option<Vec<f64>>,
     /// The response has no end: it was sampled up to a limit, or cut to `--max-length`.
@@ -28,7 +30,16 @@ impl Example {
     /// A prompt and a response without anything that is known of them.
     pub fn of_ids(prompt_ids: Vec<u32>, completion_ids: Vec<u32>) -> Self {
         let (reward, step_rewards, behavior_logps) = (None, Vec::new(), None);
-        Self { line: 0, prompt_ids, completion_ids, reward, step_rewards, behavior_logps, truncated: false }
+        Self {
+            line: 0,
+            prompt_ids,
+            completion_ids,
+            reward,
+            step_rewards,
+            advantage: 0.0,
+            behavior_logps,
+            truncated: false,
+        }
     }
 
     /// Whether the response is right: its reward is above 0.5.
@@ -190,5 +201,6 @@ fn example(row: &Row, completion_field: &str, tokenizer: &Tokenizer, limits: Mod
     }
     let (line, reward, truncated) = (row.line, row.reward, row.truncated);
     let behavior_logps = row.behavior_logps.clone();
-    Ok(Example { line, prompt_ids, completion_ids, reward, step_rewards, behavior_logps, truncated })
+    let advantage = 0.0;
+    Ok(Example { line, prompt_ids, completion_ids, reward, step_rewards, advantage, behavior_logps, truncated })
 }

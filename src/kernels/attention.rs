@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_terms, word};
+use crate::device::{
+    Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_terms, vectorized, word,
+};
 use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
 const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
@@ -302,19 +304,24 @@ impl Kernel for Attention<'_> {
                 let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
                 let s = MatrixMut::row_major(&mut scores, keys);
                 T::gemm(s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
-                for (row, s) in scores.chunks_mut(keys).enumerate() {
-                    let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
-                    let largest = largest(seen);
-                    for s in &mut *seen {
-                        *s = (scale * (*s - largest)).exp_in_loops();
-                    }
-                    let [sum] = sum_terms(seen.len(), |key| [seen[key]]);
-                    for s in &mut *seen {
-                        *s /= sum;
-                    }
-                    hidden.fill(T::zero());
-                    lse[row * heads + head] = scale * largest + sum.ln();
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (row, s) in scores.chunks_mut(keys).enumerate() {
+                            let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
+                            let largest = largest(seen);
+                            for s in &mut *seen {
+                                *s = (scale * (*s - largest)).exp_in_loops();
+                            }
+                            let [sum] = sum_terms(seen.len(), |key| [seen[key]]);
+                            for s in &mut *seen {
+                                *s /= sum;
+                            }
+                            hidden.fill(T::zero());
+                            lse[row * heads + head] = scale * largest + sum.ln();
+                        }
+                    },
+                );
                 let o = MatrixMut { data: &mut o[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
                 T::gemm(o, Matrix::row_major(&scores, keys), v, keys, false);
             }

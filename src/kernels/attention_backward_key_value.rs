@@ -8,7 +8,7 @@ use super::attention::{
     Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TILE, TileWork, backward, blocks, head_rows,
     split_rows,
 };
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_key_value.wgsl"));
@@ -219,15 +219,20 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                 let dout = head_rows(dout, first, head, heads, dim);
                 T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
                 T::gemm(MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
-                for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks_mut(keys)).enumerate() {
-                    let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
-                    let (lse, delta) = (statistics[0], statistics[1]);
-                    for (key, (s, dp)) in s.iter_mut().zip(dp).enumerate() {
-                        let p = if key <= row { (scale * *s - lse).exp_in_loops() } else { T::zero() };
-                        *s = p;
-                        *dp = scale * p * (*dp - delta);
-                    }
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks_mut(keys)).enumerate() {
+                            let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
+                            let (lse, delta) = (statistics[0], statistics[1]);
+                            for (key, (s, dp)) in s.iter_mut().zip(dp).enumerate() {
+                                let p = if key <= row { (scale * *s - lse).exp_in_loops() } else { T::zero() };
+                                *s = p;
+                                *dp = scale * p * (*dp - delta);
+                            }
+                        }
+                    },
+                );
                 let rows = |data| MatrixMut { data, rows: keys, cols: dim, row_stride: kv_heads * dim };
                 let transposed = |data| Matrix::row_major(data, keys).transposed();
                 T::gemm(rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, member > 0);

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::attention::{
     Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, backward, blocks, head_rows, split_rows,
 };
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_query.wgsl"));
@@ -122,15 +122,20 @@ impl Kernel for AttentionBackwardQuery<'_> {
                 let dout = head_rows(dout, first, head, heads, dim);
                 T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
                 T::gemm(MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
-                for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks(keys)).enumerate() {
-                    let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
-                    let (lse, delta) = (statistics[0], statistics[1]);
-                    let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
-                    for (s, &dp) in seen.iter_mut().zip(dp) {
-                        *s = scale * (scale * *s - lse).exp_in_loops() * (dp - delta);
-                    }
-                    hidden.fill(T::zero());
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks(keys)).enumerate() {
+                            let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
+                            let (lse, delta) = (statistics[0], statistics[1]);
+                            let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
+                            for (s, &dp) in seen.iter_mut().zip(dp) {
+                                *s = scale * (scale * *s - lse).exp_in_loops() * (dp - delta);
+                            }
+                            hidden.fill(T::zero());
+                        }
+                    },
+                );
                 let dq = MatrixMut { data: &mut dq[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
                 T::gemm(dq, Matrix::row_major(&s, keys), k, keys, false);
             }

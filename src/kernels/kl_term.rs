@@ -6,7 +6,7 @@ use crate::device::Real;
 pub(super) const KL_TERM: &str = include_str!("../../shaders/shared/kl_term.wgsl");
 
 /// As at this ratio above it.
-const MAX_KL_RATIO: f64 = 60.0;
+pub(super) const MAX_KL_RATIO: f64 = 60.0;
 
 /// `e^x - 1 - x` with `x = log p - log q` of a token that q has sampled: its mean is KL(q || p), as that of e^x is 1, and it is
 /// never below 0 (Schulman's k3). By its series where the difference would cancel.

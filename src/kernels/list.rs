@@ -6,6 +6,7 @@
 macro_rules! for_each_kernel {
     ($callback:ident) => {
         $callback! {
+            a2po: A2po,
             adamw: AdamW,
             add_bias: AddBias,
             add_rms_norm: AddRmsNorm,
@@ -26,6 +27,7 @@ macro_rules! for_each_kernel {
             gather_rows: GatherRows,
             grouped_linear: GroupedLinear,
             grouped_linear_backward_input: GroupedLinearBackwardInput,
+            grpo: Grpo,
             kto: Kto,
             lambda_return: LambdaReturn,
             log_softmax: LogSoftmax,

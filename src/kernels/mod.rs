@@ -10,6 +10,7 @@ mod products;
 mod tiles;
 mod variants;
 
+pub use a2po::STATISTICS as A2PO_STATISTICS;
 pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES, OutputGradient, Projections, Sequences};
 pub use attention_backward_key_value::KeyValueGradients;
 pub use attention_cached::{CachedKeys, CachedOutput};
@@ -20,6 +21,7 @@ pub use gated_mlp::Activation;
 pub use gather_rows::NONE;
 pub use grouped_linear::GroupedOutput;
 pub use grouped_linear_backward_input::GroupedGradient;
+pub use grpo::STATISTICS as GRPO_STATISTICS;
 pub use kto::STATISTICS as KTO_STATISTICS;
 pub use matmul::{Layout, Product};
 pub use operand::{Operand, OperandMut};

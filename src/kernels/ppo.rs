@@ -12,7 +12,7 @@ static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/ppo.wgsl"), &[s
 pub const STATISTICS: usize = 12;
 
 /// The largest exponent of a ratio: exp overflows in f32 above 88.
-const MAX_LOG_RATIO: f64 = 20.0;
+pub(super) const MAX_LOG_RATIO: f64 = 20.0;
 
 kernel! {
     /// With `ratio = exp(logp - log pi_old)`: `p = max(-A ratio, -A clip(ratio, 1 - e, 1 + e))`,

@@ -125,6 +125,8 @@ impl TileText {
         if traits.software && traits.subgroups == Subgroups::OfSize(SUBGROUP) {
             return Self { variant: &variants[1], constants: Vec::new(), tile: LANES_TILE };
         }
+        // A wide tile unpacks four values of a bf16 matrix for one of the other operand's: a square one computes more.
+        let tile = if dtype == DType::Bf16 && tile == WIDE { MEDIUM } else { tile };
         Self { variant: &variants[0], constants: tile.constants(), tile }
     }
 

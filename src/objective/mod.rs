@@ -41,6 +41,8 @@ methods! {
     dro: Dro,
     dpo: Dpo,
     kto: Kto,
+    a2po: A2po,
+    grpo: Grpo,
     sft: Sft,
     rs: Rs,
     ppo: Ppo,

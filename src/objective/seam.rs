@@ -10,8 +10,9 @@ use crate::device::{Device, Tensor};
 pub struct Seam<'a> {
     pub device: &'a Device,
     pub batch: &'a DeviceBatch,
-    /// `[positions, 4]`: log pi_ref, log mu, reward, whether the response goes on after its last action; of a method that
-    /// samples its own responses what it [estimated](Online::estimate).
+    /// `[positions, 4]`: log pi_ref, log mu, reward, whether the response goes on after its last action, or of responses that are
+    /// [compared](TrainsOn::Compared) their advantage; of a method that samples its own responses what it
+    /// [estimated](Online::estimate).
     pub rollout: &'a Tensor,
     /// `[positions]`: log pi of the actions.
     pub logp: &'a Tensor,
@@ -55,6 +56,9 @@ pub enum TrainsOn {
     RightResponses,
     /// Responses with a reward each, and process rewards, times `process_scale`, where they have them.
     Rewarded { process_scale: f64 },
+    /// Responses with a reward each, by what they are worth beside the others to the same prompt: see
+    /// [`Objective::advantages`].
+    Compared,
     /// Responses that are right or wrong: their reward becomes 1 or 0.
     Labelled,
     /// Pairs of a chosen and a rejected response to one prompt, in a batch neighbours, the chosen one first: given, or made
@@ -95,6 +99,12 @@ pub trait Objective {
 
     /// What it learns from, unless it [samples](Objective::online) that itself.
     fn trains_on(&self) -> TrainsOn;
+
+    /// Of a method that [compares](TrainsOn::Compared) responses: what each of a prompt's is worth beside the others, by their
+    /// rewards.
+    fn advantages(&self, rewards: &[f64]) -> Vec<f64> {
+        rewards.to_vec()
+    }
 
     /// What becomes of a response that was cut off.
     fn truncated(&self) -> Truncated {

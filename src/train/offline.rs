@@ -32,6 +32,8 @@ pub struct Offline {
     capacity: Capacity,
     dtype: WeightType,
     has_reference: bool,
+    /// Whether the method compares the responses to a prompt.
+    compares: bool,
     /// The factor of process rewards.
     process_scale: f64,
     reference: Option<ReferenceLogps>,
@@ -95,6 +97,7 @@ impl Offline {
             capacity,
             dtype: config.model.dtype,
             has_reference: objective.reference().is_some(),
+            compares: objective.trains_on() == TrainsOn::Compared,
             process_scale: match objective.trains_on() {
                 TrainsOn::Rewarded { process_scale } => process_scale,
                 _ => 0.0,
@@ -259,7 +262,7 @@ impl Known for Offline {
                 let outcome = if t == last { example.reward.unwrap_or(0.0) } else { 0.0 };
                 let reward = outcome + self.process_scale * step_reward;
                 let goes_on = f64::from(u8::from(t == last && sequence.bootstrapped));
-                rows.extend([logp_ref, logp_mu, reward, goes_on]);
+                rows.extend([logp_ref, logp_mu, reward, if self.compares { example.advantage } else { goes_on }]);
             }
         }
         rows

@@ -1,5 +1,7 @@
 //! What a run trains on: of the rows of a file, those that the method learns from, as the rows of its batches.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail, ensure};
 
 use crate::data::{Example, RowFile, pairs};
@@ -36,6 +38,7 @@ impl Selection {
         match trains_on {
             TrainsOn::Responses => {}
             TrainsOn::Rewarded { .. } => selection.look_at_rewards(file, name),
+            TrainsOn::Compared => selection.compare(file, objective),
             TrainsOn::RightResponses => selection.keep_right(file, name)?,
             TrainsOn::Labelled => selection.label(file, name),
             TrainsOn::Pairs { .. } if file.paired => {}
@@ -97,6 +100,30 @@ impl Selection {
                 "{}: every reward is {first}: nothing tells {name} one response from another; sample more responses, or look \
                  at how they were graded",
                 file.path.display()
+            ));
+        }
+    }
+
+    /// Gives every response its advantage over the others to its prompt.
+    fn compare(&mut self, file: &RowFile, objective: &dyn Objective) {
+        let mut prompts: HashMap<Vec<u32>, Vec<usize>> = HashMap::new();
+        for &number in self.rows.iter().flatten() {
+            prompts.entry(self.examples[number].prompt_ids.clone()).or_default().push(number);
+        }
+        let mut is_any_better = false;
+        for numbers in prompts.values() {
+            let rewards: Vec<f64> = numbers.iter().filter_map(|&number| self.examples[number].reward).collect();
+            is_any_better |= rewards.iter().any(|reward| *reward != rewards[0]);
+            for (&number, advantage) in numbers.iter().zip(objective.advantages(&rewards)) {
+                self.examples[number].advantage = advantage;
+            }
+        }
+        if !is_any_better {
+            self.warnings.push(format!(
+                "{}: no prompt has responses of different rewards: nothing tells {} one response from another; sample more \
+                 responses a prompt, or look at how they were graded",
+                file.path.display(),
+                objective.name()
             ));
         }
     }

@@ -1,9 +1,9 @@
-"""Makes kernels-tests/goldens/methods: one step of rs, dpo, kto and dro, the gradient of every weight.
+"""Makes kernels-tests/goldens/methods: one step of rs, dpo, kto, dro, a2po and grpo, the gradient of every weight.
 
     venv/bin/pip install trl        # beside what make.py needs
     venv/bin/python tools/goldens/methods.py
 
-Gradients come from autograd over the formulas of DESIGN.md's section 2. The losses of DPO and KTO are held against those of
+Gradients come from autograd over the formulas of DESIGN.md's section 2. The losses of DPO, KTO and GRPO are held against those of
 TRL's trainers here, and TRL's are what is written: the trainers' own loss functions run on our log-probs (`trl_loss`). TRL's KTO pairs each
 prompt with the completion of a neighbour in its batch, whatever that one's prompt; its loss is given our mismatched pairs,
 so what is compared is the loss and the way z is averaged and clamped, not the choice of the pairs.
@@ -11,12 +11,13 @@ so what is compared is the loss and the way z is averaged and clamped, not the c
 
 import contextlib
 import shutil
+from collections import defaultdict
 from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from trl import DPOTrainer, KTOTrainer
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer
 
 from make import OUT, gradients, ids, is_well_conditioned, logps_of, new_policy, new_value, save, small, values_of, write_rows
 
@@ -69,7 +70,6 @@ def padded(rows):
 
 def trainer(kind, **attributes):
     """A trainer that has what its loss reads, and no model."""
-    from collections import defaultdict
     accelerator = SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x, gather=lambda x: x,
                                   unwrap_model=lambda model: model)
     stub = SimpleNamespace(accelerator=accelerator, model=SimpleNamespace(training=True), aux_loss_enabled=False,
@@ -111,6 +111,26 @@ def trl_kto(networks, rows, mismatched, settings):
     value = loss(lambda **_: outputs(log_probs), inputs)
     names = ("kl", "rewards/chosen", "rewards/rejected", "rewards/margins")
     return value, {name: metrics[name][0] for name in names}
+
+
+def trl_grpo(networks, rows, advantages, settings):
+    both = [token_logps(networks, row["prompt_ids"], row["completion_ids"]) for row in rows]
+    log_probs, mask = padded([logp for logp, _ in both])
+    ref, _ = padded([logp_ref for _, logp_ref in both])
+    old, _ = padded([torch.tensor(row["behavior_logps"], dtype=torch.float64) for row in rows])
+    accelerator = SimpleNamespace(gather=lambda x: x, reduce=lambda x, reduction: x)
+    stub = SimpleNamespace(
+        accelerator=accelerator, model=SimpleNamespace(training=True), loss_type="grpo", importance_sampling_level="token",
+        beta=settings["beta"], epsilon_low=settings["clip_range"], epsilon_high=settings["clip_range"], aux_loss_enabled=False,
+        top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False, _entropy_bonus_enabled=False,
+        current_gradient_accumulation_steps=1, _metrics={"train": defaultdict(list)},
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
+        _get_per_token_logps_and_entropies=lambda *_, **__: (log_probs, torch.zeros_like(log_probs), None))
+    # The log-probs are those of the completions: the prompt's column is not among them.
+    mask = mask[:, 1:]
+    inputs = dict(prompt_ids=mask[:, :0], prompt_mask=mask[:, :0], completion_ids=mask, completion_mask=mask, advantages=advantages,
+                  old_per_token_logps=old, ref_per_token_logps=ref)
+    return GRPOTrainer._compute_loss(stub, None, inputs)
 
 
 # ---- the methods, by section 2 ---------------------------------------------------------------------------------------
@@ -182,6 +202,61 @@ def dro(networks, rows, settings):
     }
 
 
+def by_prompt(rows):
+    """The rows' numbers, prompt by prompt."""
+    prompts = {}
+    for number, row in enumerate(rows):
+        prompts.setdefault(tuple(row["prompt_ids"]), []).append(number)
+    return prompts.values()
+
+
+def a2po(networks, rows, settings):
+    beta1, beta2 = settings["beta1"], settings["beta2"]
+    advantages = torch.zeros(len(rows), dtype=torch.float64)
+    for numbers in by_prompt(rows):
+        rewards = torch.tensor([rows[number]["reward"] for number in numbers], dtype=torch.float64)
+        optimal = beta1 * torch.log(torch.exp(rewards / beta1).mean())
+        advantages[numbers] = rewards - optimal
+    ratios = torch.stack([log_ratio(networks, row["prompt_ids"], row["completion_ids"]) for row in rows])
+    loss = ((beta2 * ratios - advantages) ** 2).mean()
+    return [loss], dict(loss=loss.item(), log_ratio=ratios.mean().item(), **{
+        "rewards/mean": sum(row["reward"] for row in rows) / len(rows), "advantages/mean": advantages.mean().item()})
+
+
+def grpo(networks, rows, settings):
+    beta, clip = settings["beta"], settings["clip_range"]
+    advantages = torch.zeros(len(rows), dtype=torch.float64)
+    for numbers in by_prompt(rows):
+        rewards = torch.tensor([rows[number]["reward"] for number in numbers], dtype=torch.float64)
+        if len(numbers) > 1:
+            advantages[numbers] = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+    losses, clipped = [], []
+    for row, advantage in zip(rows, advantages):
+        logp, logp_ref = token_logps(networks, row["prompt_ids"], row["completion_ids"])
+        ratio = torch.exp(logp - torch.tensor(row["behavior_logps"], dtype=torch.float64))
+        unclipped, held = -advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)
+        kl = torch.exp(logp_ref - logp) - 1 - (logp_ref - logp)
+        losses.append((torch.maximum(unclipped, held) + beta * kl).mean())
+        clipped.append((held > unclipped).double().mean().item())
+    loss = torch.stack(losses).mean()
+    with torch.no_grad():
+        trl_loss = trl_grpo(networks, rows, advantages, settings)
+    return [loss], dict(loss=loss.item(), trl_loss=trl_loss.item(), clip_frac=sum(clipped) / len(clipped), **{
+        "rewards/mean": sum(row["reward"] for row in rows) / len(rows), "advantages/mean": advantages.mean().item()})
+
+
+def sampled(policy, rows, seed):
+    """The rows, as a policy has sampled them that was not far from this one: some ratios are clipped, either way."""
+    generator = torch.Generator().manual_seed(seed)
+    shifted = []
+    for row in rows:
+        with torch.no_grad():
+            logps, _ = logps_of(policy, row["prompt_ids"], row["completion_ids"])
+        logps = logps + 0.3 * torch.randn(len(logps), generator=generator)
+        shifted.append({**row, "behavior_logps": logps.clamp(max=0).tolist()})
+    return shifted
+
+
 # ---- the set ---------------------------------------------------------------------------------------------------------
 
 def make_set(seed):
@@ -195,7 +270,7 @@ def make_set(seed):
         save(model, DIRECTORY / part)
     rows = make_rows(policy.config.vocab_size, seed + 3)
     pairs = pairs_of(rows)
-    files = {"rows.jsonl": rows, "reversed.jsonl": rows[::-1], "pairs.jsonl": pairs}
+    files = {"rows.jsonl": rows, "reversed.jsonl": rows[::-1], "pairs.jsonl": pairs, "sampled.jsonl": sampled(policy, rows, seed + 4)}
     for name, contents in files.items():
         write_rows(DIRECTORY / name, contents)
 
@@ -207,6 +282,8 @@ def make_set(seed):
         ("kto", kto, "rows.jsonl", {}),
         ("kto_weights", kto, "reversed.jsonl", {"beta": 0.1, "desirable_weight": 1.3, "undesirable_weight": 0.6}),
         ("dro", dro, "rows.jsonl", {}),
+        ("a2po", a2po, "rows.jsonl", {"beta1": 0.5, "beta2": 0.2}),
+        ("grpo", grpo, "sampled.jsonl", {"beta": 0.3, "clip_range": 0.1}),
         ("dro_bootstrap", dro, "rows.jsonl", {"truncated": "bootstrap", "beta": 0.03}),
     ]
     summaries = []
@@ -229,7 +306,7 @@ def make_set(seed):
             assert abs(metrics["trl_loss"] - metrics["loss"]) < 1e-9, (case, metrics)
         save_file(tensors, DIRECTORY / f"{case}.safetensors")
         summaries.append(dict(case=case, method=method.__name__, data=data,
-                              settings={"beta": settings["beta"], **changes} if method is not rs else {}, metrics=metrics))
+                              settings=changes if method in (rs, a2po) else {"beta": settings["beta"], **changes}, metrics=metrics))
     write_rows(DIRECTORY / "cases.jsonl", summaries)
     return True
 
