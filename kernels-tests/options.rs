@@ -6,7 +6,7 @@ use clap::{Args, Command as Parser};
 use dqo_wgpu::objective::{METHODS, Method};
 use dqo_wgpu::train::{MethodArgs, TrainConfig};
 
-use crate::command::{dqo, error_of};
+use crate::command::{dqo, error_of, stderr};
 
 /// An option of some method, as a user gives it.
 struct MethodOption {
@@ -75,6 +75,17 @@ fn several_are_named_together() {
     let message = error_of(&mut command);
     assert!(message.ends_with(" are not options of sft"), "{message}");
     assert!(["--lambda", "--beta", "--ref-model"].iter().all(|option| message.contains(option)), "{message}");
+}
+
+#[test]
+fn names_may_have_underscores_and_values_keep_theirs() {
+    let error =
+        error_of(dqo().args(["train", "--method=dqo", "--max_steps=1", "--learning_rate", "1", "--model", "a_b"]));
+    assert_eq!(error, "--data is missing; give it as an option or in the file that --config names");
+    let error = error_of(dqo().args(["plan", "--method", "sft", "--model=no_such_model/no_such"]));
+    assert!(error.contains("no_such_model/no_such"), "{error}");
+    let output = dqo().args(["train", "--no_such_option", "1"]).output().unwrap();
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("--no-such-option"), "{}", stderr(&output));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod sample;
 mod train;
 mod values;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -90,7 +91,7 @@ enum Ended {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     quiet_driver();
-    let matches = match command().try_get_matches() {
+    let matches = match command().try_get_matches_from(with_dashes(std::env::args_os())) {
         Ok(matches) => matches,
         Err(error) => return wrong_usage(&error),
     };
@@ -122,6 +123,19 @@ pub fn command() -> Command {
         argument.allow_negative_numbers(takes_value)
     };
     Cli::command().mut_subcommands(|verb| verb.args_override_self(true).mut_args(with_negatives))
+}
+
+/// The names of options with dashes where they were written with underscores, as other trainers have them.
+fn with_dashes(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut options_end = false;
+    arguments.map(move |argument| {
+        options_end |= argument == "--";
+        let Some(option) = argument.to_str().filter(|text| text.starts_with("--") && !options_end) else {
+            return argument;
+        };
+        let (name, value) = option.split_at(option.find('=').unwrap_or(option.len()));
+        (name.replace('_', "-") + value).into()
+    })
 }
 
 /// Says what is wrong with the command line, in a line; or the help, where that was asked for.

@@ -17,18 +17,13 @@ pub enum SchedulerType {
 /// A schedule over a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    kind: SchedulerType,
-    warmup_steps: usize,
-    total_steps: usize,
+    pub kind: SchedulerType,
+    /// Those over which it rises from 0.
+    pub warmup_steps: usize,
+    pub total_steps: usize,
 }
 
 impl Schedule {
-    /// A schedule over `total_steps`, with `warmup_ratio` of them (rounded up) to rise from 0.
-    pub fn new(kind: SchedulerType, warmup_ratio: f64, total_steps: usize) -> Self {
-        let warmup_steps = (warmup_ratio * total_steps as f64).ceil() as usize;
-        Self { kind, warmup_steps, total_steps }
-    }
-
     /// The factor of the learning rate in the step behind `done` finished ones.
     pub fn factor(&self, done: usize) -> f64 {
         if done < self.warmup_steps {
@@ -50,11 +45,12 @@ mod tests {
 
     #[test]
     fn warm_up_then_decay() {
-        let linear = Schedule::new(SchedulerType::Linear, 0.2, 10);
+        let schedule = |kind, warmup_steps, total_steps| Schedule { kind, warmup_steps, total_steps };
+        let linear = schedule(SchedulerType::Linear, 2, 10);
         let factors: Vec<f64> = (0..10).map(|done| linear.factor(done)).collect();
         assert_eq!(factors, [0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]);
-        let cosine = Schedule::new(SchedulerType::Cosine, 0.0, 4);
+        let cosine = schedule(SchedulerType::Cosine, 0, 4);
         assert!((cosine.factor(2) - 0.5).abs() < 1e-15);
-        assert_eq!(Schedule::new(SchedulerType::Constant, 0.0, 4).factor(3), 1.0);
+        assert_eq!(schedule(SchedulerType::Constant, 0, 4).factor(3), 1.0);
     }
 }

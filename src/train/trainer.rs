@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::config::{OptimizerOptions, TrainConfig};
+use super::config::TrainConfig;
 use super::course::{MicroBatch, StepProbes};
 use super::inputs::Inputs;
 use super::log::MetricsRow;
@@ -79,8 +79,7 @@ impl Trainer {
             Some(checkpoint) => load_state(&mut session, checkpoint)?,
             None => State::default(),
         };
-        let OptimizerOptions { lr_scheduler_type, warmup_ratio, .. } = config.optimizer;
-        let schedule = Schedule::new(lr_scheduler_type, warmup_ratio, rows.total_steps());
+        let schedule = config.optimizer.schedule(rows.total_steps());
         Ok(Self { config, objective, session, models, tokenizer, eval, dir, schedule, state })
     }
 
