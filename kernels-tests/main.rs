@@ -43,6 +43,8 @@ mod shards;
 mod shell;
 mod signs;
 
+#[cfg(unix)]
+mod terminal;
 mod training;
 mod verbs;
 mod whole_loop;

@@ -307,7 +307,7 @@ fn bad_input_is_refused() {
         ),
         (
             &["--truncated", "bootstrap"],
-            "--truncated is not an option of ppo; it is one of dqo, dro, dpo, kto, sft, rs",
+            "--truncated is not an option of ppo; it is one of dqo, dro, dpo, kto, a2po, grpo, sft, rs",
         ),
         (
             &["--max-length", "40"],

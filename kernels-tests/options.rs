@@ -153,7 +153,7 @@ fn an_option_that_changes_nothing_is_refused_by_name_from_the_command_line_and_f
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("options.toml");
     let train = ["train", "--method", "dqo"];
-    let cases: [(&[&str], &str, &str, &str); 17] = [
+    let cases: [(&[&str], &str, &str, &str); 19] = [
         (&["eval"], "temperature", "0.5", "with --sample"),
         (&["eval"], "top_p", "0.5", "with --sample"),
         (&["eval"], "num_seeds", "3", "with --sample"),
@@ -171,6 +171,8 @@ fn an_option_that_changes_nothing_is_refused_by_name_from_the_command_line_and_f
         (&["train", "--method", "sft", "--optimizer", "sgd"], "adam_beta1", "0.5", "with --optimizer adamw"),
         (&["plan", "--method", "sft", "--optimizer", "sgd"], "adam_epsilon", "0.5", "with --optimizer adamw"),
         (&["train", "--method", "dqo", "--max-steps", "3"], "num_train_epochs", "2", "without --max-steps"),
+        (&["train", "--method", "dqo", "--warmup-steps", "3"], "warmup_ratio", "0.5", "without --warmup-steps"),
+        (&train, "min_lr_rate", "0.1", "with --lr-scheduler-type linear or with --lr-scheduler-type cosine"),
     ];
     for (words, key, value, needs) in cases {
         let long = format!("--{}", key.replace('_', "-"));

@@ -35,6 +35,29 @@ fn plan_says_what_train_takes_and_writes_nothing() {
 }
 
 #[test]
+fn plan_lists_buffers_where_it_is_asked_to() {
+    let plan = |options: &[&str]| {
+        let mut command = dqo();
+        command
+            .args(["plan", "--method", "sft", "--device", "cpu", "--model"])
+            .arg(golden("dqo/llama/policy"))
+            .args(options);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (short, long) = (plan(&[]), plan(&["--buffers"]));
+    assert!(short.contains("policy weights") && !short.contains("policy/weights/"), "{short}");
+    assert!(long.starts_with(short.trim_end()), "{long}");
+    let buffers = json_of(
+        dqo().args(["plan", "--method", "sft", "--device", "cpu", "--json", "--model"]).arg(golden("dqo/llama/policy")),
+    );
+    for buffer in buffers["buffers"].as_array().unwrap() {
+        assert!(long.contains(buffer["name"].as_str().unwrap()), "{buffer}");
+    }
+}
+
+#[test]
 fn logp_writes_a_row_for_each_row() {
     let model = golden("models/qwen2");
     let dir = tempfile::tempdir().unwrap();

@@ -2,9 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// The bars of the process: a task within another has its own line.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A line on stderr. Where nobody reads it any more (a closed pipe, a full disk), the work goes on without.
 pub fn say(line: impl Display) {
@@ -42,43 +46,96 @@ pub struct Progress {
     title: &'static str,
     total: usize,
     done: usize,
+    pace: Pace,
     last_line: Option<Instant>,
 }
 
 /// Time between two plain lines.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Time between two turns of what shows that a bar's task is alive.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How fast a task goes: by the parts after the first one, as that one's time is also that of what is done once.
+struct Pace {
+    start: Instant,
+    /// Parts that were done before.
+    before: usize,
+    /// When the first part was done, and how many were then.
+    first: Option<(Instant, usize)>,
+}
+
+impl Pace {
+    fn advance(&mut self, done: usize, now: Instant) {
+        if self.first.is_none() && done > self.before {
+            self.first = Some((now, done));
+        }
+    }
+
+    /// Seconds that a part takes; `None` before the first is done.
+    fn seconds_each(&self, done: usize, now: Instant) -> Option<f64> {
+        let (first, of_first) = self.first?;
+        let (since, parts) = if done > of_first { (first, done - of_first) } else { (self.start, done - self.before) };
+        Some(now.saturating_duration_since(since).as_secs_f64() / parts as f64)
+    }
+}
+
+/// Seconds as people read them.
+fn span(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 impl Progress {
     /// A task of `total` parts of which `done` are done.
     pub fn new(title: &'static str, total: usize, done: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(total as u64).with_position(done as u64);
-            let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {elapsed} (left {eta}) {msg}");
+            let bar = BARS.add(ProgressBar::new(total as u64).with_position(done as u64));
+            // What does not fit a line of the terminal is left out at its end.
+            let style = ProgressStyle::with_template("{prefix} {spinner} {bar:12} {pos}/{len} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(title);
-            bar.reset_eta();
+            bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, title, total, done, last_line: None }
+        let pace = Pace { start: Instant::now(), before: done, first: None };
+        Self { bar, title, total, done, pace, last_line: None }
     }
 
     /// A task that nobody watches.
     pub fn silent() -> Self {
-        Self { bar: Some(ProgressBar::hidden()), title: "", total: 0, done: 0, last_line: None }
+        let pace = Pace { start: Instant::now(), before: 0, first: None };
+        Self { bar: Some(ProgressBar::hidden()), title: "", total: 0, done: 0, pace, last_line: None }
     }
 
     /// `count` more parts are done; `message` says how it goes.
     pub fn advance(&mut self, count: usize, message: &str) {
+        let now = Instant::now();
         self.done += count;
+        self.pace.advance(self.done, now);
+        let each = self.pace.seconds_each(self.done, now).filter(|_| self.done < self.total);
+        let left = each.map(|each| format!("left {}", span(each * (self.total - self.done) as f64)));
+        let parts = [left.as_deref().unwrap_or_default(), message];
+        let words = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
         if let Some(bar) = &self.bar {
-            bar.set_message(harmless(message));
+            bar.set_message(harmless(&words));
             bar.set_position(self.done as u64);
             return;
         }
         let due = self.last_line.is_none_or(|last| last.elapsed() >= PAUSE);
         if due || self.done == self.total {
-            say(format_args!("{} {}/{} {message}", self.title, self.done, self.total));
-            self.last_line = Some(Instant::now());
+            say(format_args!("{} {}/{} {words}", self.title, self.done, self.total));
+            self.last_line = Some(now);
+        }
+    }
+
+    /// What is being done, until the next part is done; on a terminal alone.
+    pub fn busy(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(harmless(what));
         }
     }
 
@@ -105,7 +162,24 @@ impl Drop for Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use std::time::{Duration, Instant};
+
+    use super::{Pace, harmless, span};
+
+    #[test]
+    fn the_first_part_does_not_slow_the_others_down() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut pace = Pace { start, before: 3, first: None };
+        pace.advance(3, after(5));
+        assert_eq!(pace.seconds_each(3, after(5)), None);
+        // A part of a minute, the pipelines' time in it, then some of two seconds.
+        pace.advance(4, after(60));
+        assert_eq!(pace.seconds_each(4, after(60)), Some(60.0));
+        pace.advance(9, after(70));
+        assert_eq!(pace.seconds_each(9, after(70)), Some(2.0));
+        assert_eq!([0.4, 59.6, 587.0, 7380.0].map(span), ["0 s", "1 min 00 s", "9 min 47 s", "2 h 03 min"]);
+    }
 
     #[test]
     fn what_a_file_says_cannot_forge_a_line() {

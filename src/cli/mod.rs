@@ -69,8 +69,8 @@ enum Verb {
     Values(values::ValuesArgs),
     /// Show runs side by side, their curves and settings, as one HTML file
     Report(report::ReportArgs),
-    /// Show the memory and the steps of a training run, buffer by buffer, from the model's configuration
-    /// alone; without --data, of full micro-batches
+    /// Show the memory and the steps of a training run, from the model's configuration alone; without
+    /// --data, of full micro-batches
     Plan(plan::PlanArgs),
     /// Make a model directory of a base and adapters
     Merge(merge::MergeArgs),

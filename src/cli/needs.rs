@@ -49,6 +49,11 @@ const RULES: &[Rule] = &[
     // As in transformers, the steps would win.
     Rule { verbs: TRAINS, options: &["num_train_epochs"], needs: &[Without("max_steps")] },
     Rule { verbs: TRAINS, options: &["warmup_ratio"], needs: &[Without("warmup_steps")] },
+    Rule {
+        verbs: TRAINS,
+        options: &["min_lr_rate"],
+        needs: &[Is("lr_scheduler_type", "linear"), Is("lr_scheduler_type", "cosine")],
+    },
     Rule { verbs: &["eval"], options: &["temperature", "num_seeds"], needs: &[With("sample")] },
     Rule { verbs: &["eval"], options: CUTS, needs: &[With("sample")] },
     Rule { verbs: DRAWS, options: CUTS, needs: &[With("temperature")] },

@@ -16,8 +16,11 @@ pub struct PlanArgs {
     method: MethodArgs,
     #[command(flatten)]
     file: ConfigOption,
-    /// Print one JSON object
+    /// List every buffer too
     #[arg(long)]
+    buffers: bool,
+    /// Print one JSON object, with every buffer
+    #[arg(long, conflicts_with = "buffers")]
     json: bool,
 }
 
@@ -28,8 +31,9 @@ pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
     if args.json {
         print(serde_json::to_string(&plan)?);
     } else {
-        print(format_args!("{plan}\n"));
-        for buffer in &plan.buffers {
+        print(&plan);
+        let buffers = if args.buffers { &plan.buffers[..] } else { &[] };
+        for buffer in buffers {
             print(format_args!("{:>12}  {}", format_bytes(buffer.bytes), buffer.name));
         }
     }

@@ -91,7 +91,7 @@ impl AttentionCached<'_> {
         longest.div_ceil(CHUNK).max(1)
     }
 
-    /// Writes `o`: on a GPU in parts of as many keys, that are put together in their order.
+    /// Writes `o`: on a GPU in parts of `CHUNK` keys, which are put together in their order.
     pub fn run(device: &Device, heads: Heads, keys: CachedKeys, output: CachedOutput) {
         let CachedKeys { spans, q, k, v, rows, longest } = keys;
         let CachedOutput { o, part_o, part_lse } = output;

@@ -119,13 +119,15 @@ pub struct OptimizerOptions {
     /// The course of the learning rate
     #[arg(long, value_enum, default_value = "constant")]
     pub lr_scheduler_type: SchedulerType,
+    /// With a linear or cosine schedule: the share of the learning rate that it ends at
+    #[arg(long, default_value_t = 0.0)]
+    pub min_lr_rate: f64,
     /// The share of the steps over which the learning rate rises from 0
     #[arg(long, default_value_t = 0.0)]
     pub warmup_ratio: f64,
-    /// The steps over which the learning rate rises from 0 [default: those of --warmup-ratio]
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub warmup_steps: Option<usize>,
+    /// The steps over which the learning rate rises from 0; 0: those of --warmup-ratio
+    #[arg(long, default_value_t = 0)]
+    pub warmup_steps: usize,
 }
 
 /// What the policy is asked on the way.
@@ -232,7 +234,7 @@ impl TrainConfig {
             ("--num-train-epochs", steps.num_train_epochs, MOST),
             ("--max-length", steps.max_length, MOST_TOKENS),
             ("--max-steps", steps.max_steps.unwrap_or(1), MOST),
-            ("--warmup-steps", self.optimizer.warmup_steps.unwrap_or(1), MOST),
+            ("--warmup-steps", self.optimizer.warmup_steps.max(1), MOST),
             ("--eval-steps", evaluation.eval_steps, MOST),
             ("--max-new-tokens", evaluation.max_new_tokens, MOST_TOKENS),
             ("--eval-batch-size", evaluation.eval_batch_size, MAX_BATCH),
@@ -258,15 +260,15 @@ impl StepOptions {
 impl OptimizerOptions {
     /// Whether a step's learning rate depends on how many there are.
     pub(super) fn depends_on_length(&self) -> bool {
-        self.lr_scheduler_type != SchedulerType::Constant || self.warmup_steps.is_none() && self.warmup_ratio > 0.0
+        self.lr_scheduler_type != SchedulerType::Constant || self.warmup_steps == 0 && self.warmup_ratio > 0.0
     }
 
     /// The course of the learning rate over a run.
     pub(super) fn schedule(&self, total_steps: usize) -> Schedule {
         // Rounded up, as in transformers.
-        let of_ratio = || (self.warmup_ratio * total_steps as f64).ceil() as usize;
-        let warmup_steps = self.warmup_steps.unwrap_or_else(of_ratio);
-        Schedule { kind: self.lr_scheduler_type, warmup_steps, total_steps }
+        let of_ratio = (self.warmup_ratio * total_steps as f64).ceil() as usize;
+        let warmup_steps = if self.warmup_steps > 0 { self.warmup_steps } else { of_ratio };
+        Schedule { kind: self.lr_scheduler_type, min_rate: self.min_lr_rate, warmup_steps, total_steps }
     }
 
     fn check(&self) -> Result<()> {
@@ -277,6 +279,7 @@ impl OptimizerOptions {
         below_one("--adam-beta2", self.adam_beta2)?;
         not_negative("--adam-epsilon", self.adam_epsilon)?;
         not_negative("--max-grad-norm", self.max_grad_norm)?;
+        unit("--min-lr-rate", self.min_lr_rate)?;
         unit("--warmup-ratio", self.warmup_ratio)
     }
 }

@@ -193,10 +193,11 @@ fn train_on(
             shown.iter().for_each(|sign| progress.note(&format!("warning: {sign}")));
             warnings.extend(shown);
             log.add(trainer.done(), &row, &std::mem::take(&mut warnings))?;
-            progress.advance(1, &format!("loss {:.4}", loss(&row)));
+            progress.advance(1, &summary(&row));
 
             let is_interrupted = watch.has_interrupted();
             if is_interrupted || (trainer.is_saved() && !is_last) {
+                progress.busy("saving a checkpoint");
                 save_checkpoint(trainer, &log)?;
             }
             if is_interrupted {
@@ -222,6 +223,17 @@ fn save_checkpoint(trainer: &mut Trainer, log: &MetricsLog) -> Result<()> {
     Ok(())
 }
 
-fn loss(row: &MetricsRow) -> f64 {
-    row.iter().find(|(name, _)| *name == "loss").map_or(0.0, |(_, loss)| *loss)
+/// A step in a line: of what it reports, what tells most, first the loss.
+fn summary(row: &MetricsRow) -> String {
+    let shown = |name: &str, text: &dyn Fn(f64) -> String| {
+        row.iter().find(|(metric, _)| *metric == name).map(|(_, value)| text(*value))
+    };
+    let parts = [
+        shown("loss", &|loss| format!("loss {loss:.4}")),
+        shown("rewards/mean", &|reward| format!("reward {reward:.3}")),
+        shown("log_ratio", &|log_ratio| format!("log ratio {log_ratio:.3}")),
+        shown("learning_rate", &|rate| format!("learning rate {rate:.2e}")),
+        shown("tokens_per_second", &|speed| format!("{speed:.0} tokens/s")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
