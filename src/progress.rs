@@ -66,6 +66,11 @@ struct Pace {
 }
 
 impl Pace {
+    /// Of a task that begins now, of which `before` parts are done.
+    fn new(before: usize) -> Self {
+        Self { start: Instant::now(), before, first: None }
+    }
+
     fn advance(&mut self, done: usize, now: Instant) {
         if self.first.is_none() && done > self.before {
             self.first = Some((now, done));
@@ -101,14 +106,12 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        let pace = Pace { start: Instant::now(), before: done, first: None };
-        Self { bar, title, total, done, pace, last_line: None }
+        Self { bar, title, total, done, pace: Pace::new(done), last_line: None }
     }
 
     /// A task that nobody watches.
     pub fn silent() -> Self {
-        let pace = Pace { start: Instant::now(), before: 0, first: None };
-        Self { bar: Some(ProgressBar::hidden()), title: "", total: 0, done: 0, pace, last_line: None }
+        Self { bar: Some(ProgressBar::hidden()), title: "", total: 0, done: 0, pace: Pace::new(0), last_line: None }
     }
 
     /// `count` more parts are done; `message` says how it goes.

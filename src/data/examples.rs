@@ -29,15 +29,14 @@ pub struct Example {
 impl Example {
     /// A prompt and a response without anything that is known of them.
     pub fn of_ids(prompt_ids: Vec<u32>, completion_ids: Vec<u32>) -> Self {
-        let (reward, step_rewards, behavior_logps) = (None, Vec::new(), None);
         Self {
             line: 0,
             prompt_ids,
             completion_ids,
-            reward,
-            step_rewards,
+            reward: None,
+            step_rewards: Vec::new(),
             advantage: 0.0,
-            behavior_logps,
+            behavior_logps: None,
             truncated: false,
         }
     }
@@ -201,6 +200,6 @@ fn example(row: &Row, completion_field: &str, tokenizer: &Tokenizer, limits: Mod
     }
     let (line, reward, truncated) = (row.line, row.reward, row.truncated);
     let behavior_logps = row.behavior_logps.clone();
-    let advantage = 0.0;
-    Ok(Example { line, prompt_ids, completion_ids, reward, step_rewards, advantage, behavior_logps, truncated })
+    let known = Example::of_ids(prompt_ids, completion_ids);
+    Ok(Example { line, reward, step_rewards, behavior_logps, truncated, ..known })
 }

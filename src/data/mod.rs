@@ -20,7 +20,7 @@ pub use examples::{AssumedRows, Example, Examples};
 pub use limits::ModelLimits;
 pub use lines::{fields, for_each_line};
 pub use pack::{epoch_order, pack};
-pub use pairs::pairs;
+pub use pairs::{by_prompt, pairs};
 pub use problems::{Problem, ProblemFile};
 pub use rows::{Row, RowFile, StepReward, Text};
 pub use template::ChatTemplate;

@@ -1,4 +1,4 @@
-//! Pairs of a right and a wrong response to the same prompt, made from rollouts.
+//! Responses to the same prompt, and pairs of a right and a wrong one of them, made from rollouts.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,21 @@ use rand_chacha::ChaCha8Rng;
 
 use super::examples::Example;
 
+/// These responses, by the examples' numbers, prompt by prompt: each prompt's in their order, prompts in that of their first
+/// response.
+pub fn by_prompt(examples: &[Example], responses: &[usize]) -> Vec<Vec<usize>> {
+    let mut prompts: Vec<Vec<usize>> = Vec::new();
+    let mut places = HashMap::new();
+    for &response in responses {
+        let place = *places.entry(&examples[response].prompt_ids).or_insert(prompts.len());
+        if place == prompts.len() {
+            prompts.push(Vec::new());
+        }
+        prompts[place].push(response);
+    }
+    prompts
+}
+
 /// The stream of random numbers that pairs are drawn from; the shuffles of the epochs have those from 0 on.
 const STREAM: u64 = u64::MAX;
 
@@ -15,21 +30,12 @@ const STREAM: u64 = u64::MAX;
 /// the same prompt, and where a prompt has more than `max_per_prompt` of them that many, drawn by the seed. Prompts stand
 /// in the order of their first response.
 pub fn pairs(examples: &[Example], responses: &[usize], max_per_prompt: usize, seed: u64) -> Vec<[usize; 2]> {
-    let mut prompts: Vec<[Vec<usize>; 2]> = Vec::new();
-    let mut places = HashMap::new();
-    for &response in responses {
-        let example = &examples[response];
-        let place = *places.entry(&example.prompt_ids).or_insert(prompts.len());
-        if place == prompts.len() {
-            prompts.push(Default::default());
-        }
-        prompts[place][usize::from(!example.is_right())].push(response);
-    }
-
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(STREAM);
     let mut drawn = Vec::new();
-    for [right, wrong] in prompts {
+    for numbers in by_prompt(examples, responses) {
+        let (right, wrong): (Vec<usize>, Vec<usize>) =
+            numbers.into_iter().partition(|&number| examples[number].is_right());
         let count = right.len() * wrong.len();
         let mut kept = index::sample(&mut rng, count, max_per_prompt.min(count)).into_vec();
         kept.sort_unstable();

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::method::{About, MethodOptions};
+use super::moments::Moments;
 use super::options::{ReferenceOptions, Truncated, TruncatedOptions};
 use super::range::{not_negative, positive};
 use super::seam::{Metrics, Objective, Seam, StepTotals, TrainsOn};
@@ -67,10 +68,8 @@ impl Objective for Grpo {
 
     /// `(R - mean) / (std + 1e-4)`, with the unbiased variance. A response alone has nothing to be compared with: 0.
     fn advantages(&self, rewards: &[f64]) -> Vec<f64> {
-        let count = rewards.len() as f64;
-        let mean = rewards.iter().sum::<f64>() / count;
-        let squares: f64 = rewards.iter().map(|reward| (reward - mean).powi(2)).sum();
-        let deviation = (squares / f64::max(count - 1.0, 1.0)).sqrt();
+        let Moments { mean, variance } = Moments::of(rewards);
+        let deviation = variance.sqrt();
         rewards.iter().map(|reward| (reward - mean) / (deviation + EPSILON)).collect()
     }
 

@@ -5,6 +5,7 @@
 
 mod method;
 mod mismatched;
+mod moments;
 mod options;
 pub mod range;
 mod seam;

@@ -5,6 +5,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::method::{About, MethodOptions};
+use super::moments::Moments;
 use super::options::{ReferenceOptions, ValueOptions};
 use super::range::{MOST_ROWS, count, not_negative, positive, unit};
 use super::seam::{Estimates, Metrics, Objective, Online, RoundSizes, Scored, Seam, StepTotals, TrainsOn};
@@ -98,11 +99,7 @@ impl Estimation {
 /// Shifts and scales advantages to a mean of 0 and a variance of 1, over the tokens of a whole round:
 /// `(A - mean) / sqrt(variance + 1e-8)`, with the unbiased variance.
 pub fn whiten(advantages: &mut [f64]) {
-    let count = advantages.len() as f64;
-    let mean = advantages.iter().sum::<f64>() / count;
-    let squares: f64 = advantages.iter().map(|advantage| (advantage - mean).powi(2)).sum();
-    // A single token has no variance.
-    let variance = squares / f64::max(count - 1.0, 1.0);
+    let Moments { mean, variance } = Moments::of(advantages);
     for advantage in advantages {
         *advantage = (*advantage - mean) / (variance + 1e-8).sqrt();
     }

@@ -1,10 +1,8 @@
 //! What a run trains on: of the rows of a file, those that the method learns from, as the rows of its batches.
 
-use std::collections::HashMap;
-
 use anyhow::{Result, bail, ensure};
 
-use crate::data::{Example, RowFile, pairs};
+use crate::data::{Example, RowFile, by_prompt, pairs};
 use crate::objective::{Objective, TrainsOn, Truncated};
 
 /// The rows of a run's batches.
@@ -106,12 +104,9 @@ impl Selection {
 
     /// Gives every response its advantage over the others to its prompt.
     fn compare(&mut self, file: &RowFile, objective: &dyn Objective) {
-        let mut prompts: HashMap<Vec<u32>, Vec<usize>> = HashMap::new();
-        for &number in self.rows.iter().flatten() {
-            prompts.entry(self.examples[number].prompt_ids.clone()).or_default().push(number);
-        }
+        let responses: Vec<usize> = self.rows.iter().flatten().copied().collect();
         let mut is_any_better = false;
-        for numbers in prompts.values() {
+        for numbers in by_prompt(&self.examples, &responses) {
             let rewards: Vec<f64> = numbers.iter().filter_map(|&number| self.examples[number].reward).collect();
             is_any_better |= rewards.iter().any(|reward| *reward != rewards[0]);
             for (&number, advantage) in numbers.iter().zip(objective.advantages(&rewards)) {
