@@ -130,7 +130,7 @@ fn save_model(shape: Shape, dir: &Path) -> Result<usize> {
     let storage = Storage { dtype: DType::Bf16, trainable: false };
     let mut policy = Policy::load(&Build::new(&cpu, &config, None, "policy", storage), 1)?;
     randomize(&mut policy)?;
-    save_policy(&mut policy, &config, dir, dir)?;
+    save_policy(&mut policy, &config, None, dir, dir)?;
     Ok(policy.parameters_mut().map(|parameter| parameter.len()).sum())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::model::Adapter;
 use dqo_wgpu::objective::ValueNetwork;
-use dqo_wgpu::train::{LinearLayer, Run};
+use dqo_wgpu::train::{Run, TargetModule};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -227,7 +227,7 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
         "--lora-alpha goes with --lora-r, and describes new adapters"
     );
     assert_eq!(
-        refusal(with(full(), json!({"lora_target_modules": vec![LinearLayer::QProj]}))),
+        refusal(with(full(), json!({"lora_target_modules": vec![TargetModule::QProj]}))),
         "--lora-target-modules goes with --lora-r, and describes new adapters"
     );
     assert_eq!(refusal(with(base(), json!({"lora_alpha": -1.0}))), "--lora-alpha is -1, which is out of its range");

@@ -135,7 +135,7 @@ fn an_output_goes_on_with_what_it_was_made_from() {
     let reward: Edit = |bytes| replace(bytes, "\"reward\":0", "\"reward\":1");
     let process_reward = || {
         let mut command = with_model("process-reward", &sampled, &scored);
-        command.args(["--samples", "2"]);
+        command.args(["--num-samples", "2"]);
         command
     };
     refuses(process_reward, "--data", &sampled, "the output", &[reward]);

@@ -11,7 +11,7 @@ use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Adapter, Checkpoint, ModelConfig};
 use dqo_wgpu::objective::ValueNetwork;
-use dqo_wgpu::train::{LinearLayer, OptimizerType, Run, Scorer, Scoring, Source, TokenLogps, ValueScorer, Watch};
+use dqo_wgpu::train::{OptimizerType, Run, Scorer, Scoring, Source, TargetModule, TokenLogps, ValueScorer, Watch};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -212,7 +212,7 @@ fn only_the_chosen_layers_have_adapters() {
     let set = set("qwen2");
     let config = with(
         new_adapters(&set, dir.path()),
-        json!({"lora_target_modules": vec![LinearLayer::QProj, LinearLayer::DownProj]}),
+        json!({"lora_target_modules": vec![TargetModule::QProj, TargetModule::DownProj]}),
     );
     train(config, &Device::cpu(Precision::F32));
     let names = shapes(&dir.path().join("final/policy").join(WEIGHTS));

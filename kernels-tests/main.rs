@@ -20,6 +20,7 @@ mod gpu_compilers;
 mod grade;
 mod gradients;
 mod harness;
+mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod inputs;
@@ -39,6 +40,7 @@ mod products;
 mod reference;
 mod report;
 mod resume;
+mod saved_type;
 mod shards;
 mod shell;
 mod signs;

@@ -79,7 +79,13 @@ impl Ground {
                 ("output", &output),
             ],
             "process-reward" => {
-                vec![("model", &model), ("data", &rows), ("samples", "1"), ("max-new-tokens", "2"), ("output", &output)]
+                vec![
+                    ("model", &model),
+                    ("data", &rows),
+                    ("num-samples", "1"),
+                    ("max-new-tokens", "2"),
+                    ("output", &output),
+                ]
             }
             "eval" => vec![("model", &model), ("data", &problems), ("max-new-tokens", "2")],
             "train" | "plan" => {

@@ -28,7 +28,7 @@ fn model_of_zeros(source: &Path, dir: &Path, sizes: Value) -> PathBuf {
     let storage = Storage { dtype: DType::Real, trainable: false };
     let mut policy = Policy::load(&Build::new(&device, &config, None, "policy", storage), 1).unwrap();
     let model = dir.join("model");
-    save_policy(&mut policy, &config, source, &model).unwrap();
+    save_policy(&mut policy, &config, None, source, &model).unwrap();
     model
 }
 

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use regex::Regex;
 
@@ -24,47 +25,98 @@ fn terminal(columns: u16) -> (File, OwnedFd) {
     unsafe { (File::from_raw_fd(reader), OwnedFd::from_raw_fd(writer)) }
 }
 
-/// A short run on the demo's rows.
-fn run(dir: &Path) -> Command {
+/// A run of so many steps on rows of the demo's kind.
+fn run(dir: &Path, steps: usize) -> Command {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
     let rows: String = (0..8)
         .map(|i| format!("{{\"prompt\": \"{i}+3\", \"completion\": \"7 7 7 7\", \"reward\": {}}}\n", i % 2))
         .collect();
     std::fs::write(dir.join("rows.jsonl"), rows).unwrap();
     let mut command = dqo();
-    command.args(["train", "--method", "dqo", "--device", "cpu", "--max-steps", "40", "--batch-size", "4", "--model"]);
+    command.args(["train", "--method", "dqo", "--device", "cpu", "--batch-size", "4", "--model"]);
     command.arg(demo.join("model")).arg("--data").arg(dir.join("rows.jsonl")).arg("--output-dir").arg(dir.join("out"));
+    command.arg("--max-steps").arg(steps.to_string());
     command
+}
+
+/// A bar of a run's steps, and the seconds from the run's begin at which it was drawn.
+struct Bar {
+    text: String,
+    seconds: f64,
+}
+
+/// The bars of a run's steps, as a terminal of so many columns gets them.
+fn bars(command: &mut Command, columns: u16) -> Vec<Bar> {
+    let escapes = Regex::new(r"\x1b\[[0-9;?]*[A-Za-z]").unwrap();
+    let (mut reader, writer) = terminal(columns);
+    let start = Instant::now();
+    let mut child = command.stderr(writer).spawn().unwrap();
+    // Its own copy of the terminal's end: while that is open, the reader waits.
+    command.stderr(Stdio::null());
+    let (mut bars, mut buffer) = (Vec::new(), [0; 1 << 16]);
+    // The reader's end is told of the process's by an error: there is nobody left who writes.
+    while let Ok(count @ 1..) = reader.read(&mut buffer) {
+        let seconds = start.elapsed().as_secs_f64();
+        let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        let lines = text.split(['\r', '\n']).map(|line| escapes.replace_all(line, "").into_owned());
+        bars.extend(lines.filter(|line| line.starts_with("train ")).map(|text| Bar { text, seconds }));
+    }
+    assert!(child.wait().unwrap().success());
+    bars
+}
+
+fn assert_that_none_wraps(bars: &[Bar], columns: u16) {
+    assert!(bars.iter().any(|bar| bar.text.contains("left ") && bar.text.contains("loss ")), "{columns} columns");
+    for bar in bars {
+        assert!(bar.text.chars().count() <= usize::from(columns), "{columns} columns: {}", bar.text);
+    }
 }
 
 #[test]
 fn no_line_of_a_terminal_wraps() {
-    let escapes = Regex::new(r"\x1b\[[0-9;?]*[A-Za-z]").unwrap();
     for columns in [60, 120] {
         let dir = tempfile::tempdir().unwrap();
-        let (mut reader, writer) = terminal(columns);
-        let mut child = run(dir.path()).stderr(writer).spawn().unwrap();
-        let mut shown = Vec::new();
-        // The reader's end is told of the process's by an error: there is nobody left who writes.
-        let _ = reader.read_to_end(&mut shown);
-        assert!(child.wait().unwrap().success());
-        let text = String::from_utf8_lossy(&shown).into_owned();
-        let bars: Vec<String> = text
-            .split(['\r', '\n'])
-            .map(|line| escapes.replace_all(line, "").into_owned())
-            .filter(|line| line.starts_with("train "))
-            .collect();
-        assert!(bars.iter().any(|bar| bar.contains("left ") && bar.contains("loss ")), "{columns} columns: {text}");
-        for bar in bars {
-            assert!(bar.chars().count() <= usize::from(columns), "{columns} columns: {bar}");
+        assert_that_none_wraps(&bars(&mut run(dir.path(), 40), columns), columns);
+    }
+}
+
+/// Seconds of a span such as `1 min 05 s`.
+fn seconds(span: &str) -> f64 {
+    let words: Vec<&str> = span.split_whitespace().collect();
+    let unit = |name| words.iter().position(|word| *word == name).map_or(0.0, |at| words[at - 1].parse().unwrap());
+    3600.0 * unit("h") + 60.0 * unit("min") + unit("s")
+}
+
+/// The time left depends on what else the machine does: it is for a quiet one, and takes six minutes.
+#[test]
+#[ignore = "times a run: cargo test --release -- --ignored the_time_left"]
+fn the_time_left_is_the_time_that_is_left() {
+    let shown = Regex::new(r"(\d+)/(\d+) left ([^,]*)").unwrap();
+    for columns in [60, 120] {
+        let dir = tempfile::tempdir().unwrap();
+        let bars = bars(&mut run(dir.path(), 6000), columns);
+        assert_that_none_wraps(&bars, columns);
+        let end = bars.last().unwrap().seconds;
+        let mut compared = 0;
+        for bar in &bars {
+            let Some(found) = shown.captures(&bar.text) else { continue };
+            let share = found[1].parse::<f64>().unwrap() / found[2].parse::<f64>().unwrap();
+            // Near the end, what is left is no longer than the pauses between two bars.
+            if (0.1..0.95).contains(&share) {
+                let ratio = seconds(&found[3]) / (end - bar.seconds);
+                assert!((0.7..1.3).contains(&ratio), "{}: {:.0} s were left", bar.text, end - bar.seconds);
+                compared += 1;
+            }
         }
+        println!("{columns} columns: {compared} bars in {end:.0} s");
+        assert!(compared > 100);
     }
 }
 
 #[test]
 fn a_pipe_gets_plain_lines_with_the_time_left() {
     let dir = tempfile::tempdir().unwrap();
-    let output = run(dir.path()).output().unwrap();
+    let output = run(dir.path(), 40).output().unwrap();
     let text = stderr(&output);
     assert!(output.status.success(), "{text}");
     let line = text.lines().find(|line| line.starts_with("train 1/40 ")).unwrap_or_else(|| panic!("{text}"));

@@ -163,7 +163,7 @@ fn from_problems_to_an_evaluated_policy() {
     assert!(json_lines(&graded).iter().zip(&rows).all(|(graded, row)| graded["reward"] == row["reward"]));
 
     let scored = path("scored.jsonl");
-    done(with_model("process-reward", &rollouts).args(WHOLE).args(["--samples", "8", "--output"]).arg(&scored));
+    done(with_model("process-reward", &rollouts).args(WHOLE).args(["--num-samples", "8", "--output"]).arg(&scored));
     check_process_rewards(&json_lines(&scored));
 
     let run = path("run");

@@ -71,6 +71,7 @@ pub struct DemoConfig {
 }
 
 /// What the demo shows.
+#[derive(Serialize)]
 pub struct DemoResult {
     /// Sampled, then greedy.
     pub measured: [Measured; 2],

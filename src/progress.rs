@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -10,17 +12,34 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// The bars of the process: a task within another has its own line.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
+/// Whether stderr is for errors and warnings alone.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on stderr gets errors and warnings alone.
+pub fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
 /// A line on stderr. Where nobody reads it any more (a closed pipe, a full disk), the work goes on without.
 pub fn say(line: impl Display) {
+    let line = line.to_string();
+    if IS_QUIET.load(Ordering::Relaxed) && !must_be_read(&line) {
+        return;
+    }
     // Whole, so that lines of two threads do not mix.
-    let line = harmless(&line.to_string()) + "\n";
+    let line = harmless(&line) + "\n";
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Whether a line is an error or a warning.
+fn must_be_read(line: &str) -> bool {
+    ["error: ", "warning: "].iter().any(|start| line.starts_with(start))
 }
 
 /// Text as a terminal may show it: what a file has put into it neither moves the cursor nor begins a line that looks like
 /// ours. An error or a warning is one line, whatever it was made of.
 fn harmless(text: &str) -> String {
-    let is_one_line = ["error: ", "warning: "].iter().any(|start| text.starts_with(start));
+    let is_one_line = must_be_read(text);
     let mut shown = String::with_capacity(text.len());
     let mut characters = text.trim_end().chars().peekable();
     while let Some(character) = characters.next() {
@@ -43,7 +62,7 @@ fn harmless(text: &str) -> String {
 /// Where a long task stands.
 pub struct Progress {
     bar: Option<ProgressBar>,
-    title: &'static str,
+    title: String,
     total: usize,
     done: usize,
     pace: Pace,
@@ -85,6 +104,15 @@ impl Pace {
     }
 }
 
+/// The title of a task over the rows of a file: what is done, and the file's name, cut to what leaves a narrow terminal room.
+pub fn titled(task: &str, file: &Path) -> String {
+    const WIDTH: usize = 20;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let cut: String = name.chars().take(WIDTH).collect();
+    let rest = if cut.len() < name.len() { "…" } else { "" };
+    format!("{task} {cut}{rest}")
+}
+
 /// Seconds as people read them.
 fn span(seconds: f64) -> String {
     match seconds.round() as u64 {
@@ -96,13 +124,15 @@ fn span(seconds: f64) -> String {
 
 impl Progress {
     /// A task of `total` parts of which `done` are done.
-    pub fn new(title: &'static str, total: usize, done: usize) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    pub fn new(title: impl Into<String>, total: usize, done: usize) -> Self {
+        let title = title.into();
+        let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
+        let bar = is_shown.then(|| {
             let bar = BARS.add(ProgressBar::new(total as u64).with_position(done as u64));
             // What does not fit a line of the terminal is left out at its end.
             let style = ProgressStyle::with_template("{prefix} {spinner} {bar:12} {pos}/{len} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_prefix(title);
+            bar.set_prefix(harmless(&title));
             bar.enable_steady_tick(TICK);
             bar
         });
@@ -111,7 +141,14 @@ impl Progress {
 
     /// A task that nobody watches.
     pub fn silent() -> Self {
-        Self { bar: Some(ProgressBar::hidden()), title: "", total: 0, done: 0, pace: Pace::new(0), last_line: None }
+        Self {
+            bar: Some(ProgressBar::hidden()),
+            title: String::new(),
+            total: 0,
+            done: 0,
+            pace: Pace::new(0),
+            last_line: None,
+        }
     }
 
     /// `count` more parts are done; `message` says how it goes.
@@ -142,7 +179,14 @@ impl Progress {
         }
     }
 
-    /// A line that stays.
+    /// The end of a task within another: its bar goes.
+    pub fn clear(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A line that stays, and that even who is quiet reads where it is a warning.
     pub fn note(&self, line: &str) {
         match &self.bar {
             Some(bar) if bar.is_hidden() => {}
@@ -156,6 +200,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         match &self.bar {
             // A task that turned out to be done already leaves no bar.
+            Some(bar) if bar.is_finished() => {}
             Some(bar) if self.done == 0 => bar.finish_and_clear(),
             Some(bar) => bar.abandon(),
             None => {}

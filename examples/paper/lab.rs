@@ -85,7 +85,7 @@ impl Lab {
             task: Task::Gsm8k,
             data: Some(rollouts.to_owned()),
             output: Some(output.clone()),
-            samples: 20,
+            num_samples: 20,
             sampling: SAMPLING,
         };
         process_reward(&config, true, &NEVER).with_context(|| name.to_owned())?;

@@ -242,7 +242,7 @@ pub fn cases(root: &Path) -> Vec<Case> {
         "process-reward",
         true,
         format!(
-            "process-reward --device cpu {asks} --data rows.jsonl --samples 1 --batch-size 1 --output scored.jsonl"
+            "process-reward --device cpu {asks} --data rows.jsonl --num-samples 1 --batch-size 1 --output scored.jsonl"
         ),
         &[(rollouts.clone(), "rows.jsonl")],
     ));

@@ -16,7 +16,7 @@ use crate::train::{MethodArgs, TrainConfig, TrainSettings, read_table};
 /// The option itself; its value is asked for by [`config_file`].
 #[derive(Args)]
 pub struct ConfigOption {
-    /// Options from a file, such as the config.toml of another run; what is typed wins
+    /// Options from a file, such as a run's config.toml; what is typed wins
     #[arg(long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
 }

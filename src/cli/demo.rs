@@ -18,6 +18,9 @@ pub struct DemoArgs {
     /// Go on with a demo that was interrupted in --output-dir
     #[arg(long)]
     resume: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: DemoArgs, matches: &ArgMatches) -> Result<Ended> {
@@ -27,6 +30,10 @@ pub fn run(args: DemoArgs, matches: &ArgMatches) -> Result<Ended> {
         say("interrupted; --resume goes on from there");
         return Ok(Ended::Interrupted);
     };
+    if args.json {
+        print(serde_json::to_string(&result)?);
+        return Ok(Ended::Done);
+    }
     print(format_args!("{:>10}{:>10}{:>10}{:>12}", "accuracy", "before", "after", "change"));
     for Measured { name, before, after, standard_error } in &result.measured {
         let [before, after, change, error] = [*before, *after, after - before, *standard_error].map(|x| 100.0 * x);

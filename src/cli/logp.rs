@@ -23,6 +23,9 @@ pub struct LogpArgs {
     config: LogpConfig,
     #[command(flatten)]
     file: ConfigOption,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Serialize, Deserialize)]
@@ -71,6 +74,10 @@ pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
         Ok(())
     })?;
     write_file(&output, &rows).context("the log-probs")?;
-    print_of(&output, output.display());
+    if args.json {
+        print_of(&output, json!({ "output": output, "rows": examples.len() }));
+    } else {
+        print_of(&output, output.display());
+    }
     Ok(Ended::Done)
 }

@@ -12,6 +12,7 @@ mod eval;
 mod generate;
 mod given;
 mod grade;
+mod help;
 mod interrupt;
 mod logp;
 mod man;
@@ -35,7 +36,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::files::is_stream;
-use crate::progress::say;
+use crate::progress::{be_quiet, say};
 
 /// Fine-tunes language models by offline reinforcement learning (DQO) on any GPU.
 #[derive(Parser)]
@@ -43,6 +44,9 @@ use crate::progress::say;
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    /// Errors, warnings and the result alone: no progress
+    #[arg(long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -103,6 +107,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
     };
+    if cli.quiet {
+        be_quiet();
+    }
     match run(cli.verb, of_verb) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
@@ -122,7 +129,8 @@ pub fn command() -> Command {
         let takes_value = argument.get_action().takes_values();
         argument.allow_negative_numbers(takes_value)
     };
-    Cli::command().mut_subcommands(|verb| verb.args_override_self(true).mut_args(with_negatives))
+    let verbs = Cli::command().mut_subcommands(|verb| verb.args_override_self(true).mut_args(with_negatives));
+    help::laid_out(verbs)
 }
 
 /// The names of options with dashes where they were written with underscores, as other trainers have them.

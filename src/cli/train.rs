@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{ArgMatches, Args};
+use serde_json::json;
 
 use super::config_file::{ConfigOption, merge_training};
 use super::{Ended, interrupt, print};
@@ -19,6 +20,9 @@ pub struct TrainArgs {
     /// Go on from the newest whole checkpoint in --output-dir
     #[arg(long)]
     resume: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
@@ -28,12 +32,18 @@ pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
     let interrupt = interrupt::listen()?;
     match run.train(args.resume, Watch::on_stderr(interrupt))? {
         Outcome::Finished(dir) => {
-            print(dir.display());
+            match args.json {
+                true => print(json!({ "final": dir })),
+                false => print(dir.display()),
+            }
             Ok(Ended::Done)
         }
         Outcome::Interrupted(step) => {
             let place = step.map_or("before the first step".to_owned(), |step| format!("after step {step}"));
             say(format_args!("interrupted {place}; --resume goes on from there"));
+            if args.json {
+                print(json!({ "interrupted_after": step }));
+            }
             Ok(Ended::Interrupted)
         }
     }

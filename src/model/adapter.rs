@@ -7,12 +7,14 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::parameter::Parameter;
-use super::stored::{Stored, write_safetensors};
+use super::save::converted;
+use super::stored::write_safetensors;
 use super::values::Values;
 use crate::files::read_description;
 
@@ -420,7 +422,8 @@ fn initialize(parameter: &mut Parameter, seed: u64, model: &str) -> Result<()> {
     parameter.write_with(|first, count| values[first..first + count].iter().copied())
 }
 
-/// Writes what a network trains beside its base, as PEFT reads it; `base` is the base's name.
+/// Writes what a network trains beside its base, as PEFT reads it; `base` is the base's name. Weights are stored as `dtype`,
+/// or as they are held.
 ///
 /// # Errors
 /// Names the file that cannot be written, or the device's fault.
@@ -429,12 +432,16 @@ pub fn save_adapter<'a>(
     config: &LoraConfig,
     task_type: TaskType,
     base: &str,
+    dtype: Option<Dtype>,
     dir: &Path,
 ) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
     let parameters: Vec<&Parameter> = parameters.map(|parameter| &*parameter).filter(|p| p.is_trained()).collect();
-    let tensors =
-        parameters.iter().map(|parameter| (format!("{PREFIX}{}", parameter.name()), *parameter as &dyn Stored));
+    let stored: Vec<_> = parameters.iter().map(|parameter| converted(parameter, dtype)).collect();
+    let tensors = parameters
+        .iter()
+        .zip(&stored)
+        .map(|(parameter, stored)| (format!("{PREFIX}{}", parameter.name()), stored as _));
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     write_safetensors(&dir.join(WEIGHTS), tensors, Some(metadata))?;
     let path = dir.join(CONFIG);

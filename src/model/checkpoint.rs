@@ -101,6 +101,12 @@ impl Checkpoint {
         hash.finalize().into()
     }
 
+    /// How the matrices are stored: as the first of them is.
+    pub fn matrix_dtype(&self) -> Option<Dtype> {
+        let info = |(name, file): (&String, &usize)| self.files[*file].metadata.info(name);
+        self.places.iter().filter_map(info).find(|tensor| tensor.shape.len() > 1).map(|tensor| tensor.dtype)
+    }
+
     /// Names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Result;
-use half::f16;
 use safetensors::Dtype;
 
 use super::adapter::Adapter;
@@ -15,8 +14,8 @@ use super::network::{LM_HEAD, Policy, SCORE_BIAS, SCORE_WEIGHT, Value};
 use super::parameter::Storage;
 use super::save::{describe, policy_changes, value_changes};
 use super::stored::{Stored, write_safetensors};
-use super::values::Values;
-use crate::device::{DType, Device, Precision, to_bf16};
+use super::values::{Values, encode};
+use crate::device::{DType, Device, Precision};
 
 /// Writes the network that `adapter` makes of the model in `source`, a policy or a value network, as a whole model
 /// directory. Weights are stored as the model's are, or as `dtype`.
@@ -72,15 +71,6 @@ impl<'a> Merged<'a> {
             (Some(layer), &[outputs, inputs]) => self.adapter.delta(layer, [outputs, inputs]),
             _ => Ok(None),
         }
-    }
-}
-
-fn encode(values: impl Iterator<Item = f64>, dtype: Dtype) -> Vec<u8> {
-    match dtype {
-        Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
-        Dtype::BF16 => values.flat_map(|value| to_bf16(value).to_le_bytes()).collect(),
-        Dtype::F16 => values.flat_map(|value| f16::from_f32(value as f32).to_le_bytes()).collect(),
-        _ => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
     }
 }
 

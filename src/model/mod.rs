@@ -43,6 +43,6 @@ pub use options::{DeviceOptions, ModelFiles, ModelOptions};
 pub use parameter::{Parameter, Shard, Storage};
 pub use rope::{Llama3Scaling, Rope};
 pub use save::{save_policy, save_value};
-pub use stored::{NotFinite, write_safetensors};
+pub use stored::{NotFinite, Stored, write_safetensors};
 pub use values::Values;
 pub use weight_type::WeightType;

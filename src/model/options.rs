@@ -20,7 +20,7 @@ use crate::self_test::{open_compiler, open_device};
 /// A model, adapters over it, and where they run.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelOptions {
-    /// The model: a Hugging Face directory, or an id such as Qwen/Qwen2-0.5B-Instruct
+    /// A Hugging Face directory, or an id such as Qwen/Qwen2-0.5B
     #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -39,7 +39,7 @@ pub struct ModelOptions {
 /// Where a verb runs.
 #[derive(Args, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceOptions {
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name (see `devices`)
+    /// auto, gpu, cpu, or an adapter's number or name
     #[arg(long, default_value = AUTO)]
     pub device: String,
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::config::ModelConfig;
 use super::network::{Policy, Value};
 use super::parameter::Parameter;
-use super::stored::{Stored, write_safetensors};
+use super::stored::{Converted, Stored, write_safetensors};
 use crate::files::open_file;
 
 /// What a model directory has beside weights and configuration; copied as it is.
@@ -25,12 +25,18 @@ const COMPANIONS: [&str; 9] = [
     "generation_config.json",
 ];
 
-/// Writes a policy as a `*ForCausalLM` directory, with the tokenizer of `source`.
+/// Writes a policy as a `*ForCausalLM` directory, with the tokenizer of `source`; weights as `dtype`, or as they are held.
 ///
 /// # Errors
 /// Names the file that cannot be written, or the device's fault.
-pub fn save_policy(policy: &mut Policy, config: &ModelConfig, source: &Path, dir: &Path) -> Result<()> {
-    save(policy.parameters_mut(), config, policy_changes(config), source, dir)
+pub fn save_policy(
+    policy: &mut Policy,
+    config: &ModelConfig,
+    dtype: Option<Dtype>,
+    source: &Path,
+    dir: &Path,
+) -> Result<()> {
+    save(policy.parameters_mut(), config, dtype, policy_changes(config), source, dir)
 }
 
 /// What `config.json` says of a policy.
@@ -38,12 +44,19 @@ pub(super) fn policy_changes(config: &ModelConfig) -> Json {
     json!({ "architectures": [format!("{}ForCausalLM", config.family)] })
 }
 
-/// Writes a value network as a `*ForTokenClassification` directory with one label, with the tokenizer of `source`.
+/// Writes a value network as a `*ForTokenClassification` directory with one label, with the tokenizer of `source`; weights
+/// as `dtype`, or as they are held.
 ///
 /// # Errors
 /// Names the file that cannot be written, or the device's fault.
-pub fn save_value(value: &mut Value, config: &ModelConfig, source: &Path, dir: &Path) -> Result<()> {
-    save(value.parameters_mut(), config, value_changes(config), source, dir)
+pub fn save_value(
+    value: &mut Value,
+    config: &ModelConfig,
+    dtype: Option<Dtype>,
+    source: &Path,
+    dir: &Path,
+) -> Result<()> {
+    save(value.parameters_mut(), config, dtype, value_changes(config), source, dir)
 }
 
 /// What `config.json` says of a value network.
@@ -59,6 +72,7 @@ pub(super) fn value_changes(config: &ModelConfig) -> Json {
 fn save<'a>(
     parameters: impl Iterator<Item = &'a mut Parameter>,
     config: &ModelConfig,
+    dtype: Option<Dtype>,
     changes: Json,
     source: &Path,
     dir: &Path,
@@ -67,11 +81,17 @@ fn save<'a>(
     let parameters: Vec<&Parameter> = parameters.map(|parameter| &*parameter).collect();
     // The matrices' type is the model's: norms and biases may be wider.
     let matrix = parameters.iter().find(|parameter| parameter.rows() > 1);
-    let dtype = matrix.map_or(Dtype::F32, |matrix| matrix.stored_dtype());
-    let tensors = parameters.iter().map(|parameter| (parameter.name().to_owned(), *parameter as &dyn Stored));
+    let of_matrices = dtype.or(matrix.map(|matrix| matrix.stored_dtype())).unwrap_or(Dtype::F32);
+    let stored: Vec<_> = parameters.iter().map(|parameter| converted(parameter, dtype)).collect();
+    let tensors = parameters.iter().zip(&stored).map(|(parameter, stored)| (parameter.name().to_owned(), stored as _));
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
-    describe(config, changes, dtype, source, dir)
+    describe(config, changes, of_matrices, source, dir)
+}
+
+/// A weight as it goes to a file: as `dtype`, or as it is held.
+pub(super) fn converted(parameter: &Parameter, dtype: Option<Dtype>) -> Converted<'_> {
+    Converted { tensor: parameter, dtype: dtype.unwrap_or(parameter.stored_dtype()) }
 }
 
 /// Writes what a model directory has beside the weights: the configuration with these changes, and what `source` has for

@@ -7,10 +7,11 @@ use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use safetensors::{Dtype, View};
 
 use super::parameter::Parameter;
+use super::values::{Values, encode};
 use crate::device::{DType, Precision, Tensor};
 
 /// What can be written: its type, its shape, and its bytes on demand.
@@ -66,6 +67,39 @@ impl Stored for Parameter {
             rows.chunks(self.stride() * size).for_each(|row| bytes.extend_from_slice(&row[..self.cols() * size]));
         }
         Ok(bytes.into())
+    }
+}
+
+/// A tensor that is stored as another type than it is held in.
+pub struct Converted<'a> {
+    pub tensor: &'a dyn Stored,
+    /// The type in the file.
+    pub dtype: Dtype,
+}
+
+impl Stored for Converted<'_> {
+    fn stored_dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn stored_shape(&self) -> &[usize] {
+        self.tensor.stored_shape()
+    }
+
+    fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
+        let (data, held) = (self.tensor.read_stored()?, self.tensor.stored_dtype());
+        if held == self.dtype {
+            return Ok(data);
+        }
+        let values = Values { data: &data, dtype: held };
+        let count = self.stored_shape().iter().product();
+        let converted = encode(values.range(0, count), self.dtype);
+        if let Some(element) = first_not_finite(&converted, self.dtype)
+            && let Some(value) = values.range(element, 1).next().filter(|value| value.is_finite())
+        {
+            bail!("element {element} is {value}, which is too large for {:?}; choose another type", self.dtype);
+        }
+        Ok(converted.into())
     }
 }
 
@@ -131,6 +165,7 @@ impl View for OnDemand<'_> {
         match read {
             Ok(bytes) => bytes,
             Err(error) => {
+                let error = if error.is::<NotFinite>() { error } else { error.context(self.name.clone()) };
                 self.fault.borrow_mut().get_or_insert(error);
                 vec![0; self.data_len()].into()
             }

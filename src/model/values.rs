@@ -3,6 +3,8 @@
 use half::{bf16, f16};
 use safetensors::Dtype;
 
+use crate::device::to_bf16;
+
 /// Floating-point values in a file.
 pub struct Values<'a> {
     pub(super) data: &'a [u8],
@@ -30,6 +32,16 @@ impl<'a> Values<'a> {
             Dtype::F16 => Box::new(words.map(|bytes| f16::from_le_bytes(word(bytes)).into())),
             _ => Box::new(words.map(|bytes| f32::from_le_bytes(word(bytes)).into())),
         }
+    }
+}
+
+/// Values as a file of this type has them, little-endian.
+pub fn encode(values: impl Iterator<Item = f64>, dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
+        Dtype::BF16 => values.flat_map(|value| to_bf16(value).to_le_bytes()).collect(),
+        Dtype::F16 => values.flat_map(|value| f16::from_f32(value as f32).to_le_bytes()).collect(),
+        _ => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use serde::Serialize;
+
 use super::comparison::comparison;
 use super::page::{Page, Part, escape};
 use super::run::RunRecord;
@@ -11,6 +13,7 @@ use super::valued::ValuedResponses;
 use super::values::valued_responses;
 
 /// A policy's accuracy on the same problems before and after training.
+#[derive(Serialize)]
 pub struct Measured {
     /// How the responses were written.
     pub name: &'static str,

@@ -17,7 +17,7 @@ use crate::files::{spare, write_file};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
-use crate::progress::Progress;
+use crate::progress::{Progress, titled};
 
 /// What `eval` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,7 +119,7 @@ pub struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     /// Writes responses to all problems under each seed and grades them; in the order of the seeds, then of the problems.
-    /// `tick` hears of every response. `None` where `go_on` says no, which is asked at every token.
+    /// `progress` hears of every response. `None` where `go_on` says no, which is asked at every token.
     ///
     /// # Errors
     /// Where the device fails.
@@ -129,10 +129,11 @@ impl Evaluation<'_> {
         generator: &mut Generator,
         tokenizer: &Tokenizer,
         go_on: impl Fn() -> bool,
-        mut tick: impl FnMut(&Prediction),
+        progress: &mut Progress,
     ) -> Result<Option<Vec<Prediction>>> {
         let Self { asked, settings, seeds, .. } = *self;
         let mut predictions = Vec::with_capacity(asked.len() * seeds.len());
+        let mut right = 0;
         for &seed in seeds {
             let requests = asked
                 .prompts
@@ -141,8 +142,9 @@ impl Evaluation<'_> {
                 .map(|(prompt, problem)| Request { prompt_ids: prompt.clone(), stream: problem.line as u64 });
             let finished = |response: Generated| {
                 let prediction = self.grade(response, seed, tokenizer)?;
-                tick(&prediction);
+                right += usize::from(prediction.correct);
                 predictions.push(prediction);
+                progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / predictions.len() as f64));
                 Ok(true)
             };
             generator.run(policy, requests, settings, seed, |_, _| Ok(go_on()), finished)?;
@@ -238,16 +240,10 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
         config.policy.load(files, &settings, asked.longest(), asked.len())?;
 
     let seeds: Vec<u64> = (0..config.num_seeds as u64).map(|number| config.policy.seed.wrapping_add(number)).collect();
-    let mut progress = Progress::new("eval", asked.len() * seeds.len(), 0);
-    let (mut right, mut count) = (0usize, 0usize);
-    let tick = |prediction: &Prediction| {
-        right += usize::from(prediction.correct);
-        count += 1;
-        progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / count as f64));
-    };
+    let mut progress = Progress::new(titled("eval", data), asked.len() * seeds.len(), 0);
     let grading = Grading { flexible: config.flexible, math_equal: config.math_equal };
     let evaluation = Evaluation { asked: &asked, task: config.task, grading, settings: &settings, seeds: &seeds };
-    let Some(predictions) = evaluation.run(&policy, &mut generator, &tokenizer, go_on, tick)? else {
+    let Some(predictions) = evaluation.run(&policy, &mut generator, &tokenizer, go_on, &mut progress)? else {
         return Ok(None);
     };
     if let Some(output) = &config.output {

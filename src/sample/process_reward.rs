@@ -39,7 +39,7 @@ pub struct ProcessRewardConfig {
     pub output: Option<PathBuf>,
     /// Completions of each prefix of a wrong response
     #[arg(long, default_value_t = 20, value_parser = at_least_one)]
-    pub samples: usize,
+    pub num_samples: usize,
     #[command(flatten)]
     #[serde(flatten)]
     pub sampling: SamplingSettings,
@@ -81,7 +81,7 @@ pub fn process_reward(
     interrupt: &AtomicBool,
 ) -> Result<ProcessRewardSummary> {
     config.sampling.check()?;
-    count("--samples", config.samples, MOST_ROWS)?;
+    count("--num-samples", config.num_samples, MOST_ROWS)?;
     ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
@@ -106,7 +106,7 @@ pub fn process_reward(
     if !wrong.is_empty() {
         let prompt_and_response = |judged: &Judged| judged.prompt_ids.len() + judged.completion_ids.len();
         let longest = wrong.iter().map(prompt_and_response).max().unwrap_or(0);
-        let mut writer = config.policy.load(files, &config.sampling, longest, WINDOW * config.samples)?;
+        let mut writer = config.policy.load(files, &config.sampling, longest, WINDOW * config.num_samples)?;
         let mut progress = Progress::new("process-reward", total, summary.rows);
         let mut wrong = wrong;
         for window in wrong.chunks_mut(WINDOW) {
@@ -180,7 +180,7 @@ fn judge(
         if open.is_empty() {
             return Ok(true);
         }
-        let samples = config.samples;
+        let samples = config.num_samples;
         let requests = open.iter().flat_map(|&row| {
             let judged = &rows[row];
             let end = judged.segments[judged.prefix - 1].end;

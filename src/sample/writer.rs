@@ -20,7 +20,7 @@ pub struct PolicyOptions {
     /// The seed of everything random
     #[arg(long, default_value_t = 42, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
-    /// Responses that are written at the same time at most; it changes nothing else
+    /// Responses that are written together; changes nothing else
     #[arg(long, default_value_t = 32)]
     pub batch_size: usize,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::course::Length;
 use super::schedule::{Schedule, SchedulerType};
 use crate::grade::Task;
-use crate::model::{LINEAR_LAYERS, LoraConfig, ModelOptions};
+use crate::model::{LINEAR_LAYERS, LoraConfig, ModelOptions, WeightType};
 use crate::objective::defaults;
 use crate::objective::range::{MOST, MOST_ROWS, MOST_TOKENS, at_least_one, count, not_negative, unit, within};
 use crate::sample::MAX_BATCH;
@@ -25,7 +25,7 @@ pub struct TrainConfig {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// Where the run writes its configuration, metrics, checkpoints and result
+    /// Where the run writes its configuration, metrics and networks
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_dir: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub struct StepOptions {
     /// Tokens a micro-batch; fewer take less memory and change nothing else
     #[arg(long, default_value_t = 2048)]
     pub tokens_per_micro_batch: usize,
-    /// Keep each layer's input alone, and compute the rest again in the backward pass: less memory, the same result
+    /// Compute activations again in the backward pass: less memory, the same result
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: bool,
     /// Passes over the data, for ppo over the problems
@@ -76,30 +76,31 @@ pub struct StepOptions {
 /// New adapters.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraOptions {
-    /// The rank of new adapters (LoRA) for policy and value network, over one frozen base; 0: train all weights
+    /// The rank of new adapters over a frozen base; 0: train all weights
     #[arg(long, default_value_t = 0)]
     pub lora_r: usize,
     /// With --lora-r: what adapters add is multiplied by alpha / r [default: 16]
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
-    /// With --lora-r: the linear layers that have adapters, separated by commas
+    /// With --lora-r: the linear layers that have adapters, separated by commas [default: all-linear]
     #[arg(
+
         long,
         value_enum,
         value_name = "NAME,...",
         value_delimiter = ',',
         hide_default_value = true,
-        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+        default_value = ALL_LINEAR
     )]
-    pub lora_target_modules: Vec<LinearLayer>,
+    pub lora_target_modules: Vec<TargetModule>,
 }
 
 /// How gradients become steps.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerOptions {
     /// The policy's learning rate
-    #[arg(long, default_value_t = 5e-7)]
+    #[arg(long, default_value = "5e-7")]
     pub learning_rate: f64,
     /// The optimizer
     #[arg(long, value_enum, default_value = "adamw")]
@@ -107,11 +108,14 @@ pub struct OptimizerOptions {
     /// Weight decay, on every weight as in torch.optim.AdamW
     #[arg(long, default_value_t = 0.0)]
     pub weight_decay: f64,
+    /// The decay of Adam's mean of the gradients
     #[arg(long, default_value_t = 0.9)]
     pub adam_beta1: f64,
+    /// The decay of Adam's mean of their squares
     #[arg(long, default_value_t = 0.999)]
     pub adam_beta2: f64,
-    #[arg(long, default_value_t = 1e-8)]
+    /// What is added to the root of Adam's mean of squares
+    #[arg(long, default_value = "1e-8")]
     pub adam_epsilon: f64,
     /// The gradient norm that policy and value are each clipped to; 0: off
     #[arg(long, default_value_t = 1.0)]
@@ -133,7 +137,7 @@ pub struct OptimizerOptions {
 /// What the policy is asked on the way.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationOptions {
-    /// Problems to evaluate the policy on, greedily; the best one is kept in OUT/best
+    /// Problems to evaluate the policy on; the best one is kept in OUT/best
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_data: Option<PathBuf>,
@@ -155,19 +159,23 @@ pub struct EvaluationOptions {
 /// When the run is saved.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavingOptions {
-    /// Steps between checkpoints; 0: only where the run is interrupted
+    /// Steps between checkpoints; 0: only where it is interrupted
     #[arg(long, default_value_t = 100)]
     pub save_steps: usize,
     /// Checkpoints to keep; 0: all
     #[arg(long, default_value_t = 2)]
     pub save_total_limit: usize,
+    /// How the weights in best/ and final/ are stored [default: whole networks as the model's files, adapters as f32]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_dtype: Option<WeightType>,
 }
 
-/// A linear layer of every decoder layer.
+/// What `--lora-target-modules` can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub enum LinearLayer {
+pub enum TargetModule {
     QProj,
     KProj,
     VProj,
@@ -175,12 +183,21 @@ pub enum LinearLayer {
     GateProj,
     UpProj,
     DownProj,
+    /// All of these, as PEFT calls them
+    #[serde(rename = "all-linear")]
+    #[value(name = "all-linear")]
+    AllLinear,
 }
 
-impl LinearLayer {
-    /// As a checkpoint has it.
-    pub(super) fn name(self) -> &'static str {
-        LINEAR_LAYERS[self as usize]
+const ALL_LINEAR: &str = "all-linear";
+
+impl TargetModule {
+    /// The linear layers of every decoder layer that it stands for, as a checkpoint has them.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::AllLinear => &LINEAR_LAYERS,
+            layer => std::slice::from_ref(&LINEAR_LAYERS[layer as usize]),
+        }
     }
 }
 
@@ -293,7 +310,7 @@ const ALPHA: f64 = 16.0;
 impl LoraOptions {
     /// New adapters, where any are wanted.
     pub(super) fn lora(&self) -> Option<LoraConfig> {
-        let targets = self.lora_target_modules.iter().map(|module| module.name().to_owned());
+        let targets = self.lora_target_modules.iter().flat_map(|module| module.names()).map(|name| (*name).to_owned());
         (self.lora_r > 0).then(|| LoraConfig {
             r: self.lora_r,
             alpha: self.lora_alpha.unwrap_or(ALPHA),
@@ -309,7 +326,7 @@ impl LoraOptions {
         ensure!(!self.lora_target_modules.is_empty(), "--lora-target-modules: names no layer");
         for (option, given) in [
             ("--lora-alpha", self.lora_alpha.is_some()),
-            ("--lora-target-modules", self.lora_target_modules.len() < LINEAR_LAYERS.len()),
+            ("--lora-target-modules", self.lora_target_modules != [TargetModule::AllLinear]),
         ] {
             ensure!(!given || self.lora_r > 0, "{option} goes with --lora-r, and describes new adapters");
         }

@@ -29,7 +29,7 @@ mod values;
 mod watch;
 
 pub use config::{
-    EvaluationOptions, LinearLayer, LoraOptions, OptimizerOptions, OptimizerType, SavingOptions, StepOptions,
+    EvaluationOptions, LoraOptions, OptimizerOptions, OptimizerType, SavingOptions, StepOptions, TargetModule,
     TrainConfig,
 };
 pub use inputs::Inputs;

@@ -18,6 +18,7 @@ use crate::device::Device;
 use crate::format::format_bytes;
 use crate::model::{Checkpoint, WeightType};
 use crate::objective::{Metrics, Objective, Probes, TrainsOn, Truncated};
+use crate::progress::titled;
 use crate::sample::Sizes;
 
 /// The rows of a file.
@@ -196,7 +197,7 @@ impl Rows for Offline {
         if !self.has_reference {
             return Ok(true);
         }
-        let mut progress = watch.progress("reference", self.examples.len(), 0);
+        let mut progress = watch.progress(titled("reference", &self.path), self.examples.len(), 0);
         let store = ReferenceStore { run: place.output_dir, data: &self.path, examples: &self.examples };
         if let Some(kept) = store.of_run(|line| progress.note(line))? {
             self.reference = Some(kept);

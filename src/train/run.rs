@@ -180,7 +180,7 @@ fn train_on(
             progress: &mut progress,
         };
         let Some(round) = rows.round(maker, done)? else {
-            save_checkpoint(trainer, &log)?;
+            save_checkpoint(trainer, &log, &progress)?;
             return Ok(Outcome::Interrupted(Some(done)));
         };
         while trainer.done() < round.steps.end {
@@ -197,16 +197,15 @@ fn train_on(
 
             let is_interrupted = watch.has_interrupted();
             if is_interrupted || (trainer.is_saved() && !is_last) {
-                progress.busy("saving a checkpoint");
-                save_checkpoint(trainer, &log)?;
+                save_checkpoint(trainer, &log, &progress)?;
             }
             if is_interrupted {
                 return Ok(Outcome::Interrupted(Some(trainer.done())));
             }
         }
     }
-    save_checkpoint(trainer, &log)?;
-    Ok(Outcome::Finished(trainer.save(Saved::Final)?))
+    save_checkpoint(trainer, &log, &progress)?;
+    Ok(Outcome::Finished(trainer.save(Saved::Final, &progress)?))
 }
 
 /// The metric of an evaluation; `None` where it was interrupted.
@@ -217,9 +216,9 @@ fn evaluate(trainer: &mut Trainer, progress: &mut Progress, watch: Watch) -> Res
 }
 
 /// A checkpoint, and before it the rows that it relies on: a power cut leaves both, or neither.
-fn save_checkpoint(trainer: &mut Trainer, log: &MetricsLog) -> Result<()> {
+fn save_checkpoint(trainer: &mut Trainer, log: &MetricsLog, progress: &Progress) -> Result<()> {
     log.sync()?;
-    trainer.save(Saved::Checkpoint)?;
+    trainer.save(Saved::Checkpoint, progress)?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::reference::REFERENCE_FILES;
@@ -11,7 +12,8 @@ use super::session::{Session, ValueSide};
 use crate::device::Tensor;
 use crate::files::{self, Condition, Fresh, Record};
 use crate::model::{
-    Checkpoint, LoraConfig, ModelConfig, TaskType, save_adapter, save_policy, save_value, write_safetensors,
+    Checkpoint, LoraConfig, ModelConfig, Parameter, Stored, TaskType, save_adapter, save_policy, save_value,
+    write_safetensors,
 };
 use crate::progress::say;
 
@@ -62,6 +64,9 @@ pub struct ModelFiles<'a> {
     /// How the networks' adapters are applied, where these are what is saved.
     pub policy_adapter: Option<&'a LoraConfig>,
     pub value_adapter: Option<&'a LoraConfig>,
+    /// How the weights of whole networks, and of adapters, are stored; `None`: as they are held.
+    pub weights_dtype: Option<Dtype>,
+    pub adapters_dtype: Option<Dtype>,
     /// The name of the adapters' base.
     pub base: String,
 }
@@ -253,23 +258,70 @@ impl RunDir {
 }
 
 /// Settings that a resumed run may have otherwise: they do not change what a step computes.
-const MAY_CHANGE: [&str; 6] =
-    ["output_dir", "gradient_checkpointing", "max_steps", "save_steps", "save_total_limit", "eval_batch_size"];
+const MAY_CHANGE: [&str; 7] = [
+    "output_dir",
+    "gradient_checkpointing",
+    "max_steps",
+    "save_steps",
+    "save_total_limit",
+    "save_dtype",
+    "eval_batch_size",
+];
 
 fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Result<()> {
     let (network, path) = (&mut session.policy.network, dir.join("policy"));
     match files.policy_adapter {
         Some(adapter) => {
-            save_adapter(network.parameters_mut(), adapter, TaskType::CausalLm, &files.base, &path)?;
+            save_adapter(
+                network.parameters_mut(),
+                adapter,
+                TaskType::CausalLm,
+                &files.base,
+                files.adapters_dtype,
+                &path,
+            )?;
         }
-        None => save_policy(network, files.policy_config, files.tokenizer, &path)?,
+        None => save_policy(network, files.policy_config, files.weights_dtype, files.tokenizer, &path)?,
     }
     let Some(ValueSide { network, .. }) = &mut session.value else { return Ok(()) };
     let path = dir.join("value");
     match files.value_adapter {
-        Some(adapter) => save_adapter(network.parameters_mut(), adapter, TaskType::TokenCls, &files.base, &path),
-        None => save_value(network, files.value_config, files.tokenizer, &path),
+        Some(adapter) => save_adapter(
+            network.parameters_mut(),
+            adapter,
+            TaskType::TokenCls,
+            &files.base,
+            files.adapters_dtype,
+            &path,
+        ),
+        None => save_value(network, files.value_config, files.weights_dtype, files.tokenizer, &path),
     }
+}
+
+/// The size of what is saved: the networks' weights, and with the optimizer its state.
+pub fn saved_bytes(session: &mut Session, files: &ModelFiles, with_optimizer: bool) -> u64 {
+    fn of_weights<'a>(
+        parameters: impl Iterator<Item = &'a mut Parameter>,
+        has_adapters: bool,
+        dtype: Option<Dtype>,
+    ) -> u64 {
+        let saved = parameters.filter(|parameter| parameter.is_trained() || !has_adapters);
+        let bytes = |parameter: &Parameter| parameter.len() * dtype.unwrap_or(parameter.stored_dtype()).bitsize() / 8;
+        saved.map(|parameter| bytes(parameter) as u64).sum()
+    }
+    let dtype = |has_adapters| if has_adapters { files.adapters_dtype } else { files.weights_dtype };
+    let [policy, value] = [files.policy_adapter, files.value_adapter].map(|adapter| adapter.is_some());
+    let mut bytes = of_weights(session.policy.network.parameters_mut(), policy, dtype(policy));
+    if let Some(side) = &mut session.value {
+        bytes += of_weights(side.network.parameters_mut(), value, dtype(value));
+    }
+    if with_optimizer {
+        bytes += optimizer_tensors(session)
+            .iter()
+            .map(|(_, tensor)| (tensor.len() * tensor.element_bytes()) as u64)
+            .sum::<u64>();
+    }
+    bytes
 }
 
 /// The optimizer's tensors of both networks, by name.

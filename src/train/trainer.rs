@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use safetensors::Dtype;
 
 use super::config::TrainConfig;
 use super::course::{MicroBatch, StepProbes};
@@ -13,16 +14,18 @@ use super::log::MetricsRow;
 use super::models::{Model, Models, base_name};
 use super::optimizer::Update;
 use super::rows::{Round, Rows};
-use super::run_dir::{Best, ModelFiles, RunDir, State, load_state};
+use super::run_dir::{Best, ModelFiles, RunDir, State, load_state, saved_bytes};
 use super::schedule::Schedule;
 use super::session::{EvalRoom, GradientNorms, Session, Sources, StepResults};
 use super::watch::Watch;
 use crate::data::Tokenizer;
 use crate::device::Device;
+use crate::format::format_bytes;
 use crate::grade::Grading;
 use crate::kernels::SequenceSum;
-use crate::model::{Checkpoint, NotFinite};
+use crate::model::{Checkpoint, NotFinite, WeightType};
 use crate::objective::{Objective, StepTotals};
+use crate::progress::{Progress, titled};
 use crate::sample::{AskedProblems, EvalSummary, Evaluation, SamplingSettings};
 
 /// A run in training.
@@ -37,6 +40,8 @@ pub struct Trainer {
     pub(super) dir: RunDir,
     schedule: Schedule,
     state: State,
+    /// How whole networks are stored as results.
+    result_dtype: Dtype,
 }
 
 /// What of a run is saved.
@@ -80,7 +85,8 @@ impl Trainer {
             None => State::default(),
         };
         let schedule = config.optimizer.schedule(rows.total_steps());
-        Ok(Self { config, objective, session, models, tokenizer, eval, dir, schedule, state })
+        let result_dtype = result_dtype(&config, &Checkpoint::open(&models.policy.dir)?);
+        Ok(Self { config, objective, session, models, tokenizer, eval, dir, schedule, state, result_dtype })
     }
 
     /// Finished steps.
@@ -226,14 +232,17 @@ impl Trainer {
         let (task, grading, seeds) = (self.config.task(), Grading::default(), &[self.config.seed]);
         let evaluation = Evaluation { asked, task, grading, settings: &settings, seeds };
         let policy = &self.session.policy.network;
-        let predictions = evaluation.run(policy, generator, &self.tokenizer, || !watch.has_interrupted(), |_| ())?;
+        let mut progress = watch.progress(titled("eval", &asked.file.path), asked.len(), 0);
+        let go_on = || !watch.has_interrupted();
+        let predictions = evaluation.run(policy, generator, &self.tokenizer, go_on, &mut progress)?;
         self.state.owes_evaluation = predictions.is_none();
         let Some(predictions) = predictions else { return Ok(None) };
         let accuracy = EvalSummary::of(&predictions, asked).accuracy;
         if self.state.best.is_none_or(|best| accuracy > best.accuracy) {
             self.state.best = Some(Best { step: self.done(), accuracy });
-            self.save(Saved::Best)?;
+            self.save(Saved::Best, &progress)?;
         }
+        progress.clear();
         Ok(Some(accuracy))
     }
 
@@ -243,21 +252,27 @@ impl Trainer {
         every > 0 && self.done().is_multiple_of(every)
     }
 
-    /// Confirms that all work was done, then saves; returns where.
+    /// Confirms that all work was done, then saves, and says so; returns where.
     ///
     /// # Errors
     /// Where the device fails or a file cannot be written; what was saved before is kept then.
-    pub(super) fn save(&mut self, what: Saved) -> Result<PathBuf> {
+    pub(super) fn save(&mut self, what: Saved, progress: &Progress) -> Result<PathBuf> {
         self.session.confirm()?;
-        let Self { config, session, models, dir, state, .. } = self;
+        let Self { config, session, models, dir, state, result_dtype, .. } = self;
+        let is_result = what != Saved::Checkpoint;
+        let adapters_dtype = config.saving.save_dtype.map(WeightType::in_files);
         let files = ModelFiles {
             policy_config: &models.policy.config,
             value_config: &models.value.config,
             tokenizer: &models.policy.dir,
             policy_adapter: models.adapters.policy().map(|adapter| &adapter.config),
             value_adapter: models.adapters.value().map(|adapter| &adapter.config),
+            weights_dtype: is_result.then_some(*result_dtype),
+            adapters_dtype: adapters_dtype.filter(|_| is_result),
             base: base_name(config.model.model.as_deref().unwrap_or_default())?,
         };
+        let bytes = saved_bytes(session, &files, what == Saved::Checkpoint);
+        progress.busy(&format!("saving {}", format_bytes(bytes)));
         let step = state.step;
         let saved = match (what, state.best) {
             (Saved::Checkpoint, _) => dir.save_checkpoint(session, *state, &files, config.saving.save_total_limit),
@@ -293,4 +308,11 @@ impl Trainer {
             round.path.display()
         )
     }
+}
+
+/// The type of the model's own files, where that is not wider than what is trained.
+fn result_dtype(config: &TrainConfig, model: &Checkpoint) -> Dtype {
+    let held = config.model.dtype.in_files();
+    let of_files = model.matrix_dtype().filter(|dtype| dtype.bitsize() < held.bitsize());
+    config.saving.save_dtype.map(WeightType::in_files).or(of_files).unwrap_or(held)
 }

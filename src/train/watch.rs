@@ -36,7 +36,7 @@ impl<'a> Watch<'a> {
     }
 
     /// A task of `total` parts of which `done` are done.
-    pub fn progress(&self, title: &'static str, total: usize, done: usize) -> Progress {
+    pub fn progress(&self, title: impl Into<String>, total: usize, done: usize) -> Progress {
         if self.is_silent { Progress::silent() } else { Progress::new(title, total, done) }
     }
 }
