@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use dqo_wgpu::data::{Capacity, Example, Examples, RowFile, Sequence, Tokenizer};
+use dqo_wgpu::data::{Capacity, DropoutDraw, Example, Examples, RowFile, Sequence, Tokenizer};
 use dqo_wgpu::device::{Device, Precision};
-use dqo_wgpu::model::WeightType;
-use dqo_wgpu::model::{Checkpoint, ModelConfig, Parameter};
+use dqo_wgpu::model::{Adapter, Checkpoint, ModelConfig, Parameter, WeightType};
 use dqo_wgpu::objective::{A2po, Dpo, Dqo, Dro, Grpo, Kto, Objective, Ppo, Sft, StepTotals};
 use dqo_wgpu::train::{Session, Source, Sources, TrainConfig};
 use rand::{RngExt, SeedableRng};
@@ -21,14 +20,44 @@ struct Setup {
     positions: usize,
 }
 
-fn setup(set: &Path, mut objective: Box<dyn Objective>) -> Setup {
+fn setup(set: &Path, objective: Box<dyn Objective>) -> Setup {
     let (policy_dir, value_dir) = (set.join("policy"), set.join("value"));
     let (policy, value) = (ModelConfig::read(&policy_dir).unwrap(), ModelConfig::read(&value_dir).unwrap());
     let (policy_weights, value_weights) =
         (Checkpoint::open(&policy_dir).unwrap(), Checkpoint::open(&value_dir).unwrap());
-    let tokenizer = Tokenizer::read(&policy_dir, &policy.eos_token_ids).unwrap();
-    let file = RowFile::read(&set.join("rows.jsonl")).unwrap();
-    let examples = Examples::build(&file, &tokenizer, policy.limits(), 1000).unwrap().examples;
+    let examples = examples(&policy_dir, &policy, &set.join("rows.jsonl"));
+    let sources = Sources {
+        policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None, base: None },
+        value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None, base: None },
+    };
+    begin(sources, &examples, objective, None)
+}
+
+/// A policy of adapters that a training step draws dropout for.
+fn setup_with_dropout(set: &Path, p: f64, objective: Box<dyn Objective>) -> Setup {
+    let model = set.join("model");
+    let config = ModelConfig::read(&model).unwrap();
+    let weights = Checkpoint::open(&model).unwrap();
+    let mut adapter = Adapter::open(&set.join("policy")).unwrap();
+    adapter.config.dropout = p;
+    let source = || Source { config: &config, checkpoint: Some(&weights), adapter: Some(&adapter), base: None };
+    let examples = examples(&model, &config, &set.join("rows.jsonl"));
+    let sources = Sources { policy: source(), value: source() };
+    begin(sources, &examples, objective, Some(DropoutDraw { seed: 42, step: 3 }))
+}
+
+fn examples(model: &Path, config: &ModelConfig, rows: &Path) -> Vec<Example> {
+    let tokenizer = Tokenizer::read(model, &config.eos_token_ids).unwrap();
+    let file = RowFile::read(rows).unwrap();
+    Examples::build(&file, &tokenizer, config.limits(), 1000).unwrap().examples
+}
+
+fn begin(
+    sources: Sources,
+    examples: &[Example],
+    mut objective: Box<dyn Objective>,
+    draw: Option<DropoutDraw>,
+) -> Setup {
     let sequence = |example| Sequence { example, bootstrapped: false };
     let sequences: Vec<Sequence> = examples.iter().map(sequence).collect();
 
@@ -36,14 +65,13 @@ fn setup(set: &Path, mut objective: Box<dyn Objective>) -> Setup {
     config.model.dtype = WeightType::F64;
     config.steps.batch_size = examples.len();
     let device = Device::cpu(Precision::F64);
-    let sources = Sources {
-        policy: Source { config: &policy, checkpoint: Some(&policy_weights), adapter: None, base: None },
-        value: Source { config: &value, checkpoint: Some(&value_weights), adapter: None, base: None },
-    };
     let capacity = Capacity::of(&sequences);
     let mut session = Session::new(&device, sources, &*objective, &config, capacity, None).unwrap();
-    session.batch.load(&sequences).unwrap();
-    session.rollout.write(0, rollout(&examples).into_iter()).unwrap();
+    match draw {
+        Some(draw) => session.batch.load_dropping(&sequences, draw).unwrap(),
+        None => session.batch.load(&sequences).unwrap(),
+    }
+    session.rollout.write(0, rollout(examples).into_iter()).unwrap();
     let positions = capacity.positions;
     let count = examples.len();
     let rows = count / objective.trains_on().sequences_per_row();
@@ -82,7 +110,8 @@ impl Setup {
 
     fn parameters(&mut self) -> Vec<&mut Parameter> {
         let value = self.session.value.iter_mut().flat_map(|value| value.network.parameters_mut());
-        self.session.policy.network.parameters_mut().chain(value).collect()
+        let all = self.session.policy.network.parameters_mut().chain(value);
+        all.filter(|parameter| parameter.is_trained()).collect()
     }
 }
 
@@ -139,6 +168,20 @@ fn sft_is_its_finite_differences() {
         setup.backward();
         check(&mut setup, family, |logp, _| -logp.iter().sum::<f64>() / logp.len() as f64);
     }
+}
+
+#[test]
+fn sft_of_adapters_with_dropout_is_its_finite_differences() {
+    let set = golden("lora/llama");
+    let loss = |logp: &[f64], _: &[f64]| -logp.iter().sum::<f64>() / logp.len() as f64;
+    let mut seen = Vec::new();
+    for p in [0.0, 0.3] {
+        let mut setup = setup_with_dropout(&set, p, Box::new(Sft::default()));
+        seen.push(setup.forward().0);
+        setup.backward();
+        check(&mut setup, &format!("dropout {p}"), loss);
+    }
+    assert_ne!(seen[0], seen[1], "something was left out");
 }
 
 #[test]

@@ -310,7 +310,9 @@ fn a_resumed_run_with_adapters_is_the_whole_one_to_the_bit() {
         let output = dir.path().join(output);
         let mut command = dqo();
         command.args(["train", "--method", "dqo", "--device", "cpu", "--batch-size", "3", "--learning-rate", "1e-2"]);
-        command.args(["--lora-r", "3", "--weight-decay", "0.1", "--max-steps", steps]).args(more);
+        command
+            .args(["--lora-r", "3", "--lora-dropout", "0.2", "--weight-decay", "0.1", "--max-steps", steps])
+            .args(more);
         command.arg("--model").arg(set.join("model")).arg("--data").arg(set.join("rows.jsonl"));
         command.arg("--output-dir").arg(&output).stdout(Stdio::null());
         let done = command.output().unwrap();

@@ -55,6 +55,7 @@ mod attention;
 mod attention_backward_key_value;
 mod attention_cached;
 mod dro;
+mod dropout;
 mod ppo;
 mod sample_token;
 

@@ -65,7 +65,11 @@ const HEADINGS: &[Heading] = &[
         options: &["seed", "batch_size", "num_train_epochs", "max_steps", "learning_rate", "method"],
     },
     Heading { verbs: TRAINS, title: "Memory", options: &["tokens_per_micro_batch", "gradient_checkpointing"] },
-    Heading { verbs: TRAINS, title: "Adapters", options: &["lora_r", "lora_alpha", "lora_target_modules"] },
+    Heading {
+        verbs: TRAINS,
+        title: "Adapters",
+        options: &["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"],
+    },
     Heading {
         verbs: TRAINS,
         title: "Optimizer",

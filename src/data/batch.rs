@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::examples::Example;
 use crate::device::{DType, Device, Tensor};
-use crate::kernels::NONE;
+use crate::kernels::{NONE, hash};
 
 /// The sizes that a batch's tensors are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,32 @@ pub struct DeviceBatch {
     pub response_starts: Tensor,
     /// `[sequences]`: the last token where it is bootstrapped, else NONE.
     pub final_rows: Tensor,
+    /// Whether adapters leave out some of their inputs: in a training step's passes.
+    pub drops: bool,
+    /// `[tokens]`: what tells which, see [`DropoutDraw`].
+    pub dropout_keys: Tensor,
+}
+
+/// Which draw of dropout it is: a run's seed and its step. A token's key is a hash of it, of the row's line and of the tokens up
+/// to this one, so that no cut into micro-batches changes what is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropoutDraw {
+    pub seed: u64,
+    pub step: usize,
+}
+
+impl DropoutDraw {
+    /// The keys of a sequence's tokens.
+    fn keys(self, sequence: &Sequence) -> impl Iterator<Item = u32> {
+        let Example { prompt_ids, completion_ids, line, .. } = sequence.example;
+        let words = [self.seed as u32, (self.seed >> 32) as u32, self.step as u32, *line as u32];
+        let start = words.into_iter().fold(0, |key, word| hash(key ^ word));
+        let ids = prompt_ids.iter().chain(completion_ids).take(sequence.tokens());
+        ids.scan(start, |key, id| {
+            *key = hash(*key ^ id);
+            Some(*key)
+        })
+    }
 }
 
 impl DeviceBatch {
@@ -114,6 +140,8 @@ impl DeviceBatch {
             targets: tensor("targets", &[positions])?,
             response_starts: tensor("response_starts", &[sequences + 1])?,
             final_rows: tensor("final_rows", &[sequences])?,
+            drops: false,
+            dropout_keys: tensor("dropout_keys", &[tokens])?,
         })
     }
 
@@ -150,6 +178,7 @@ impl DeviceBatch {
         let Capacity { tokens, positions, sequences, longest } = Capacity::of(sequences);
         (self.tokens, self.positions, self.sequences, self.longest) = (tokens, positions, sequences, longest);
         self.groups = group_ids.len();
+        self.drops = false;
         for (tensor, values) in [
             (&mut self.ids, ids),
             (&mut self.position_in_sequence, position_in_sequence),
@@ -168,6 +197,17 @@ impl DeviceBatch {
         Ok(())
     }
 
+    /// As [`DeviceBatch::load`], for the passes of a training step.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn load_dropping(&mut self, sequences: &[Sequence], draw: DropoutDraw) -> Result<()> {
+        self.load(sequences)?;
+        self.drops = true;
+        let keys: Vec<u32> = sequences.iter().flat_map(|sequence| draw.keys(sequence)).collect();
+        self.dropout_keys.write_u32(0, &keys)
+    }
+
     /// Fills the batch with one token of each of several sequences; the hidden state of each is wanted.
     ///
     /// # Errors
@@ -176,6 +216,7 @@ impl DeviceBatch {
         let count = tokens.len();
         (self.tokens, self.positions, self.sequences) = (count, count, count);
         self.longest = 1;
+        self.drops = false;
         self.ids.write_u32(0, &tokens.iter().map(|token| token.id).collect::<Vec<_>>())?;
         let positions: Vec<u32> = tokens.iter().map(|token| token.position as u32).collect();
         self.position_in_sequence.write_u32(0, &positions)?;

@@ -15,7 +15,7 @@ mod token_ids;
 mod tokenizer;
 mod tokenizer_cost;
 
-pub use batch::{Capacity, DeviceBatch, NewestToken, Sequence, TokenGroups};
+pub use batch::{Capacity, DeviceBatch, DropoutDraw, NewestToken, Sequence, TokenGroups};
 pub use examples::{AssumedRows, Example, Examples};
 pub use limits::ModelLimits;
 pub use lines::{fields, for_each_line};

@@ -20,6 +20,7 @@ macro_rules! for_each_kernel {
             dpo: Dpo,
             dqo: Dqo,
             dro: Dro,
+            dropout: Dropout,
             embedding: Embedding,
             embedding_backward: EmbeddingBackward,
             gated_mlp: GatedMlp,

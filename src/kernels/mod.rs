@@ -17,6 +17,7 @@ pub use attention_cached::{CachedKeys, CachedOutput};
 pub use column_sum::BLOCK_ROWS;
 pub use dqo::STATISTICS as DQO_STATISTICS;
 pub use dro::STATISTICS as DRO_STATISTICS;
+pub use dropout::{Chance, hash};
 pub use gated_mlp::Activation;
 pub use gather_rows::NONE;
 pub use grouped_linear::GroupedOutput;

@@ -35,6 +35,8 @@ pub struct LoraConfig {
     /// The rank.
     pub r: usize,
     pub alpha: f64,
+    /// The share of an adapter's input values that a training step leaves out.
+    pub dropout: f64,
     /// s = alpha / sqrt(r) in place of alpha / r (rsLoRA).
     pub use_rslora: bool,
     /// Names of linear layers, whole or what stands after a dot of them.
@@ -87,11 +89,14 @@ impl LoraConfig {
             number.with_context(|| format!("{name} {value} is not a number above 0"))
         };
         let r = number("r")?;
+        let dropout = json.get("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0);
+        ensure!((0.0..1.0).contains(&dropout), "lora_dropout {dropout} is not from 0 to below 1");
         ensure!(r.fract() == 0.0, "r {r} is not a whole number");
         ensure!(r <= MAX_RANK as f64, "r {r} is not supported; at most {MAX_RANK} is");
         Ok(Self {
             r: r as usize,
             alpha: number("lora_alpha")?,
+            dropout,
             use_rslora: json.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
             target_modules: target_modules(json.get("target_modules").unwrap_or(&Value::Null))?,
         })
@@ -107,7 +112,7 @@ impl LoraConfig {
             "inference_mode": true,
             "init_lora_weights": true,
             "lora_alpha": alpha,
-            "lora_dropout": 0.0,
+            "lora_dropout": self.dropout,
             "modules_to_save": (task_type == TaskType::TokenCls).then_some(["score"]),
             "peft_type": "LORA",
             "r": self.r,

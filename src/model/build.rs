@@ -61,6 +61,11 @@ impl<'a> Build<'a> {
         self.adapter.map(|adapter| adapter.config.r)
     }
 
+    /// Whether the adapters leave out some of their inputs in a training step.
+    pub(super) fn has_dropout(&self) -> bool {
+        self.adapter.is_some_and(|adapter| adapter.config.dropout > 0.0)
+    }
+
     /// The adapters, where the network has any.
     pub(super) fn adapter(&self) -> Option<&'a Adapter> {
         self.adapter

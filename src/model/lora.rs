@@ -1,14 +1,20 @@
-//! Low-rank adapters (LoRA): beside a frozen `y = x W^T` two small matrices that are trained, `y += s (x A^T) B^T`.
+//! Low-rank adapters (LoRA): beside a frozen `y = x W^T` two small matrices that are trained, `y += s (x A^T) B^T`; in a
+//! training step with dropout `y += s (d(x) A^T) B^T`, where d leaves out some of x and divides the rest.
 
 use anyhow::Result;
+use sha2::{Digest, Sha256};
 
 use super::adapter::{A_SUFFIX, B_SUFFIX};
 use super::build::Build;
 use super::parameter::Parameter;
-use super::pass::Pass;
+use super::pass::{AdapterScratch, Pass};
 use super::product::{GroupOutput, multiply_group};
+use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
-use crate::kernels::Scale;
+use crate::kernels::{Chance, Dropout, Scale};
+
+/// A layer has adapters, and the scratch was made for a network that has none.
+const NO_ADAPTERS: &str = "scratch for a network without adapters";
 
 /// The adapters of one linear layer. The filled-up rows of A and columns of B are zeros, and so are their gradients:
 /// any `r` computes as the next multiple of 4 does.
@@ -19,6 +25,10 @@ pub struct Lora {
     b: Parameter,
     /// s
     scaling: f32,
+    /// d, where the adapters are trained with dropout.
+    dropout: Option<Chance>,
+    /// What tells this layer's d from the others'.
+    site: u32,
 }
 
 impl Lora {
@@ -31,7 +41,10 @@ impl Lora {
         let r = adapter.config.r;
         let matrix = |suffix: &str, shape| build.adapter_matrix(adapter, &format!("{layer}{suffix}"), shape);
         let (a, b) = (matrix(A_SUFFIX, [r, inputs])?, matrix(B_SUFFIX, [outputs, r])?);
-        Ok(Some(Self { a, b, scaling: adapter.config.scaling() as f32 }))
+        let name = Sha256::digest(format!("{}/{layer}", build.model));
+        let site = u32::from_le_bytes([name[0], name[1], name[2], name[3]]);
+        let dropout = Some(adapter.config.dropout).filter(|p| *p > 0.0).map(Chance::of);
+        Ok(Some(Self { a, b, scaling: adapter.config.scaling() as f32, dropout, site }))
     }
 
     /// `y += h B^T` with `h = s x A^T`, of layers that read the same input: of those that have adapters.
@@ -41,10 +54,21 @@ impl Lora {
         x: &Tensor,
         ys: [&mut Tensor; N],
     ) {
-        let (device, rows) = (pass.device, pass.batch.tokens);
-        let (hs, nothing) = pass.scratch.low_ranks();
-        let outputs = adapters.iter().flatten().zip(&mut *hs).map(|(lora, h)| GroupOutput { weight: &lora.a, y: h });
-        multiply_group(device, outputs.collect(), x, rows, nothing);
+        let Pass { device, batch, .. } = *pass;
+        let rows = batch.tokens;
+        let AdapterScratch { hs, nothing, dropped } = pass.scratch.of_adapters();
+        match dropped.filter(|_| batch.drops) {
+            // Each layer's d is its own.
+            Some(dropped) => adapters.iter().flatten().zip(&mut *hs).for_each(|(lora, h)| {
+                lora.drop(device, batch, x, dropped, false);
+                lora.a.multiply(device, dropped, h, rows, false);
+            }),
+            None => {
+                let hs = adapters.iter().flatten().zip(&mut *hs);
+                let outputs = hs.map(|(lora, h)| GroupOutput { weight: &lora.a, y: h });
+                multiply_group(device, outputs.collect(), x, rows, nothing);
+            }
+        }
         let adapted = adapters.into_iter().zip(ys).filter_map(|(lora, y)| Some((lora?, y)));
         for ((lora, y), h) in adapted.zip(hs) {
             lora.scale(device, h, rows);
@@ -52,23 +76,58 @@ impl Lora {
         }
     }
 
-    /// `dx += dh A` with `dh = s dy B`, which stays in the scratch for [`Lora::backward_weight`].
+    /// `dx += d(dh A)` with `dh = s dy B`, which stays in the scratch for [`Lora::backward_weight`].
     pub fn backward_input(&self, pass: &mut Pass, dy: &Tensor, dx: &mut Tensor) {
-        let (device, rows, dh) = (pass.device, pass.batch.tokens, pass.scratch.low_rank());
+        let Pass { device, batch, .. } = *pass;
+        let rows = batch.tokens;
+        let AdapterScratch { hs: [dh, ..], dropped, .. } = pass.scratch.of_adapters() else { panic!("{NO_ADAPTERS}") };
         self.b.multiply_backward_input(device, dy, dh, rows, false);
         self.scale(device, dh, rows);
-        self.a.multiply_backward_input(device, dh, dx, rows, true);
+        match dropped.filter(|_| batch.drops) {
+            Some(ddropped) => {
+                self.a.multiply_backward_input(device, dh, ddropped, rows, false);
+                self.drop(device, batch, ddropped, dx, true);
+            }
+            None => self.a.multiply_backward_input(device, dh, dx, rows, true),
+        }
     }
 
-    /// `dA += dh^T x` with the `dh` that [`Lora::backward_input`] has just left in the scratch, then `dB += dy^T h`; `h` is
+    /// `dA += dh^T d(x)` with the `dh` that [`Lora::backward_input`] has just left in the scratch, then `dB += dy^T h`; `h` is
     /// computed again in its place, which is cheaper than to keep it.
     pub fn backward_weight(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor) {
-        let (device, rows) = (pass.device, pass.batch.tokens);
-        let (dh, partial) = pass.scratch.low_rank_and_partial();
+        let Pass { device, batch, .. } = *pass;
+        let rows = batch.tokens;
+        let (AdapterScratch { hs: [dh, ..], dropped, .. }, partial) = pass.scratch.of_adapters_and_partial() else {
+            panic!("{NO_ADAPTERS}")
+        };
+        let x = match dropped.filter(|_| batch.drops) {
+            Some(dropped) => {
+                self.drop(device, batch, x, dropped, false);
+                &*dropped
+            }
+            None => x,
+        };
         self.a.multiply_backward_weight(device, x, dh, rows, partial);
         let h = dh;
         self.project(device, x, h, rows);
         self.b.multiply_backward_weight(device, h, dy, rows, partial);
+    }
+
+    /// `y = d(x)`, or `y += d(x)`, of the batch's tokens. d is its own transpose.
+    fn drop(&self, device: &Device, batch: &DeviceBatch, x: &Tensor, y: &mut Tensor, accumulate: bool) {
+        let Chance { threshold, scale } = self.dropout.unwrap_or(Chance::of(0.0));
+        let (rows, cols, accumulate) = (batch.tokens as u32, self.a.stride() as u32, accumulate.into());
+        device.run(Dropout {
+            keys: &batch.dropout_keys,
+            x,
+            y,
+            rows,
+            cols,
+            site: self.site,
+            threshold,
+            scale,
+            accumulate,
+        });
     }
 
     /// `h = s x A^T`

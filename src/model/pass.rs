@@ -25,10 +25,22 @@ const LARGEST_GROUP: usize = 3;
 pub struct SharedScratch {
     /// `[tokens, r]` of layers that read the same input; only where there are adapters.
     low_ranks: Vec<Tensor>,
+    /// `[tokens, in]` of the widest layer: what dropout has left of an adapter's input; only to train with dropout.
+    dropped: Option<Tensor>,
     /// What is bound where a group of layers has fewer than the kernel has room for.
     nothing: Tensor,
     /// Partial sums over blocks of rows, of the widest layer; only for a backward pass.
     partial: Option<Tensor>,
+}
+
+/// What adapters work in.
+pub struct AdapterScratch<'a> {
+    /// `[tokens, r]` of each layer that reads the same input; none where there are no adapters.
+    pub hs: &'a mut [Tensor],
+    /// What stands in for a layer that is not there.
+    pub nothing: &'a mut Tensor,
+    /// `[tokens, in]`: what dropout has left of a layer's input; only to train with dropout.
+    pub dropped: Option<&'a mut Tensor>,
 }
 
 impl SharedScratch {
@@ -47,25 +59,19 @@ impl SharedScratch {
         let widest = config.hidden_size.max(config.intermediate_size).max(q_size);
         // A head norm sums over tokens * heads rows of head_dim: never more values than tokens rows of the widest.
         let blocks = (tokens.div_ceil(BLOCK_ROWS) + 1) * widest;
+        let dropped = || build.scratch("dropped", &[tokens, widest.next_multiple_of(4)]);
+        let drops = build.has_dropout() && keep != Keep::Nothing;
         Ok(Self {
             low_ranks: low_ranks.transpose()?.unwrap_or_default(),
+            dropped: if drops { Some(dropped()?) } else { None },
             nothing: build.scratch("nothing", &[4])?,
             partial: if keep == Keep::Nothing { None } else { Some(build.scratch("partial", &[blocks])?) },
         })
     }
 
-    /// The product of rank `r` of a linear layer's adapters.
-    ///
-    /// # Panics
-    /// Where it was made for a network without adapters.
-    pub fn low_rank(&mut self) -> &mut Tensor {
-        self.low_ranks.first_mut().expect("the scratch of a network with adapters")
-    }
-
-    /// The products of rank `r` of the adapters of layers that read the same input (none without adapters), and what stands in
-    /// for a layer that is not there.
-    pub fn low_ranks(&mut self) -> (&mut [Tensor], &mut Tensor) {
-        (&mut self.low_ranks, &mut self.nothing)
+    /// What the adapters of layers that read the same input work in.
+    pub fn of_adapters(&mut self) -> AdapterScratch<'_> {
+        AdapterScratch { hs: &mut self.low_ranks, nothing: &mut self.nothing, dropped: self.dropped.as_mut() }
     }
 
     /// What is bound where a layer of a group is not there.
@@ -73,13 +79,14 @@ impl SharedScratch {
         &mut self.nothing
     }
 
-    /// [`SharedScratch::low_rank`] and [`SharedScratch::partial`].
+    /// [`SharedScratch::of_adapters`] and [`SharedScratch::partial`].
     ///
     /// # Panics
-    /// Where it was made for a network without adapters, or for a forward pass alone.
-    pub fn low_rank_and_partial(&mut self) -> (&mut Tensor, &mut Tensor) {
-        let low_rank = self.low_ranks.first_mut().expect("the scratch of a network with adapters");
-        (low_rank, self.partial.as_mut().expect("scratch for a backward pass"))
+    /// Where it was made for a forward pass alone.
+    pub fn of_adapters_and_partial(&mut self) -> (AdapterScratch<'_>, &mut Tensor) {
+        let Self { low_ranks, dropped, nothing, partial } = self;
+        let adapters = AdapterScratch { hs: low_ranks, nothing, dropped: dropped.as_mut() };
+        (adapters, partial.as_mut().expect("scratch for a backward pass"))
     }
 
     /// Partial sums over blocks of rows.

@@ -47,7 +47,12 @@ impl Adapters {
             let adapter = Adapter::open(dir)?;
             adapter.need_value_network(&format!("--value-model {}", dir.display())).map(|()| adapter)
         });
-        Ok(Self { policy, value: value.transpose()?, shares_base, other_reference })
+        let mut value = value.transpose()?;
+        // Dropout is the run's, of both networks.
+        if let (Some(value), Some(policy)) = (&mut value, &policy) {
+            value.config.dropout = policy.config.dropout;
+        }
+        Ok(Self { policy, value, shares_base, other_reference })
     }
 
     /// As a checkpoint has them.
@@ -68,6 +73,11 @@ impl Adapters {
     pub fn value(&self) -> Option<&Adapter> {
         let begun = self.value.as_ref().or(self.policy.as_ref());
         begun.filter(|_| self.shares_base)
+    }
+
+    /// Whether training steps leave out some of what adapters read.
+    pub fn have_dropout(&self) -> bool {
+        self.policy.as_ref().is_some_and(|adapter| adapter.config.dropout > 0.0)
     }
 
     /// The reference's: it is the policy as it starts, which new adapters do not change.

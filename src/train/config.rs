@@ -83,6 +83,9 @@ pub struct LoraOptions {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
+    /// With --lora-r: the share of an adapter's inputs that a training step leaves out
+    #[arg(long, default_value_t = 0.0)]
+    pub lora_dropout: f64,
     /// With --lora-r: the linear layers that have adapters, separated by commas [default: all-linear]
     #[arg(
 
@@ -314,6 +317,7 @@ impl LoraOptions {
         (self.lora_r > 0).then(|| LoraConfig {
             r: self.lora_r,
             alpha: self.lora_alpha.unwrap_or(ALPHA),
+            dropout: self.lora_dropout,
             use_rslora: false,
             target_modules: targets.collect(),
         })
@@ -324,8 +328,10 @@ impl LoraOptions {
         ensure!(alpha > 0.0 && alpha.is_finite(), "--lora-alpha is {alpha}, which is out of its range");
         ensure!(self.lora_r <= MOST_RANK, "--lora-r is {}; it must be at most {MOST_RANK}", self.lora_r);
         ensure!(!self.lora_target_modules.is_empty(), "--lora-target-modules: names no layer");
+        within("--lora-dropout", self.lora_dropout, (0.0..1.0).contains(&self.lora_dropout))?;
         for (option, given) in [
             ("--lora-alpha", self.lora_alpha.is_some()),
+            ("--lora-dropout", self.lora_dropout > 0.0),
             ("--lora-target-modules", self.lora_target_modules != [TargetModule::AllLinear]),
         ] {
             ensure!(!given || self.lora_r > 0, "{option} goes with --lora-r, and describes new adapters");

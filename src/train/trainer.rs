@@ -18,7 +18,7 @@ use super::run_dir::{Best, ModelFiles, RunDir, State, load_state, saved_bytes};
 use super::schedule::Schedule;
 use super::session::{EvalRoom, GradientNorms, Session, Sources, StepResults};
 use super::watch::Watch;
-use crate::data::Tokenizer;
+use crate::data::{DropoutDraw, Tokenizer};
 use crate::device::Device;
 use crate::format::format_bytes;
 use crate::grade::Grading;
@@ -178,7 +178,12 @@ impl Trainer {
         first_sequence: usize,
         totals: StepTotals,
     ) -> Result<()> {
-        self.session.batch.load(&micro_batch.sequences)?;
+        if self.models.adapters.have_dropout() {
+            let draw = DropoutDraw { seed: self.config.seed, step: self.state.step };
+            self.session.batch.load_dropping(&micro_batch.sequences, draw)?;
+        } else {
+            self.session.batch.load(&micro_batch.sequences)?;
+        }
         self.session.rollout.write(0, round.known.rollout(micro_batch).into_iter())?;
         self.session.forward();
         self.objective.gradients(self.session.seam(first_sequence, totals))?;
