@@ -309,3 +309,21 @@ fn the_readme_is_read_in_three_minutes() {
     let lines = read(&root().join("README.md")).lines().count();
     assert!(lines <= 220, "README.md has {lines} lines, more than 220: what is more goes to docs/");
 }
+
+/// What cargo-binstall asks for is what a release has.
+#[test]
+fn binstall_asks_for_the_archives_of_tools_package() {
+    let manifest: toml::Table = read(&root().join("Cargo.toml")).parse().unwrap();
+    let binstall = &manifest["package"]["metadata"]["binstall"];
+    let text = |key: &str| binstall[key].as_str().unwrap();
+    let shell = |pattern: &str| {
+        [("{ name }", "dqo-wgpu"), ("{ version }", "$version"), ("{ target }", "$target")]
+            .iter()
+            .fold(pattern.to_owned(), |text, (binstalls, ours)| text.replace(binstalls, ours))
+    };
+    let package = read(&root().join("tools/package"));
+    let name = package.lines().find_map(|line| line.strip_prefix("name=")).unwrap();
+    assert_eq!(shell(text("pkg-url")), format!("{{ repo }}/releases/download/v$version/{name}{{ archive-suffix }}"));
+    assert_eq!(shell(text("bin-dir")), format!("{name}/{{ bin }}{{ binary-ext }}"));
+    assert!(text("pkg-fmt") == "tgz" && package.contains("archive=$name.tar.gz"));
+}
