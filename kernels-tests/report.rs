@@ -24,7 +24,7 @@ fn run(root: &Path, name: &str, metrics: &str, config: &str) -> PathBuf {
 fn page_of(metrics: &str, config: &str) -> Result<String, String> {
     let root = tempfile::tempdir().unwrap();
     let dir = run(root.path(), "RUN", metrics, config);
-    report(&[dir]).map_err(|error| format!("{error:#}").replace(&format!("{}/", root.path().display()), ""))
+    report(&[dir], None).map_err(|error| format!("{error:#}").replace(&format!("{}/", root.path().display()), ""))
 }
 
 #[test]
@@ -63,13 +63,13 @@ fn errors_name_the_file_and_the_line() {
     let dir = run(root.path(), "run", good, "");
     let missing = |name: &str| {
         fs::remove_file(dir.join(name)).unwrap();
-        let error = format!("{:#}", report(std::slice::from_ref(&dir)).unwrap_err());
+        let error = format!("{:#}", report(std::slice::from_ref(&dir), None).unwrap_err());
         let begin = format!("{}: cannot be read: ", dir.join(name).display());
         assert!(error.starts_with(&begin), "{error}");
     };
     missing("config.toml");
     missing("metrics.jsonl");
-    let error = report(&[]).unwrap_err().to_string();
+    let error = report(&[], None).unwrap_err().to_string();
     assert_eq!(error, "no run is named; give the output directory of at least one");
 }
 
@@ -86,7 +86,7 @@ fn runs_of_one_name_are_told_apart_by_their_paths() {
     let root = tempfile::tempdir().unwrap();
     let row = "{\"step\":1,\"loss\":2}\n";
     let runs = ["a/out", "b/out", "other"].map(|name| run(root.path(), name, row, ""));
-    let page = report(&runs).unwrap();
+    let page = report(&runs, None).unwrap();
     for (name, count) in [(runs[0].display().to_string(), 1), (runs[1].display().to_string(), 1), ("other".into(), 1)] {
         assert_eq!(page.matches(&format!("data-name=\"{name}\"")).count(), count, "{name}");
     }
@@ -105,7 +105,7 @@ fn settings_that_differ_come_first() {
     let row = "{\"step\":1,\"loss\":2}\n";
     let first = run(root.path(), "first", row, "alpha = 1\nbeta = 0.03\nmodel = \"m\"\n");
     let second = run(root.path(), "second", row, "alpha = 1\nbeta = 0.1\nmodel = \"m\"\nseed = 7\n");
-    let page = report(&[first, second]).unwrap();
+    let page = report(&[first, second], None).unwrap();
     let table = text_of(page.split("<h2>Configurations</h2>").nth(1).unwrap().split("</table>").next().unwrap());
     let expected = "setting first second Different ≠ differs: beta 0.03 0.1 ≠ differs: seed notset 7 \
                     Thesameinallruns alpha 1 1 model m m";
@@ -167,7 +167,7 @@ fn what_files_say_is_shown_as_text() {
     let evil = "<script>alert('1')</script>";
     let metrics = "{\"step\":1,\"<script>alert('1')\":1}\n";
     let dir = run(root.path(), "<img src=x onerror=alert(1)>", metrics, &format!("model = \"{evil}\"\n"));
-    let page = report(&[dir]).unwrap();
+    let page = report(&[dir], None).unwrap();
     assert_eq!(page.matches("<script>").count(), 1, "the page's own");
     assert!(!page.contains("<img"));
     assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;"));
@@ -188,6 +188,7 @@ fn what_files_say_is_shown_as_text() {
         segments: vec![segment],
         reward: None,
         right: None,
+        first_wrong: None,
     };
     let empty = ValuedResponse {
         line: 2,
@@ -196,6 +197,7 @@ fn what_files_say_is_shown_as_text() {
         segments: Vec::new(),
         reward: None,
         right: None,
+        first_wrong: None,
     };
     let nothing = Correlation { pearson: f64::NAN, spearman: f64::NAN, count: 0 };
     let page = values_page("<b>", &[response, empty], Some(&nothing));
@@ -264,7 +266,7 @@ fn a_page_of_runs_works_in_a_browser() {
     };
     let one = run(root.path(), "one", &rows(1.0), "beta = 0.03\n");
     let two = run(root.path(), "two <&>", &rows(3.0), "beta = 0.1\n");
-    let (_dir, file) = saved(&report(&[one, two]).unwrap());
+    let (_dir, file) = saved(&report(&[one, two], None).unwrap());
     let Some(browser) = Browser::open(&file) else { return };
     check_shell(&browser);
     assert_eq!(browser.count("svg.plot"), 3);
@@ -329,6 +331,7 @@ fn response(line: usize, words: &[&str], right: Option<bool>) -> ValuedResponse 
         }],
         reward: right.map(|right| f64::from(u8::from(right))),
         right,
+        first_wrong: None,
     }
 }
 

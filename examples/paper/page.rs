@@ -171,7 +171,7 @@ pub fn write_html(path: &Path, results: &Results) -> Result<()> {
     let (correlations, areas) = (curve(|known| known.correlation), curve(|known| known.auc));
     let names = ["with the importance weight", "without it"];
     let figure = |name, about, points: &[Vec<Point>; 2]| {
-        let line = |run: usize| Line { run, name: names[run], points: &points[run] };
+        let line = |run: usize| Line { run, name: names[run], points: &points[run], cases: None };
         Figure { name, about, lines: vec![line(0), line(1)] }.html()
     };
     let figures = [

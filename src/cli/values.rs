@@ -10,7 +10,7 @@ use serde_json::json;
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::files::{spare, write_file};
-use crate::report::{ValuedResponse, ValuesConfig, value_responses, values_page};
+use crate::report::{RocArea, ValuedResponse, ValuesConfig, outcome_area, segment_area, value_responses, values_page};
 
 #[derive(Args)]
 pub struct ValuesArgs {
@@ -18,7 +18,7 @@ pub struct ValuesArgs {
     config: OutputConfig,
     #[command(flatten)]
     file: ConfigOption,
-    /// Print the correlation with process rewards as one JSON object
+    /// Print the correlation with process rewards, and the areas under ROC curves, as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -50,6 +50,7 @@ pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
         valued.responses.iter().map(|response| row(response).to_string() + "\n").collect()
     };
     write_file(&output, contents.as_bytes())?;
+    let (outcomes, segments) = (outcome_area(&valued.responses), segment_area(&valued.responses));
     if args.json {
         print_of(
             &output,
@@ -58,11 +59,26 @@ pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
                 "pearson": correlation.map(|correlation| correlation.pearson),
                 "spearman": correlation.map(|correlation| correlation.spearman),
                 "segments": correlation.map(|correlation| correlation.count),
+                "outcome_auc": outcomes.map(|area| area.area),
+                "segment_auc": segments.map(|area| area.area),
             }),
         );
         return Ok(Ended::Done);
     }
     print_of(&output, output.display());
+    for (what, area) in [
+        ("V before the last token against whether the response is right", outcomes),
+        ("V at the ends of segments against whether their process reward is above 0", segments),
+    ] {
+        if let Some(RocArea { area, right, wrong }) = area {
+            print_of(
+                &output,
+                format_args!(
+                    "{what}: area under the ROC curve {area:.3}, of {right} that are and {wrong} that are not"
+                ),
+            );
+        }
+    }
     if let Some(correlation) = correlation {
         print_of(
             &output,

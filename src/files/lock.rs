@@ -31,6 +31,11 @@ pub fn open_locked(path: &Path, held: &Path) -> Result<File> {
     }
 }
 
+/// Whether a process holds a file that [`open_locked`] opened. To see it, the lock is shared for a moment.
+pub fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Whether an open file is the one that has this name.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
@@ -70,7 +75,9 @@ mod tests {
         let path = root.path().join("rows");
         let first = open_locked(&path, &path).unwrap();
         assert!(open_locked(&path, &path).unwrap_err().to_string().contains("another process writes it"));
+        assert!(is_held(&path));
         drop(first);
+        assert!(!is_held(&path) && !is_held(&root.path().join("none")));
         open_locked(&path, &path).unwrap();
     }
 }

@@ -16,7 +16,7 @@ pub use dir::{Condition, discard_dir, glance_at_dir, make_dir, recover_dir, veri
 pub use file::{open_file, read_description, spare, write_file};
 pub use fresh::Fresh;
 pub use input_files::InputFiles;
-pub use lock::open_locked;
+pub use lock::{is_held, open_locked};
 pub use names::{unfinished, with_suffix};
 pub use record::{INPUTS, Record};
 pub use stream::{is_stream, read_bytes};

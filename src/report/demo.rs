@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-
 use serde::Serialize;
 
+use super::claim::claims;
 use super::comparison::comparison;
+use super::configurations::configurations;
+use super::number::{percent, short};
 use super::page::{Page, Part, escape};
-use super::run::RunRecord;
+use super::run::{Curve, Point, RunRecord};
 use super::valued::ValuedResponses;
-use super::values::valued_responses;
+use super::values::{ValuedResponse, example, valued_responses};
 
 /// A policy's accuracy on the same problems before and after training.
 #[derive(Serialize)]
@@ -28,24 +30,72 @@ pub struct Measured {
 /// # Errors
 /// Names the file of the run that cannot be read.
 pub fn demo_page(about: &str, run: PathBuf, measured: &[Measured], valued: &ValuedResponses) -> Result<String> {
-    let runs = RunRecord::read_all(&[run])?;
+    let mut runs = RunRecord::read_all(&[run])?;
+    runs.iter_mut().for_each(|run| add_before(run, measured));
     let parts = [
+        Part::of(claim(&valued.responses)),
         accuracies(about, measured),
         heading("Training"),
+        Part::of(claims(&runs)),
         comparison(&runs),
         heading("What the value network says of responses"),
         valued_responses(&valued.responses, valued.correlation.as_ref()),
+        Part::of(configurations(&runs)),
     ];
     let title = "From a base model and problems to a better policy";
-    Ok(Page { title, kind: "dqo-wgpu demo", heading: title, parts: &parts }.html())
+    Ok(Page { title, kind: "dqo-wgpu demo", heading: title, reload: None, parts: &parts }.html())
+}
+
+/// The run's evaluations are greedy, on the problems that were measured before: that is the one at step 0.
+fn add_before(run: &mut RunRecord, measured: &[Measured]) {
+    let Some(greedy) = measured.iter().find(|measured| measured.name == "greedy") else { return };
+    let accuracy = run.curves.iter_mut().find(|curve| curve.metric == "eval/accuracy");
+    if let Some(Curve { points, .. }) = accuracy {
+        points.insert(0, Point { step: 0, value: greedy.before });
+        run.clock.begin();
+    }
+}
+
+/// That V falls at the slip, by how much, and a response in which it does; or that it does not.
+fn claim(responses: &[ValuedResponse]) -> String {
+    let slips: Vec<(&ValuedResponse, f64, f64)> = responses
+        .iter()
+        .filter_map(|response| response.slip().map(|(before, after)| (response, before, after)))
+        .collect();
+    if slips.is_empty() {
+        return "<p class=\"claim\">No response below goes wrong at a step.</p>\n".to_owned();
+    }
+    let mean = |of: fn(&(&ValuedResponse, f64, f64)) -> f64| slips.iter().map(of).sum::<f64>() / slips.len() as f64;
+    let (before, after) = (mean(|slip| slip.1), mean(|slip| slip.2));
+    let fell = slips.iter().filter(|(_, before, after)| after < before).count();
+    let said = if after < before { "V falls at the slip." } else { "V does not fall at the slip here." };
+    // One that is as the mean is, not the best one.
+    let off = |slip: &&(&ValuedResponse, f64, f64)| (slip.1 - slip.2 - (before - after)).abs();
+    let shown = slips.iter().min_by(|a, b| off(a).total_cmp(&off(b)));
+    let shown = shown.map_or_else(String::new, |(response, before, after)| {
+        let note = format!(
+            "A wrong response as the policy wrote it before training: V is {} before the first wrong step, which is \
+             underlined, and {} at its end.",
+            short(*before, 2),
+            short(*after, 2)
+        );
+        example(responses, response, &note)
+    });
+    format!(
+        "<p class=\"claim\"><b>{said}</b> The value network was told only whether whole sums are right. Over the first wrong \
+         step of {} wrong responses to sums that were not trained on, V goes from {} to {} in the mean; it falls in {fell} of \
+         them.</p>\n{shown}",
+        slips.len(),
+        short(before, 2),
+        short(after, 2)
+    )
 }
 
 fn heading(text: &str) -> Part {
-    Part { body: format!("<h2 class=\"chapter\">{text}</h2>\n"), style: String::new(), script: "" }
+    Part::of(format!("<h2 class=\"chapter\">{text}</h2>\n"))
 }
 
 fn accuracies(about: &str, measured: &[Measured]) -> Part {
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let figure = |measured: &Measured| {
         let Measured { name, before, after, standard_error } = measured;
         let bar = |name: &str, share: f64| {

@@ -1,6 +1,6 @@
 //! A page of tables and figures that somebody else made up.
 
-use super::comparison::plots;
+use super::curves::{figure, plots};
 use super::page::{Page, Part, escape, table};
 use super::plot::{Line, Plot, Unit};
 
@@ -26,21 +26,15 @@ impl Figure<'_> {
     pub fn html(self) -> String {
         let steps = || self.lines.iter().flat_map(|line| line.points).map(|point| point.step);
         let steps = steps().min().unwrap_or(0)..=steps().max().unwrap_or(0);
-        let plot = Plot { metric: self.name, unit: Unit::ONE, steps, lines: self.lines };
-        format!(
-            "<figure class=\"card\"><figcaption><b>{}</b> <span>{}</span></figcaption>\n{}</figure>\n",
-            escape(self.name),
-            escape(self.about),
-            plot.svg()
-        )
+        figure(&Plot { metric: self.name, unit: Unit::ONE, steps, least: 0.0, lines: self.lines }, self.about)
     }
 }
 
 /// The page: the sections, then the figures with the names of their runs; an HTML file's text.
 pub fn document(title: &str, sections: &[Section], runs: &[&str], figures: &[String]) -> String {
-    let tables = Part { body: sections.iter().map(section).collect(), style: String::new(), script: "" };
+    let tables = Part::of(sections.iter().map(section).collect());
     let parts = [tables, plots(runs, &figures.concat())];
-    Page { title, kind: "dqo-wgpu", heading: &escape(title), parts: &parts }.html()
+    Page { title, kind: "dqo-wgpu", heading: &escape(title), reload: None, parts: &parts }.html()
 }
 
 fn section(section: &Section) -> String {

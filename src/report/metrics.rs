@@ -30,7 +30,7 @@ impl Group {
         let (family, rest) = metric.split_once('/').unwrap_or(("", metric));
         match (family, rest) {
             ("eval", _) => Self::Evaluation,
-            ("rewards" | "values" | "returns" | "advantages", _) => Self::RewardsAndValues,
+            ("rewards" | "values" | "returns" | "advantages" | "responses", _) => Self::RewardsAndValues,
             ("is_weight" | "ratio" | "logps" | "logits" | "policy", _) => Self::Policy,
             (_, "reward" | "value") => Self::RewardsAndValues,
             (_, "log_ratio" | "kl" | "approx_kl" | "entropy" | "ratio" | "clip_frac" | "value_clip_frac") => {
@@ -67,6 +67,8 @@ pub fn about(metric: &str) -> &'static str {
 fn of_trainer(metric: &str) -> &'static str {
     match metric {
         "eval/accuracy" => "share of problems solved",
+        "responses/length" => "mean tokens of a round's responses",
+        "responses/cut_off" => "share of a round's responses that were cut off",
         "entropy" => "of the policy, a token",
         "grad_norm" => "policy, before clipping",
         "value_grad_norm" => "value network, before clipping",
@@ -79,4 +81,11 @@ fn of_trainer(metric: &str) -> &'static str {
         "peak_memory_bytes" => "most memory allocated",
         _ => "",
     }
+}
+
+/// What an axis of a metric's values spans at least, so that noise is not drawn as a peak: of a share, or of what is at most
+/// 1, a twentieth. Of others nothing is known but their size, of which an axis spans a tenth (chart.js).
+pub fn least_span(metric: &str) -> f64 {
+    let of_one = ["accuracy", "accuracies", "clip_frac", "explained_variance", "cut_off"];
+    if of_one.iter().any(|ending| metric.ends_with(ending)) { 0.05 } else { 0.0 }
 }

@@ -1,19 +1,31 @@
 //! Pages for people: runs side by side, and the values along responses; each an HTML file that stands alone.
 
+mod areas;
+mod claim;
 mod comparison;
+mod configurations;
 mod correlation;
+mod curves;
 mod demo;
 mod document;
+mod histogram;
+mod interval;
 mod metrics;
 mod number;
 mod page;
 mod plot;
+mod read;
+mod responses;
 mod run;
 mod scale;
 mod scatter;
+mod summary;
+mod thin;
 mod valued;
 mod values;
+mod written;
 
+pub use areas::{RocArea, outcome_area, roc_area, segment_area};
 pub use comparison::report;
 pub use correlation::{pearson, spearman};
 pub use demo::{Measured, demo_page};

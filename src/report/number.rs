@@ -1,4 +1,4 @@
-//! The numbers of a page: values, changes, durations, and the marks of an axis.
+//! The numbers of a page: values, changes, durations.
 
 use crate::format::grouped;
 
@@ -27,6 +27,11 @@ pub fn signed(value: f64, digits: usize) -> String {
     if value > 0.0 { format!("+{text}") } else { text }
 }
 
+/// A share as `89.0 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
 /// `75` as `1 min 15 s`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -41,42 +46,6 @@ pub fn duration(seconds: f64) -> String {
 /// The least and the greatest of some values.
 pub fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-}
-
-/// The round values in a range, about `count` of them, and how they are written.
-pub fn ticks(low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
-    let step = nice((high - low) / count as f64);
-    let first = (low / step).ceil();
-    if !step.is_normal() || !first.is_finite() {
-        return Vec::new();
-    }
-    let top = low.abs().max(high.abs());
-    // The small addition keeps what rounding took from the last value.
-    let values = (0..).map(|index| (first + f64::from(index)) * step).take_while(|value| *value <= high + step * 1e-6);
-    values.take(3 * count).map(|value| (value, tick_label(value, step, top))).collect()
-}
-
-/// The nearest of 1, 2, 5, 10 times a power of ten.
-pub fn nice(step: f64) -> f64 {
-    let power = 10f64.powf(step.log10().floor());
-    let factor = [(1.4, 1.0), (3.2, 2.0), (7.1, 5.0)].into_iter().find(|(end, _)| step < end * power);
-    factor.map_or(10.0, |(_, factor)| factor) * power
-}
-
-/// A value beside an axis whose marks are `step` apart and whose largest value is `top`.
-fn tick_label(value: f64, step: f64, top: f64) -> String {
-    if value.abs() < step * 1e-6 {
-        return "0".to_owned();
-    }
-    let exponent = |value: f64| (value.abs().log10() + 1e-9).floor() as i32;
-    if !(1e-3..1e15).contains(&top) {
-        return short(value, (exponent(value) - exponent(step)).max(0) as usize + 1);
-    }
-    let units = [(1e9, "G"), (1e6, "M"), (1e4, "k")];
-    let (unit, suffix) = units.into_iter().find(|(unit, _)| top >= *unit).unwrap_or((1.0, ""));
-    let unit = if suffix == "k" { 1e3 } else { unit };
-    let decimals = (-exponent(step / unit)).max(0) as usize;
-    format!("{:.decimals$}{suffix}", value / unit)
 }
 
 fn without_zeros(text: &str) -> &str {
@@ -110,18 +79,5 @@ mod tests {
         assert_eq!(duration(0.1234), "0.12 s");
         assert_eq!(duration(75.4), "1 min 15 s");
         assert_eq!(duration(7322.0), "2 h 2 min");
-    }
-
-    #[test]
-    fn ticks_are_round() {
-        let labels = |low, high| ticks(low, high, 4).into_iter().map(|(_, label)| label).collect::<Vec<_>>().join(" ");
-        assert_eq!(labels(0.0, 28.0), "0 5 10 15 20 25");
-        assert_eq!(labels(-0.07, 0.31), "0 0.1 0.2 0.3");
-        assert_eq!(labels(0.9993, 0.9999), "0.9994 0.9996 0.9998");
-        assert_eq!(labels(0.0, 1e-5), "0 2e-6 4e-6 6e-6 8e-6 1e-5");
-        assert_eq!(labels(19_000.0, 41_000.0), "20k 25k 30k 35k 40k");
-        assert_eq!(labels(0.0, 1.2e6), "0 0.2M 0.4M 0.6M 0.8M 1.0M 1.2M");
-        assert_eq!(labels(f64::NEG_INFINITY, 1.0), "");
-        assert_eq!(labels(1.0, 1.0), "");
     }
 }

@@ -7,6 +7,8 @@ pub struct Page<'a> {
     pub kind: &'a str,
     /// HTML, as all parts are; everything that came from a file is escaped in it.
     pub heading: &'a str,
+    /// After how many seconds the page is read again.
+    pub reload: Option<u32>,
     pub parts: &'a [Part],
 }
 
@@ -17,11 +19,18 @@ pub struct Part {
     pub script: &'static str,
 }
 
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+const STYLE: &str = concat!(include_str!("page.css"), include_str!("chart.css"));
+const SCRIPT: &str = concat!(include_str!("page.js"), include_str!("figure.js"), include_str!("chart.js"));
 
 /// The policy forbids every request, so a page shows nothing but itself and tells nobody that it was opened.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+
+impl Part {
+    /// One of the page's own style.
+    pub fn of(body: String) -> Self {
+        Self { body, style: String::new(), script: "" }
+    }
+}
 
 impl Page<'_> {
     /// The whole file.
@@ -32,6 +41,10 @@ impl Page<'_> {
         let style: String = parts.iter().map(|part| part.style.as_str()).collect();
         // In a block of its own, so that two scripts may name a function alike.
         let script: String = parts.iter().map(|part| format!("{{\n{}}}\n", part.script)).collect();
+        let (reload, reloading) = match self.reload {
+            Some(seconds) => (format!(" data-reload=\"{seconds}\""), include_str!("reload.js")),
+            None => (String::new(), ""),
+        };
         let version = env!("CARGO_PKG_VERSION");
         format!(
             r#"<!doctype html>
@@ -47,15 +60,16 @@ impl Page<'_> {
 <style>
 {STYLE}{style}</style>
 </head>
-<body>
+<body{reload}>
 <header><p class="kind">{kind}</p><h1>{heading}</h1></header>
 <main>
 {body}</main>
+<noscript><p>The figures are drawn by the page's own script, which is off here.</p></noscript>
 <footer>Made by dqo-wgpu {version}</footer>
 <div id="tip" role="status" hidden></div>
 <script>
 "use strict";
-{SCRIPT}{script}</script>
+{SCRIPT}{script}{reloading}</script>
 </body>
 </html>
 "#

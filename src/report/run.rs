@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
-use crate::train::read_table;
+use super::read::{Unread, unchanged};
+use super::written::Written;
+use crate::files::INPUTS;
+use crate::train::{Run, read_table};
 
 /// A run, read from its output directory.
 pub struct RunRecord {
@@ -19,6 +22,23 @@ pub struct RunRecord {
     pub settings: Vec<(String, String)>,
     /// What a user should know of the run, in the order in which it was said.
     pub warnings: Vec<String>,
+    pub clock: Clock,
+    /// Whether a process trains there now.
+    pub is_training: bool,
+    /// How many problems evaluations are of, where their file is still as the run read it.
+    pub problems: Option<u64>,
+    /// The responses that it trained on, or why they are not to be had.
+    pub written: Result<Written, Unread>,
+}
+
+/// When each step was done.
+#[derive(Default)]
+pub struct Clock {
+    pub steps: Vec<u64>,
+    /// Since the start, a number a step; none where a row has none.
+    pub tokens: Vec<f64>,
+    /// The sum of the steps' times; none where a row has none.
+    pub seconds: Vec<f64>,
 }
 
 /// A metric over the run.
@@ -53,9 +73,23 @@ impl RunRecord {
 
     fn read(path: &Path) -> Result<Self> {
         let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into());
-        let Records { curves, warnings } = read_records(&path.join("metrics.jsonl"))?;
-        let settings = read_settings(&path.join("config.toml"))?;
-        Ok(Self { name, path: path.to_owned(), curves, settings, warnings })
+        let Records { mut curves, warnings, clock } = read_records(&path.join("metrics.jsonl"))?;
+        let config = path.join("config.toml");
+        let settings = read_settings(&config)?;
+        let inputs = read_inputs(&config)?;
+        let file_of = |option: &str| {
+            let path = settings.iter().find(|(key, _)| *key == option).map(|(_, path)| path)?;
+            Some(unchanged(path, inputs.get(&format!("--{}", option.replace('_', "-")))))
+        };
+        let problems = file_of("eval_data").and_then(Result::ok).map(|text| count_rows(&text));
+        let round = curves.iter().find(|curve| curve.metric == "round");
+        let written = match round {
+            Some(round) => Written::of_rounds(path, round),
+            None => file_of("data").unwrap_or(Err(Unread::Unnamed)).and_then(|text| Written::of_data(&text)),
+        };
+        curves.extend(written.iter().flat_map(Written::curves));
+        let is_training = Run::is_training_in(path);
+        Ok(Self { name, path: path.to_owned(), curves, settings, warnings, clock, is_training, problems, written })
     }
 
     /// The curve of a metric.
@@ -74,6 +108,18 @@ impl RunRecord {
     }
 }
 
+impl Clock {
+    /// Puts the step before training in front.
+    pub fn begin(&mut self) {
+        self.steps.insert(0, 0);
+        for places in [&mut self.tokens, &mut self.seconds] {
+            if !places.is_empty() {
+                places.insert(0, 0.0);
+            }
+        }
+    }
+}
+
 impl Curve {
     /// Its last point.
     pub fn last(&self) -> Point {
@@ -85,6 +131,7 @@ impl Curve {
 struct Records {
     curves: Vec<Curve>,
     warnings: Vec<String>,
+    clock: Clock,
 }
 
 fn read_records(path: &Path) -> Result<Records> {
@@ -93,6 +140,7 @@ fn read_records(path: &Path) -> Result<Records> {
     let mut warnings = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut last_step = None;
+    let mut steps = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let row: Map<String, Value> = match serde_json::from_str(line.trim_end()) {
             Ok(row) => row,
@@ -102,6 +150,9 @@ fn read_records(path: &Path) -> Result<Records> {
         };
         let step = step_of(&row, last_step).with_context(|| format!("{}:{}", path.display(), index + 1))?;
         last_step = Some(step);
+        if steps.last() != Some(&step) {
+            steps.push(step);
+        }
         let said = row.get("warnings").and_then(Value::as_array).into_iter().flatten();
         warnings.extend(said.filter_map(Value::as_str).map(str::to_owned));
         for (metric, value) in row.into_iter().filter(|(name, _)| name != "step") {
@@ -115,7 +166,24 @@ fn read_records(path: &Path) -> Result<Records> {
     }
     ensure!(last_step.is_some(), "{}: has no rows", path.display());
     ensure!(!curves.is_empty(), "{}: has no metrics beside the steps", path.display());
-    Ok(Records { curves, warnings })
+    let clock = clock_of(&steps, &curves);
+    Ok(Records { curves, warnings, clock })
+}
+
+/// What the rows say of time. A row of step 0 is before training: no tokens, no time.
+fn clock_of(steps: &[u64], curves: &[Curve]) -> Clock {
+    let of_steps = |metric: &str| {
+        let points: &[Point] = curves.iter().find(|curve| curve.metric == metric).map_or(&[], |curve| &curve.points);
+        let values: HashMap<u64, f64> = points.iter().map(|point| (point.step, point.value)).collect();
+        let value = |step: &u64| values.get(step).copied().or((*step == 0).then_some(0.0));
+        steps.iter().map(value).collect::<Option<Vec<f64>>>().unwrap_or_default()
+    };
+    let time = |sum: &mut f64, seconds: f64| {
+        *sum += seconds;
+        Some(*sum)
+    };
+    let seconds = of_steps("seconds").into_iter().scan(0.0, time).collect();
+    Clock { steps: steps.to_vec(), tokens: of_steps("num_tokens"), seconds }
 }
 
 /// A row's step, which must not be before the last one's: else the file has the rows of two runs.
@@ -134,4 +202,16 @@ fn read_settings(path: &Path) -> Result<Vec<(String, String)>> {
         other => other.to_string(),
     };
     Ok(table.into_iter().map(|(key, value)| (key, text_of(value))).collect())
+}
+
+/// What was in the files that the run read, by their options.
+fn read_inputs(config: &Path) -> Result<HashMap<String, String>> {
+    let text = std::fs::read_to_string(config).with_context(|| format!("{}: cannot be read", config.display()))?;
+    let table: toml::Table = text.parse().with_context(|| format!("{}: is not TOML", config.display()))?;
+    let inputs = table.get(INPUTS).and_then(toml::Value::as_table).into_iter().flatten();
+    Ok(inputs.filter_map(|(name, digest)| Some((name.clone(), digest.as_str()?.to_owned()))).collect())
+}
+
+fn count_rows(text: &str) -> u64 {
+    text.lines().filter(|line| !line.trim().is_empty()).count() as u64
 }

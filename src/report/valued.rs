@@ -16,7 +16,7 @@ use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
-use crate::sample::{Segment, split};
+use crate::sample::{Segment, split, split_lines};
 use crate::train::{Scoring, Source, ValueScorer};
 
 /// Which responses are looked at, and by what.
@@ -128,7 +128,8 @@ fn valued(
 
     let pieces = tokenizer.pieces(ids).with_context(|| format!("the response on line {}", row.line))?;
     let segments = steps(row, &pieces);
-    let count = segments.len() as f64;
+    let count = row.step_rewards.len() as f64;
+    let is_rewarded = |end: usize| row.step_rewards.iter().any(|step| step.end == end);
     let segment = |Segment { text, first, end }| ValuedSegment {
         text,
         first,
@@ -136,7 +137,7 @@ fn valued(
         // After the last token there is no state: what is known at the end is V of the last one.
         value: values[end.min(last)],
         // A right segment's reward is 1 / n (section 4.4 of the paper): its score is 1.
-        process_reward: (!row.step_rewards.is_empty()).then(|| count * example.step_rewards[end - 1]),
+        process_reward: is_rewarded(end).then(|| count * example.step_rewards[end - 1]),
     };
     let token = |(t, text)| ValuedToken {
         text,
@@ -148,21 +149,27 @@ fn valued(
         advantage: example.reward.map(|_| advantages[t]),
         step_reward: step_reward(t),
     };
+    let segments: Vec<ValuedSegment> = segments.into_iter().map(segment).collect();
+    let right = example.reward.map(|reward| reward > 0.5);
+    let is_wrong = |segment: &ValuedSegment| segment.process_reward.is_some_and(|reward| reward <= 0.0);
     Ok(ValuedResponse {
         line: row.line,
         prompt: text_of(&row.prompt, tokenizer)?,
-        segments: segments.into_iter().map(segment).collect(),
+        first_wrong: if right == Some(true) { None } else { segments.iter().position(is_wrong) },
+        segments,
         tokens: pieces.into_iter().enumerate().map(token).collect(),
         reward: example.reward,
-        right: example.reward.map(|reward| reward > 0.5),
+        right,
     })
 }
 
-/// The segments that a row's process rewards were given for; its paragraphs where it has none.
+/// The segments that a row's process rewards were given for; where it has none, its paragraphs, or its lines where it is one
+/// paragraph.
 fn steps(row: &Row, pieces: &[String]) -> Vec<Segment> {
     let mut ends: Vec<usize> = row.step_rewards.iter().map(|step| step.end).collect();
     if ends.is_empty() {
-        return split(pieces);
+        let paragraphs = split(pieces);
+        return if paragraphs.len() > 1 { paragraphs } else { split_lines(pieces) };
     }
     ends.push(pieces.len());
     ends.sort_unstable();

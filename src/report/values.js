@@ -83,6 +83,16 @@ function choose(button) {
   }
 }
 
+// Colours and lines of V are from 0 to 1, or over the page's own range.
+document.getElementById("stretch")?.addEventListener("click", event => {
+  const button = event.currentTarget, isOwn = button.ariaPressed !== "true";
+  button.ariaPressed = String(isOwn);
+  for (const part of document.querySelectorAll("[data-scale]")) part.dataset.scale = isOwn ? "own" : "unit";
+  for (const spark of document.querySelectorAll(".spark")) {
+    spark.setAttribute("viewBox", isOwn ? spark.dataset.own : spark.dataset.unit);
+  }
+});
+
 document.addEventListener("pointerover", event => {
   point(event);
   const row = event.target.closest("tr[data-first]");

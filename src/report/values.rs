@@ -3,7 +3,7 @@
 use super::number::{short, signed};
 use super::page::{Page, Part, escape, shortened, table};
 use super::scale::Scale;
-use super::scatter::{Judgement, scatter};
+use super::summary::summary;
 
 /// A response with the value network's V of the state before each token.
 pub struct ValuedResponse {
@@ -15,6 +15,16 @@ pub struct ValuedResponse {
     pub reward: Option<f64>,
     /// Whether the answer was right, where it was judged.
     pub right: Option<bool>,
+    /// The first segment that is wrong, by its number from 0, where process rewards say which is.
+    pub first_wrong: Option<usize>,
+}
+
+impl ValuedResponse {
+    /// V before the first wrong segment and at its end.
+    pub fn slip(&self) -> Option<(f64, f64)> {
+        let segment = self.segments.get(self.first_wrong?)?;
+        Some((self.tokens.get(segment.first)?.value, segment.value))
+    }
 }
 
 /// A token of a response.
@@ -57,17 +67,17 @@ const SEGMENT_LENGTH: usize = 90;
 /// The page of these responses: an HTML file's text.
 pub fn values_page(title: &str, responses: &[ValuedResponse], correlation: Option<&Correlation>) -> String {
     let part = valued_responses(responses, correlation);
-    Page { title, kind: "Values along responses", heading: &escape(title), parts: &[part] }.html()
+    Page { title, kind: "Values along responses", heading: &escape(title), reload: None, parts: &[part] }.html()
 }
 
 /// The responses, coloured by V.
 pub(super) fn valued_responses(responses: &[ValuedResponse], correlation: Option<&Correlation>) -> Part {
-    let scale = Scale::of(responses.iter().flat_map(|response| &response.tokens).map(|token| token.value));
+    let scale = scale(responses);
     let articles: String =
         responses.iter().enumerate().map(|(index, response)| article(index + 1, response, &scale)).collect();
     let empty = if responses.is_empty() { "<p>There are no responses.</p>\n" } else { "" };
     let body = format!(
-        "{}<div class=\"responses\" data-show=\"all\">\n<div class=\"bar\">{}{}</div>\n{empty}{articles}</div>\n",
+        "{}<div class=\"responses\" data-show=\"all\" data-scale=\"unit\">\n<div class=\"bar\">{}{}</div>\n{empty}{articles}</div>\n",
         summary(responses, correlation),
         filter(responses),
         scale.legend(),
@@ -76,44 +86,31 @@ pub(super) fn valued_responses(responses: &[ValuedResponse], correlation: Option
     Part { body, style, script: include_str!("values.js") }
 }
 
-/// Figures over the page, and the correlation where it is known.
-fn summary(responses: &[ValuedResponse], correlation: Option<&Correlation>) -> String {
-    let tokens: usize = responses.iter().map(|response| response.tokens.len()).sum();
-    let mean = |right: bool| {
-        let values: Vec<f64> = responses
-            .iter()
-            .filter(|response| response.right == Some(right))
-            .flat_map(|response| response.tokens.iter().map(|token| token.value))
-            .filter(|value| value.is_finite())
-            .collect();
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        if values.is_empty() { "none".to_owned() } else { short(mean, 3) }
-    };
-    let mut figures = vec![("responses", short(responses.len() as f64, 4)), ("tokens", short(tokens as f64, 4))];
-    if responses.iter().any(|response| response.right.is_some()) {
-        figures.extend([("mean V in right responses", mean(true)), ("mean V in wrong responses", mean(false))]);
-    }
-    let mut plot = String::new();
-    if let Some(correlation) = correlation {
-        figures.push(("Pearson's correlation", short(correlation.pearson, 3)));
-        figures.push(("Spearman's correlation", short(correlation.spearman, 3)));
-        plot = correlation_plot(responses, correlation.count);
-    }
-    let figures: String =
-        figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n")).collect();
-    format!("<section class=\"summary\"><dl class=\"card\">\n{figures}</dl>\n{plot}</section>\n")
+fn scale(responses: &[ValuedResponse]) -> Scale {
+    Scale::of(responses.iter().flat_map(|response| &response.tokens).map(|token| token.value))
 }
 
-fn correlation_plot(responses: &[ValuedResponse], count: usize) -> String {
-    let segments = responses.iter().flat_map(|response| &response.segments);
-    let judged = segments
-        .filter_map(|segment| Some(Judgement { process_reward: segment.process_reward?, value: segment.value }))
-        .filter(|at| at.process_reward.is_finite() && at.value.is_finite());
-    let plot = scatter(&judged.collect::<Vec<_>>());
+/// A response of these without its table, as an example.
+pub(super) fn example(responses: &[ValuedResponse], response: &ValuedResponse, note: &str) -> String {
+    let scale = scale(responses);
     format!(
-        "<figure class=\"card\"><figcaption><b>V at the end of a segment against its process reward</b> \
-         <span>correlations over {} segments</span></figcaption>\n{plot}</figure>\n",
-        short(count as f64, 4)
+        "<div data-scale=\"unit\"><article class=\"card\" id=\"example\"><header><small>{note}</small></header>\n{}{}\
+         </article></div>\n",
+        prompt(&response.prompt),
+        text(response, "Tokens of the example", &scale),
+    )
+}
+
+/// The line of V, and the tokens in its colours.
+fn text(response: &ValuedResponse, label: &str, scale: &Scale) -> String {
+    let wrong = response.first_wrong.and_then(|segment| response.segments.get(segment));
+    let wrong = wrong.map_or(0..0, |segment| segment.first..segment.end);
+    let tokens = response.tokens.iter().enumerate();
+    let tokens: String = tokens.map(|(index, token)| span(index, token, wrong.contains(&index), scale)).collect();
+    format!(
+        "<div class=\"side\">{}<div class=\"text\" dir=\"auto\" role=\"group\" aria-label=\"{label}; the arrow keys go \
+         from one to the next\">{tokens}</div></div>\n",
+        sparkline(response, scale)
     )
 }
 
@@ -146,18 +143,15 @@ fn article(number: usize, response: &ValuedResponse, scale: &Scale) -> String {
         None => ("unjudged", "not judged"),
     };
     let reward = response.reward.map_or_else(String::new, |reward| format!("reward {} · ", short(reward, 4)));
-    let tokens: String = response.tokens.iter().enumerate().map(|(index, token)| span(index, token, scale)).collect();
     format!(
         "<article class=\"card\" id=\"response-{number}\" data-right=\"{kind}\">\n\
          <header><h2>Response {number}</h2> <span class=\"badge\">{badge}</span> \
          <small>{reward}{} tokens · line {}</small></header>\n{}\
-         <div class=\"sides\"><div class=\"side\">{}\
-         <div class=\"text\" dir=\"auto\" role=\"group\" aria-label=\"Tokens of response {number}; the arrow \
-         keys go from one to the next\">{tokens}</div></div>\n{}</div></article>\n",
+         <div class=\"sides\">{}{}</div></article>\n",
         response.tokens.len(),
         response.line,
         prompt(&response.prompt),
-        sparkline(response, scale),
+        text(response, &format!("Tokens of response {number}"), scale),
         segments(response, number, scale),
     )
 }
@@ -175,37 +169,49 @@ fn prompt(text: &str) -> String {
 }
 
 /// A token: its colour as a class, its numbers as data for the tooltip. The first one is where the Tab key stops.
-fn span(index: usize, token: &ValuedToken, scale: &Scale) -> String {
+fn span(index: usize, token: &ValuedToken, is_wrong: bool, scale: &Scale) -> String {
     let stop = if index == 0 { " tabindex=\"0\"" } else { "" };
     let advantage = token.advantage.map_or_else(|| "-".to_owned(), |advantage| signed(advantage, 3));
     // A line break has no width of its own: the mark before it is what the pointer finds.
     let text = escape(&token.text).replace('\n', "<i></i>\n");
     format!(
-        "<span class=\"{}\"{stop} data-t=\"{} {} {advantage} {}\">{text}</span>",
-        scale.class(token.value),
+        "<span class=\"{}{}\"{stop} data-t=\"{} {} {advantage} {}\">{text}</span>",
+        scale.classes(token.value),
+        if is_wrong { " slip" } else { "" },
         short(token.value, 4),
         signed(token.change, 3),
         short(token.step_reward, 3)
     )
 }
 
-/// V along the response, on the same scale in all responses; segments' ends are marked.
+/// V along the response, drawn in V itself: the window on it is that of the scale, which the page's script changes.
+/// Segments' ends are marked, and the first wrong segment.
 fn sparkline(response: &ValuedResponse, scale: &Scale) -> String {
     let values: Vec<f64> = response.tokens.iter().map(|token| token.value).collect();
     let (Some(first), Some(last)) = (values.first(), values.last()) else { return String::new() };
-    let margin = if scale.high > scale.low { 0.12 * (scale.high - scale.low) } else { 1.0 };
-    let y = |value: f64| 40.0 * (scale.high + margin - value) / (scale.high - scale.low + 2.0 * margin);
+    let [unit, own] = [Scale::UNIT, *scale].map(|scale| scale.window());
+    let (top, height) = (unit.0.min(own.0), (unit.0 + unit.1).max(own.0 + own.1) - unit.0.min(own.0));
     let points = values.iter().enumerate().filter(|(_, value)| value.is_finite());
     let points: Vec<String> =
-        points.map(|(index, value)| format!("{},{:.2}", index as f64 + 0.5, y(*value).clamp(-9.0, 49.0))).collect();
-    let ends: String = response.segments.iter().map(|segment| format!("M{} 0V40", segment.end)).collect();
+        points.map(|(index, value)| format!("{},{:.4}", index as f64 + 0.5, -value.clamp(-1e6, 1e6))).collect();
+    let end = |segment: &ValuedSegment| format!("M{} {top}v{height}", segment.end);
+    let ends: String = response.segments.iter().map(end).collect();
+    let wrong =
+        response.first_wrong.and_then(|segment| response.segments.get(segment)).map_or_else(String::new, |wrong| {
+            let (first, width) = (wrong.first, wrong.end - wrong.first);
+            format!("<rect class=\"slip\" x=\"{first}\" width=\"{width}\" y=\"{top}\" height=\"{height}\"/>")
+        });
     let (first, last, length) = (short(*first, 3), short(*last, 3), values.len());
+    let window = |(top, height): (f64, f64)| format!("0 {top:.4} {length} {height:.4}");
     format!(
-        "<svg class=\"spark\" viewBox=\"0 0 {length} 40\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"V along the response, from {first} to {last}\"><path class=\"ends\" d=\"{ends}\"/>\
-         <path class=\"half\" d=\"M0 20H{length}\"/><polyline points=\"{}\"/>\
-         <line class=\"here\" y1=\"0\" y2=\"40\"/></svg>\n",
-        points.join(" ")
+        "<svg class=\"spark\" viewBox=\"{0}\" data-unit=\"{0}\" data-own=\"{1}\" preserveAspectRatio=\"none\" \
+         role=\"img\" aria-label=\"V along the response, from {first} to {last}\">{wrong}<path class=\"ends\" d=\"{ends}\"/>\
+         <path class=\"half\" d=\"M0 -0.5H{length}\"/><polyline points=\"{2}\"/>\
+         <line class=\"here\" y1=\"{top}\" y2=\"{3}\"/></svg>\n",
+        window(unit),
+        window(own),
+        points.join(" "),
+        top + height
     )
 }
 
@@ -217,14 +223,16 @@ fn segments(response: &ValuedResponse, number: usize, scale: &Scale) -> String {
     let row = |(index, segment): (usize, &ValuedSegment)| {
         let reward = segment.process_reward.map_or_else(|| "none".to_owned(), |reward| short(reward, 3));
         let reward = if rewarded { format!("<td class=\"number\">{reward}</td>") } else { String::new() };
+        let is_first_wrong = response.first_wrong == Some(index);
+        let mark = if is_first_wrong { " <b class=\"slip\">first wrong step</b>" } else { "" };
         format!(
-            "<tr data-first=\"{}\" data-end=\"{}\"><td class=\"number\">{}</td><td dir=\"auto\">{}</td>\
+            "<tr data-first=\"{}\" data-end=\"{}\"><td class=\"number\">{}</td><td dir=\"auto\">{}{mark}</td>\
              <td class=\"number\"><span class=\"{}\">{}</span></td>{reward}</tr>\n",
             segment.first,
             segment.end,
             index + 1,
             escape(&shortened(&segment.text, SEGMENT_LENGTH)),
-            scale.class(segment.value),
+            scale.classes(segment.value),
             short(segment.value, 3),
         )
     };

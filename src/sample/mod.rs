@@ -17,6 +17,6 @@ pub use generator::{Finish, Generated, Generator, MAX_BATCH, Request, Sizes};
 pub use process_reward::{ProcessRewardConfig, ProcessRewardSummary, process_reward};
 pub use regrade::{GradeSummary, grade_file};
 pub use rollouts::{Rollout, SampleConfig, SampleSummary, sample};
-pub use segments::{Segment, segments, split};
+pub use segments::{Segment, segments, split, split_lines};
 pub use settings::SamplingSettings;
 pub use writer::{PolicyOptions, Writer};

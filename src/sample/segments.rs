@@ -24,6 +24,22 @@ pub fn segments(tokenizer: &Tokenizer, completion_ids: &[u32]) -> Result<Vec<Seg
 
 /// The same, of the text that each token adds.
 pub fn split(pieces: &[String]) -> Vec<Segment> {
+    split_at(pieces, Parting::BlankLine)
+}
+
+/// The lines of a response, of the text that each token adds: what its steps are where it has no blank lines.
+pub fn split_lines(pieces: &[String]) -> Vec<Segment> {
+    split_at(pieces, Parting::Line)
+}
+
+/// What parts segments.
+#[derive(Clone, Copy, PartialEq)]
+enum Parting {
+    BlankLine,
+    Line,
+}
+
+fn split_at(pieces: &[String], parting: Parting) -> Vec<Segment> {
     let text: String = pieces.concat();
     let ends: Vec<usize> = pieces
         .iter()
@@ -34,7 +50,7 @@ pub fn split(pieces: &[String]) -> Vec<Segment> {
         .collect();
     let mut segments = Vec::new();
     let (mut first, mut start) = (0, 0);
-    for boundary in boundaries(&text) {
+    for boundary in boundaries(&text, parting) {
         // The first token with which the text reaches the boundary.
         let end = ends.partition_point(|&reached| reached < boundary) + 1;
         if end > first && end < pieces.len() {
@@ -46,15 +62,16 @@ pub fn split(pieces: &[String]) -> Vec<Segment> {
     segments
 }
 
-/// Where the text goes on after blank lines: lines of nothing but white space, between lines that have more.
-fn boundaries(text: &str) -> Vec<usize> {
+/// Where the text goes on after the end of a line, or after blank lines: lines of nothing but white space, between lines that
+/// have more.
+fn boundaries(text: &str, parting: Parting) -> Vec<usize> {
     let mut boundaries = Vec::new();
     let (mut place, mut after_blank, mut any_text) = (0, false, false);
     for line in text.split_inclusive('\n') {
         if line.trim().is_empty() {
             after_blank |= any_text;
         } else {
-            if after_blank {
+            if after_blank || (any_text && parting == Parting::Line) {
                 boundaries.push(place);
             }
             (after_blank, any_text) = (false, true);
@@ -88,5 +105,14 @@ mod tests {
         // Blank lines at the ends part nothing.
         assert_eq!(of(&["\n\n", "a", "\n\n", ""]), [text("\n\na\n\n", 0, 4)]);
         assert_eq!(of(&["a"]), [text("a", 0, 1)]);
+    }
+
+    #[test]
+    fn lines_are_parted_where_they_end() {
+        let pieces = ["\n", "a", "\n", "b", "\nc", "\n\n", ""].map(str::to_owned);
+        let lines: Vec<_> = split_lines(&pieces).into_iter().map(|line| (line.text, line.first, line.end)).collect();
+        let line = |text: &str, first, end| (text.to_owned(), first, end);
+        // The token that has the end of a line and the next one belongs to the first of them.
+        assert_eq!(lines, [line("\na\n", 0, 3), line("b\n", 3, 5), line("c\n\n", 5, 7)]);
     }
 }

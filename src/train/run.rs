@@ -93,6 +93,11 @@ impl Run {
         RunDir::is_run(dir)
     }
 
+    /// Whether a process trains in a directory now. One that begins in the same moment may be told that another does.
+    pub fn is_training_in(dir: &Path) -> bool {
+        RunDir::is_held(dir)
+    }
+
     /// Trains: from the start, or with `resume` from the newest whole checkpoint.
     ///
     /// # Errors

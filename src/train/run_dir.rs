@@ -95,6 +95,11 @@ impl RunDir {
         path.join(CONFIG).exists()
     }
 
+    /// Whether a process holds it.
+    pub fn is_held(path: &Path) -> bool {
+        files::is_held(&path.join(LOCK))
+    }
+
     /// A new run's directory, with its configuration in it.
     ///
     /// # Errors

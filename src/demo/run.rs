@@ -12,6 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::sums::step_rewards;
 use crate::files::{Fresh, make_dir, write_file};
 use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
@@ -26,13 +27,13 @@ const MODEL: &str = "model";
 
 /// The embedded files.
 const FILES: [(&str, &[u8]); 7] = [
-    ("model/config.json", include_bytes!("../assets/demo/model/config.json")),
-    ("model/model.safetensors", include_bytes!("../assets/demo/model/model.safetensors")),
-    ("model/tokenizer.json", include_bytes!("../assets/demo/model/tokenizer.json")),
-    ("model/tokenizer_config.json", include_bytes!("../assets/demo/model/tokenizer_config.json")),
-    ("model/chat_template.jinja", include_bytes!("../assets/demo/model/chat_template.jinja")),
-    ("train.jsonl", include_bytes!("../assets/demo/train.jsonl")),
-    ("test.jsonl", include_bytes!("../assets/demo/test.jsonl")),
+    ("model/config.json", include_bytes!("../../assets/demo/model/config.json")),
+    ("model/model.safetensors", include_bytes!("../../assets/demo/model/model.safetensors")),
+    ("model/tokenizer.json", include_bytes!("../../assets/demo/model/tokenizer.json")),
+    ("model/tokenizer_config.json", include_bytes!("../../assets/demo/model/tokenizer_config.json")),
+    ("model/chat_template.jinja", include_bytes!("../../assets/demo/model/chat_template.jinja")),
+    ("train.jsonl", include_bytes!("../../assets/demo/train.jsonl")),
+    ("test.jsonl", include_bytes!("../../assets/demo/test.jsonl")),
 ];
 
 /// What the page says first.
@@ -141,7 +142,8 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
         dtype: WeightType::F32,
         tokens_per_micro_batch: 8192,
         lambda: 1.0,
-        process_scale: 1.0,
+        // The process rewards of what is shown were not trained on.
+        process_scale: 0.0,
     })?;
     let measured =
         [measured("sampled", &before.sampled, &after.sampled), measured("greedy", &before.greedy, &after.greedy)];
@@ -259,18 +261,22 @@ fn measured(name: &'static str, before: &EvalSummary, after: &EvalSummary) -> Me
     }
 }
 
-/// Some right and some wrong responses of a file of predictions, as rows.
+/// Some right and some wrong responses of a file of predictions, as rows that say which steps are right.
 fn shown_rows(predictions: &Path) -> Result<String> {
     let text = std::fs::read_to_string(predictions).with_context(|| predictions.display().to_string())?;
     let predictions = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     let of_kind = |right: bool| predictions.iter().filter(move |row| row["correct"] == right).take(SHOWN);
     let row = |prediction: &Value| {
         let reward = f64::from(u8::from(prediction["correct"] == true));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let tokens = prediction["completion_ids"].as_array().map_or(0, Vec::len);
+        let (asked, said) = (text(&prediction["prompt"][0]["content"]), text(&prediction["completion"]));
         let row = json!({
             "prompt": prediction["prompt"],
             "completion": prediction["completion"],
             "completion_ids": prediction["completion_ids"],
             "reward": reward,
+            "step_rewards": step_rewards(&asked, &said, tokens).unwrap_or_default(),
         });
         row.to_string() + "\n"
     };
