@@ -73,7 +73,32 @@ impl Browser {
     /// Makes the page as wide as a phone or anything else; a window itself has a least width.
     pub fn resize(&self, width: u32) {
         let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
-        self.post("/goog/cdp/execute", &json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": size }));
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Shows the page as one who prefers dark pages sees it, or light ones.
+    pub fn set_dark(&self, dark: bool) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": [feature] }));
+    }
+
+    /// The file that is saved where an element is clicked, once it is whole.
+    pub fn saved_by(&self, selector: &str, name: &str) -> Vec<u8> {
+        let folder = self.profile.path().join("saved");
+        self.devtools("Browser.setDownloadBehavior", &json!({ "behavior": "allow", "downloadPath": folder }));
+        self.click(selector);
+        let file = folder.join(name);
+        for _ in 0..200 {
+            if let Some(bytes) = std::fs::read(&file).ok().filter(|bytes| !bytes.is_empty()) {
+                return bytes;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("{selector} saved no {name}");
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) {
+        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
     }
 
     /// What a script returns; `arguments` are the elements that these selectors find.

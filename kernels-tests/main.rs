@@ -34,6 +34,7 @@ mod model_files;
 mod online;
 mod option_table;
 mod options;
+mod pages;
 mod pipelines;
 mod plan;
 mod products;
@@ -49,6 +50,7 @@ mod signs;
 mod terminal;
 mod training;
 mod verbs;
+mod watch;
 mod whole_loop;
 
 mod attention;

@@ -1,18 +1,21 @@
-//! The pages: what they say, what they refuse, and how they behave in a browser.
+//! The pages: what they say, and what they refuse.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dqo_wgpu::files::hex;
 use dqo_wgpu::report::{
     Correlation, ValuedResponse, ValuedSegment, ValuedToken, pearson, report, spearman, values_page,
 };
-use tempfile::TempDir;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
-use crate::browser::Browser;
+use crate::command::{copy_of, done, dqo, json_of};
+use crate::model::{golden, json_lines};
 
 /// A run's directory below `root`.
-fn run(root: &Path, name: &str, metrics: &str, config: &str) -> PathBuf {
+pub fn run(root: &Path, name: &str, metrics: &str, config: &str) -> PathBuf {
     let dir = root.join(name);
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("metrics.jsonl"), metrics).unwrap();
@@ -100,17 +103,128 @@ fn text_of(html: &str) -> String {
 }
 
 #[test]
-fn settings_that_differ_come_first() {
+fn settings_that_differ_stand_alone_and_the_others_are_folded() {
     let root = tempfile::tempdir().unwrap();
     let row = "{\"step\":1,\"loss\":2}\n";
     let first = run(root.path(), "first", row, "alpha = 1\nbeta = 0.03\nmodel = \"m\"\n");
     let second = run(root.path(), "second", row, "alpha = 1\nbeta = 0.1\nmodel = \"m\"\nseed = 7\n");
     let page = report(&[first, second], None).unwrap();
-    let table = text_of(page.split("<h2>Configurations</h2>").nth(1).unwrap().split("</table>").next().unwrap());
-    let expected = "setting first second Different ≠ differs: beta 0.03 0.1 ≠ differs: seed notset 7 \
-                    Thesameinallruns alpha 1 1 model m m";
-    let found: Vec<String> = table.lines().map(|line| line.replace(' ', "")).collect();
-    assert_eq!(found.join(" "), expected);
+    let found = |html: &str| text_of(html).replace('\n', " ");
+    let (differing, same) = page.split("<h2>Configurations</h2>").nth(1).unwrap().split_once("<details").unwrap();
+    assert_eq!(found(differing), "setting first second beta 0.03 0.1 seed not set 7");
+    let same = found(same.split("</table>").next().unwrap());
+    assert_eq!(same, "Settings that are the same in all runs: 2 setting value alpha 1 model m");
+    // They are what the page ends with.
+    assert_eq!(
+        page.matches("<h2>").count(),
+        page.split("<h2>Configurations</h2>").next().unwrap().matches("<h2>").count() + 1
+    );
+}
+
+/// What the page says first of a run.
+fn claim_of(page: &str) -> String {
+    text_of(page.split("class=\"claims\"").nth(1).unwrap().split("</section>").next().unwrap()).replace('\n', " ")
+}
+
+#[test]
+fn a_page_begins_with_what_each_run_did() {
+    let row = |step: u32, rest: &str| {
+        format!("{{\"step\":{step},\"loss\":{},\"seconds\":30{rest}}}\n", 8.0 / f64::from(step))
+    };
+    let evaluated = [
+        row(1, ",\"num_tokens\":50,\"eval/accuracy\":0.25"),
+        row(2, ",\"num_tokens\":100,\"eval/accuracy\":0.75,\"rewards/mean\":0.1"),
+        row(4, ",\"num_tokens\":1500,\"eval/accuracy\":0.5,\"rewards/mean\":0.9"),
+    ];
+    let page = page_of(&evaluated.concat(), "method = \"dqo\"\n").unwrap();
+    let expected = "RUN: dqo, 4 steps (1,500 tokens, 1 min 30 s): accuracy from 25.0 % at step 1 to 50.0 % at step 4, \
+                    the best 75.0 % at step 2.";
+    // The mean reward of given responses says nothing of the policy.
+    assert_eq!(claim_of(&page), expected);
+    let before = "{\"step\":0,\"eval/accuracy\":0.125}\n".to_owned() + &evaluated.concat();
+    assert!(claim_of(&page_of(&before, "").unwrap()).contains("accuracy from 12.5 % before training to 50.0 %"));
+    let online = page_of(&evaluated[1..].concat(), "method = \"ppo\"\n").unwrap();
+    assert!(
+        claim_of(&online).contains("and mean reward from 0.1 in the first round to 0.9 in the last"),
+        "{}",
+        claim_of(&online)
+    );
+    let lost = page_of("{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":1}\n", "method = \"sft\"\n").unwrap();
+    let expected = "RUN: sft, 2 steps: loss from 2 to 1 (means of the first and the last tenth of the steps); it was not \
+                    evaluated.";
+    assert_eq!(claim_of(&lost), expected);
+}
+
+#[test]
+fn responses_are_shown_where_the_data_is_as_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    let data = root.path().join("rows.jsonl");
+    let row =
+        r#"{"prompt":"2+2","completion":"it is <5>","reward":0,"completion_ids":[1,2,3],"finish_reason":"length"}"#;
+    let rows = format!(
+        "{row}\n{}\n",
+        row.replace("<5>", "4").replace("\"reward\":0", "\"reward\":1").replace("length", "stop")
+    );
+    fs::write(&data, &rows).unwrap();
+    let digest = hex(&Sha256::digest(&rows));
+    let config =
+        format!("method = \"dqo\"\ndata = {:?}\n[inputs]\n--data = \"{digest}\"\n", data.display().to_string());
+    let dir = run(root.path(), "one", "{\"step\":1,\"loss\":2}\n", &config);
+    let page = report(std::slice::from_ref(&dir), None).unwrap();
+    assert!(page.contains("one: 50.0 % of the responses of its data were cut off."));
+    assert!(page.contains("data-edges=\"-0.5 0.5 1.5\"") && page.contains("data-shares=\"0.5 0.5\""), "rewards");
+    assert!(page.contains("data-x=\"tokens of a response\"") && page.contains("it is &lt;5&gt;</pre>"));
+
+    fs::write(&data, rows.clone() + "\n").unwrap();
+    let missing = |page: &str| {
+        text_of(page.split("<h2>Responses trained on</h2>").nth(1).unwrap()).lines().next().unwrap().to_owned()
+    };
+    let changed = report(std::slice::from_ref(&dir), None).unwrap();
+    let name = data.display();
+    assert_eq!(missing(&changed), format!("one: without its responses. {name}: has changed since the run read it"));
+    fs::remove_file(&data).unwrap();
+    let gone = report(&[dir], None).unwrap();
+    assert!(
+        missing(&gone).starts_with(&format!("one: without its responses. {name}: cannot be read: ")),
+        "{}",
+        missing(&gone)
+    );
+}
+
+#[test]
+fn rounds_show_how_responses_change() {
+    let root = tempfile::tempdir().unwrap();
+    let metrics: String = (1..=6).map(|step| format!("{{\"step\":{step},\"round\":{}}}\n", (step + 1) / 2)).collect();
+    let dir = run(root.path(), "one", &metrics, "method = \"ppo\"\n");
+    fs::create_dir(dir.join("rollouts")).unwrap();
+    for round in 1..=3 {
+        let row = |ids: &str, end: &str| {
+            format!(
+                "{{\"prompt\":\"p\",\"completion\":\"round {round}\",\"reward\":1,\"completion_ids\":[{ids}],\"finish_reason\":\"{end}\"}}\n"
+            )
+        };
+        let rows = row(&vec!["7"; round].join(","), "stop") + &row("7", if round == 3 { "length" } else { "stop" });
+        fs::write(dir.join(format!("rollouts/round-{round:06}.jsonl")), rows).unwrap();
+    }
+    let page = report(std::slice::from_ref(&dir), None).unwrap();
+    assert!(page.contains("responses/length by step. one: from 1 at step 1 to 2 at step 5, between 1 and 2"));
+    assert!(page.contains("responses/cut_off by step. one: from 0 at step 1 to 0.5 at step 5"));
+    assert!(page.contains("data-name=\"one, round 1\"") && page.contains("data-name=\"one, round 3\""));
+    assert_eq!(["round 1</pre>", "round 2</pre>", "round 3</pre>"].map(|text| page.matches(text).count()), [2, 2, 2]);
+    fs::remove_file(dir.join("rollouts/round-000002.jsonl")).unwrap();
+    let page = report(&[dir], None).unwrap();
+    assert!(page.contains("one: without its responses. ") && page.contains("round-000002.jsonl: cannot be read"));
+}
+
+#[test]
+fn evaluations_have_intervals_where_their_problems_are_known() {
+    let root = tempfile::tempdir().unwrap();
+    let problems = root.path().join("problems.jsonl");
+    fs::write(&problems, "{}\n".repeat(20)).unwrap();
+    let config = format!("eval_data = {:?}\n", problems.display().to_string());
+    let page = page_of("{\"step\":1,\"loss\":2,\"eval/accuracy\":1}\n", &config).unwrap();
+    assert_eq!(page.matches("data-low=\"0.83887\" data-high=\"1\"").count(), 1, "{page}");
+    assert!(!page_of("{\"step\":1,\"eval/accuracy\":1}\n", "").unwrap().contains("data-low"));
 }
 
 #[test]
@@ -147,14 +261,14 @@ fn long_curves_are_thinned_and_their_extremes_stay() {
         writeln!(rows, "{{\"step\":{step},\"loss\":{loss}}}").unwrap();
     }
     let page = page_of(&rows, "").unwrap();
-    let curve = page.split("data-steps=\"").nth(1).unwrap();
+    let curve = page.split("class=\"line curve").nth(1).unwrap().split("data-steps=\"").nth(1).unwrap();
     let attribute = |name: &str| -> Vec<&str> {
         let text = if name.is_empty() { curve } else { curve.split(name).nth(1).unwrap() };
         text.split('"').next().unwrap().split(' ').collect()
     };
-    let (steps, values, points) = (attribute(""), attribute("data-values=\""), attribute(" points=\""));
+    let (steps, values, means) = (attribute(""), attribute("data-values=\""), attribute("data-means=\""));
     assert!((900..=1002).contains(&steps.len()), "{}", steps.len());
-    assert_eq!((steps.len(), steps.len()), (values.len(), points.len()));
+    assert_eq!((steps.len(), 500), (values.len(), means.len()));
     assert_eq!((steps[0], steps[steps.len() - 1]), ("1", "30000"));
     let spike = steps.iter().position(|step| *step == "12345").expect("the spike stays");
     assert_eq!(values[spike], "777");
@@ -206,6 +320,52 @@ fn what_files_say_is_shown_as_text() {
     assert!(values_page("none", &[], None).contains("There are no responses."));
 }
 
+/// Steps are paragraphs, or lines where a response has no blank line; or what process rewards were given for, and what is
+/// behind the last of them is not judged.
+#[test]
+fn segments_are_the_steps_of_a_response() {
+    let root = tempfile::tempdir().unwrap();
+    let value = copy_of("ppo/value", &root.path().join("value"));
+    fs::copy(golden("ppo/policy").join("tokenizer.json"), value.join("tokenizer.json")).unwrap();
+    let ids = json_lines(&golden("ppo/round.jsonl"))[0]["completion_ids"].clone();
+    let steps = json!([{ "end": 1, "reward": 0.5 }, { "end": 2, "reward": 0 }]);
+    let rows = [
+        json!({ "prompt": "a", "completion": "1\n2\n3", "reward": 0 }),
+        json!({ "prompt": "a", "completion": "1\n2\n\n3", "reward": 1 }),
+        json!({ "prompt": "a", "completion_ids": ids, "reward": 0, "step_rewards": steps }),
+    ];
+    let (data, output) = (root.path().join("rows.jsonl"), root.path().join("values.jsonl"));
+    fs::write(&data, rows.map(|row| row.to_string() + "\n").concat()).unwrap();
+    let mut command = dqo();
+    command.args(["values", "--device", "cpu", "--value"]).arg(&value).arg("--data").arg(&data);
+    let said = json_of(command.arg("--json").arg("--output").arg(&output));
+    let found = json_lines(&output);
+    let texts = |row: usize| {
+        let segments = found[row]["segments"].as_array().unwrap();
+        segments.iter().map(|segment| segment["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (texts(0), texts(1)),
+        (vec!["1\n".into(), "2\n".into(), "3".into()], vec!["1\n2\n\n".into(), "3".into()])
+    );
+    let judged = found[2]["segments"].as_array().unwrap().iter().map(|segment| segment["process_reward"].as_f64());
+    assert_eq!(judged.collect::<Vec<_>>(), [Some(1.0), Some(0.0), None]);
+    assert!(said["outcome_auc"].as_f64().is_some() && said["segment_auc"].as_f64().is_some(), "{said}");
+    let page = output.with_extension("html");
+    done(
+        dqo()
+            .args(["values", "--device", "cpu", "--value"])
+            .arg(&value)
+            .arg("--data")
+            .arg(&data)
+            .arg("--output")
+            .arg(&page),
+    );
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("first wrong step</b>").count(), 1);
+    assert!(page.contains("AUC of the outcome") && page.contains("AUC of segments"));
+}
+
 /// Against numpy 2; the ranks by hand: 1 5 3 3 0 6 3 and 3 4.5 4.5 2 0 6 1.
 #[test]
 fn correlations_are_numpys() {
@@ -232,175 +392,4 @@ fn correlations_are_numpys() {
     ] {
         assert_eq!((pearson(x, y), spearman(x, y)), (None, None), "{x:?} {y:?}");
     }
-}
-
-/// A page in a file of its own.
-fn saved(html: &str) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("page.html");
-    fs::write(&file, html).unwrap();
-    (dir, file)
-}
-
-/// Fails where the page is wider than its window, or lacks what a screen reader needs.
-#[track_caller]
-fn check_shell(browser: &Browser) {
-    let wide = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth", &[]);
-    assert_eq!(wide, 0, "the page scrolls sideways");
-    let nameless = "return [...document.querySelectorAll('[role=img], [role=region], [role=group]')]\
-                    .filter(element => !element.ariaLabel).length";
-    assert_eq!(browser.run(nameless, &[]), 0, "an element has no accessible name");
-    assert_eq!(browser.run("return document.documentElement.lang", &[]), "en");
-    assert_eq!(browser.count("h1"), 1);
-}
-
-#[test]
-fn a_page_of_runs_works_in_a_browser() {
-    let root = tempfile::tempdir().unwrap();
-    let rows = |scale: f64| -> String {
-        let row = |step: u32| {
-            let loss = scale / f64::from(step);
-            format!("{{\"step\":{step},\"loss\":{loss},\"seconds\":1,\"eval/accuracy\":0.5}}\n")
-        };
-        (1..=11).map(row).collect()
-    };
-    let one = run(root.path(), "one", &rows(1.0), "beta = 0.03\n");
-    let two = run(root.path(), "two <&>", &rows(3.0), "beta = 0.1\n");
-    let (_dir, file) = saved(&report(&[one, two], None).unwrap());
-    let Some(browser) = Browser::open(&file) else { return };
-    check_shell(&browser);
-    assert_eq!(browser.count("svg.plot"), 3);
-    assert_eq!(browser.count("polyline.curve"), 6);
-    let name = browser.run("return arguments[0].ariaLabel", &["svg.plot"]);
-    let expected = "loss by step. one: from 1 at step 1 to 0.090909 at step 11, between 0.090909 and 1; \
-                    two <&>: from 3 at step 1 to 0.27273 at step 11, between 0.27273 and 3";
-    assert_eq!(name, expected);
-
-    // Steps 1 to 11 lie between 40 and 346 of 360: step 6 is 13 right of the middle.
-    let scale = browser.run("return arguments[0].clientWidth / 360", &["svg.plot"]).as_f64().unwrap();
-    browser.hover("svg.plot", ((13.0 * scale) as i32, 0));
-    assert_eq!(browser.text("#tip"), "step 6\none\n0.16667\ntwo <&>\n0.5");
-    assert_eq!(browser.count("svg.plot .spot.on"), 2);
-    browser.hover("h1", (0, 0));
-    assert_eq!(browser.run("return arguments[0].hidden", &["#tip"]), true);
-
-    browser.run("arguments[0].focus()", &["svg.plot"]);
-    assert!(browser.text("#tip").starts_with("step 6\n"), "the step that was looked at last");
-    browser.press("\u{e010}");
-    assert_eq!(browser.text("#tip"), "step 11\none\n0.090909\ntwo <&>\n0.27273");
-    browser.press("\u{e012}");
-    assert_eq!(browser.text("#tip"), "step 10\none\n0.1\ntwo <&>\n0.3");
-
-    browser.click(".chip[data-run='0']");
-    assert_eq!(browser.count("polyline.curve:not(.off)"), 3);
-    browser.run("arguments[0].focus()", &["svg.plot"]);
-    assert_eq!(browser.text("#tip"), "step 10\ntwo <&>\n0.3");
-    browser.click(".chip[data-run='0']");
-    assert_eq!(browser.count("polyline.curve:not(.off)"), 6);
-    assert_eq!(browser.run("return arguments[0].textContent", &["tr.differs"]), "≠ differs: beta0.030.1");
-    assert_eq!(browser.complaints(), Vec::<String>::new());
-    // The page's policy stops what a script asks for, and the browser says so: the silence before meant something.
-    browser.run("return fetch('http://127.0.0.1:9/').catch(() => 0)", &[]);
-    assert!(browser.complaints().join("").contains("Content Security Policy"));
-
-    browser.resize(360);
-    check_shell(&browser);
-}
-
-/// A response of one token a word, as `dqo-wgpu values` makes them; V rises by a tenth each.
-fn response(line: usize, words: &[&str], right: Option<bool>) -> ValuedResponse {
-    let value = |index: usize| (index as f64) / 10.0;
-    let token = |(index, text): (usize, &&str)| ValuedToken {
-        text: (*text).into(),
-        value: value(index),
-        change: 0.1,
-        advantage: (index > 0).then_some(-0.25),
-        step_reward: if index == 1 { 0.5 } else { 0.0 },
-    };
-    let end = words.len();
-    ValuedResponse {
-        line,
-        prompt: "What is <b>?".into(),
-        tokens: words.iter().enumerate().map(token).collect(),
-        segments: vec![ValuedSegment {
-            text: words[..2].concat(),
-            first: 0,
-            end: 2,
-            value: value(end),
-            process_reward: Some(0.5),
-        }],
-        reward: right.map(|right| f64::from(u8::from(right))),
-        right,
-        first_wrong: None,
-    }
-}
-
-#[test]
-fn a_page_of_values_works_in_a_browser() {
-    let words = ["<script>", "document.title = 1", "</script>", "\n\n", "", "\u{fffd}", "  end"];
-    let responses = [response(1, &words, Some(true)), response(4, &words, Some(false)), response(5, &words, None)];
-    let correlation = Correlation { pearson: 0.5, spearman: 0.25, count: 3 };
-    let (_dir, file) = saved(&values_page("Values & more", &responses, Some(&correlation)));
-    let Some(browser) = Browser::open(&file) else { return };
-    check_shell(&browser);
-    assert_eq!(browser.run("return document.title", &[]), "Values & more");
-    assert_eq!(browser.run("return arguments[0].textContent", &[".text"]), words.concat());
-    assert_eq!(browser.count("svg.spark polyline"), 3);
-    assert_eq!(browser.text(".badge"), "✓ right");
-    assert!(browser.text(".summary").contains("Spearman's correlation\n0.25"));
-
-    browser.hover(".text span:nth-child(2)", (0, 0));
-    let expected = "2  \"document.title = 1\"\nV before it\n0.1\nchange of V\n+0.1\nadvantage\n-0.25\nreward here\n0.5";
-    assert_eq!(browser.text("#tip"), expected);
-    let colour = |child: u32| {
-        let selector = format!(".text span:nth-child({child})");
-        let colour = browser.run("return getComputedStyle(arguments[0]).backgroundColor", &[&selector]);
-        colour.as_str().unwrap().to_owned()
-    };
-    assert!(colour(1) != colour(4) && colour(4) != colour(7) && colour(1) != colour(7), "V has colours");
-    // A token without text, and one that is a line break, can be pointed at.
-    for (child, title) in [(4, r#"4  "\n\n""#), (5, r#"5  """#)] {
-        let selector = format!(".text span:nth-child({child})");
-        let script = "const b = arguments[0].getClientRects()[0]; \
-                      return document.elementFromPoint(b.left + b.width / 2, \
-                      b.top + b.height / 2).closest('span') === arguments[0]";
-        assert_eq!(browser.run(script, &[&selector]), true, "{title}");
-        browser.run("arguments[0].dispatchEvent(new Event('pointerover', { bubbles: true }))", &[&selector]);
-        assert!(browser.text("#tip").starts_with(title), "{}", browser.text("#tip"));
-    }
-
-    browser.run("arguments[0].focus()", &[".text [tabindex]"]);
-    assert!(
-        browser.text("#tip").starts_with("1  \"<script>\"\nV before it\n0\nchange of V"),
-        "{}",
-        browser.text("#tip")
-    );
-    browser.press("\u{e010}");
-    assert!(browser.text("#tip").contains("7  \"  end\"\nV before it\n0.6\nreward less V\n+0.1"));
-    assert_eq!(browser.count(".here.on"), 1);
-    browser.press("\u{e00c}");
-    assert_eq!(browser.run("return arguments[0].hidden", &["#tip"]), true);
-
-    browser.hover("tr[data-first]", (0, 0));
-    assert_eq!(browser.count(".text span.lit"), 2);
-    let shown = || {
-        browser.run(
-            "return [...document.querySelectorAll('article')].filter(a => a.offsetHeight).map(a => a.id).join()",
-            &[],
-        )
-    };
-    for (choice, expected) in
-        [("right", "response-1"), ("wrong", "response-2"), ("all", "response-1,response-2,response-3")]
-    {
-        browser.click(&format!("button[data-show='{choice}']"));
-        assert_eq!(shown(), expected);
-        assert_eq!(browser.text("[aria-pressed=true]").split(' ').rev().nth(1).unwrap(), choice);
-    }
-    assert_eq!(browser.complaints(), Vec::<String>::new());
-
-    browser.resize(360);
-    check_shell(&browser);
-    let below = "const [a, b] = [...document.querySelector('.sides').children].map(e => e.getBoundingClientRect()); \
-                 return b.top >= a.bottom";
-    assert_eq!(browser.run(below, &[]), true, "the segments stand below the text on a phone");
 }

@@ -292,6 +292,9 @@ fn the_demo_makes_the_policy_better() {
         assert!(change > 2.0 * error && error > 0.0, "{said}");
         let page = std::fs::read_to_string(output.join("report.html")).unwrap();
         assert!(page.contains("values/mean") && page.contains("data-right=\"wrong\""));
+        let place = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text}"));
+        assert!(place("V falls at the slip.") < place("before training to") && page.contains("first wrong step</b>"));
+        assert!(place("<h2>Configuration</h2>") > page.rfind("<article").unwrap(), "the page ends with it");
         assert!(said.contains(&output.join("report.html").display().to_string()), "{said}");
     }
     let again = error_of(dqo().args(["demo", "--device", "cpu", "--output-dir"]).arg(dir.path().join("1")));

@@ -1,6 +1,6 @@
 //! How well V tells right from wrong: areas under ROC curves.
 
-use super::values::ValuedResponse;
+use super::response::ValuedResponse;
 
 /// The area under a ROC curve: the probability that V of a right one is above V of a wrong one, ties counted half.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -26,7 +26,7 @@ function magnitude(value) {
 function tickLabel(value, step, top) {
   if (Math.abs(value) < step * 1e-6) return "0";
   if (top < 1e-3 || top >= 1e15) {
-    return value.toExponential(Math.max(0, magnitude(value) - magnitude(step))).replace("e+", "e");
+    return value.toExponential(Math.max(0, magnitude(value) - magnitude(step))).replace("e+", "e").replace(/\.?0+e/, "e");
   }
   const [unit, suffix] = top >= 1e9 ? [1e9, "G"] : top >= 1e6 ? [1e6, "M"] : top >= 1e4 ? [1e3, "k"] : [1, ""];
   return (value / unit).toFixed(Math.max(0, -magnitude(step / unit))) + suffix;
@@ -59,17 +59,18 @@ function logTicks(low, high) {
 
 // The range of the values that a chart shows: a little more than there are, and nothing below zero where no value is. Noise
 // is not drawn as a peak: the range spans at least a tenth of the largest value's size, and at least `least`, which is
-// given for shares. On a logarithmic axis it spans at least that tenth as a factor.
+// given for what is at most 1; there it ends at 1. On a logarithmic axis it spans at least that tenth as a factor.
 function rangeOf(values, least, log) {
   let low = Math.min(...values), high = Math.max(...values);
   if (log) {
     const margin = Math.max((high / low) ** .06, (1.1 * low / high) ** .5);
     return [low / margin, high * margin];
   }
-  const size = Math.max(Math.abs(low), Math.abs(high));
+  const size = Math.max(Math.abs(low), Math.abs(high)), most = least && high <= 1 ? 1 : Infinity;
   const span = Math.max(high - low, .1 * size, least) || 1;
   const margin = .06 * span + .5 * (span - (high - low)), isAbove = low >= 0;
   [low, high] = [low - margin, high <= 0 && high < low + margin ? Math.min(high + margin, 0) : high + margin];
+  if (high > most) [low, high] = [low - (high - most), most];
   return isAbove && low < 0 ? [0, Math.max(high, span)] : [low, high];
 }
 
@@ -98,30 +99,32 @@ function drawValueAxis(frame, parent) {
 }
 
 // Marks below, and the axis's name under them.
-function drawNamedAxis(svg, frame, parent) {
-  for (const { value, label } of ticks(frame.first, frame.last, 4)) {
+function drawNamedAxis(svg, frame, marks, parent) {
+  for (const { value, label } of marks) {
     draw("text", { class: "below", x: frame.x(value).toFixed(1), y: frame.floor + 16 }, parent, label);
   }
-  const middle = (frame.left + frame.right) / 2;
-  draw("text", { class: "below", x: middle, y: frame.floor + 34 }, parent, svg.dataset.x);
-  draw("text", { x: 2, y: 9 }, parent, svg.dataset.y);
+  draw("text", { class: "below", x: (frame.left + frame.right) / 2, y: frame.floor + 34 }, parent, svg.dataset.x);
 }
 
-// Shares of responses by a number's size: bars, or where there are several series their outlines.
+// Shares of responses by a number's size: bars, or where there are several series their outlines. A few bins are named each
+// by its middle.
 function drawHistogram(svg) {
-  const edges = numbers(svg.dataset.edges), series = [...svg.querySelectorAll(".bars")];
-  const shares = series.map(bars => numbers(bars.dataset.shares));
+  const edges = numbers(svg.dataset.edges), series = [...svg.querySelectorAll(".bars")], few = edges.length < 8;
+  const shares = series.map(bars => numbers(bars.dataset.shares)), isOnly = series.length === 1;
   const frame = frameOf(svg, { x: [edges[0], edges.at(-1)], y: [0, 1.06 * Math.max(...shares.flat())], bottom: 44 });
-  const axes = draw("g", {}, svg);
+  const axes = draw("g", {}, svg), middle = bin => Number(((edges[bin] + edges[bin + 1]) / 2).toPrecision(4));
+  const middles = edges.slice(1).map((_, bin) => ({ value: middle(bin), label: String(middle(bin)) }));
   drawValueAxis(frame, axes);
-  drawNamedAxis(svg, frame, axes);
+  drawNamedAxis(svg, frame, few ? middles : ticks(frame.first, frame.last, 4), axes);
   svg.prepend(axes);
+  const x = edge => frame.x(edges[edge]), floor = frame.floor;
   series.forEach((bars, index) => {
-    const step = (share, bin) => {
-      return `H${frame.x(edges[bin]).toFixed(1)}V${frame.y(share).toFixed(1)}H${frame.x(edges[bin + 1]).toFixed(1)}`;
-    };
-    bars.setAttribute("d", `M${frame.x(edges[0]).toFixed(1)} ${frame.floor}${shares[index].map(step).join("")}V${frame.floor}`);
-    bars.classList.toggle("only", series.length === 1);
+    const y = share => frame.y(share).toFixed(1);
+    const bar = (share, bin) => `M${(x(bin) + 1).toFixed(1)} ${floor}V${y(share)}H${(x(bin + 1) - 1).toFixed(1)}V${floor}`;
+    const step = (share, bin) => `H${x(bin).toFixed(1)}V${y(share)}H${x(bin + 1).toFixed(1)}`;
+    const outline = `M${x(0).toFixed(1)} ${floor}${shares[index].map(step).join("")}V${floor}`;
+    bars.setAttribute("d", isOnly ? shares[index].map(bar).join("") : outline);
+    bars.classList.toggle("only", isOnly);
   });
   const head = ["from", "to", ...series.map(bars => bars.dataset.name)];
   const row = bin => [edges[bin], edges[bin + 1], ...shares.map(of => of[bin])];
@@ -136,7 +139,8 @@ function drawScatter(svg) {
   };
   const frame = frameOf(svg, { x: spread(x), y: spread(y), bottom: 44 });
   drawValueAxis(frame, svg);
-  drawNamedAxis(svg, frame, svg);
+  drawNamedAxis(svg, frame, ticks(frame.first, frame.last, 4), svg);
+  draw("text", { x: 2, y: 9 }, svg, svg.dataset.y);
   const dots = x.map((value, index) => `M${frame.x(value).toFixed(1)} ${frame.y(y[index]).toFixed(1)}h0`);
   draw("path", { class: "dots", d: dots.join("") }, svg);
   tables.set(svg.closest("figure"), () => [[svg.dataset.x, svg.dataset.y], ...x.map((value, index) => [value, y[index]])]);

@@ -1,9 +1,10 @@
 //! What each run did, in a sentence made of its metrics.
 
+use super::curve::Curve;
 use super::curves::swatch;
 use super::number::{duration, percent, short};
 use super::page::escape;
-use super::run::{Curve, RunRecord};
+use super::run::RunRecord;
 
 /// What the runs did, a sentence each.
 pub fn claims(runs: &[RunRecord]) -> String {
@@ -68,7 +69,7 @@ fn rewards(reward: &Curve) -> String {
 fn losses(loss: &Curve) -> String {
     let tenth = loss.points.len().div_ceil(10);
     let mean =
-        |points: &[super::run::Point]| short(points.iter().map(|point| point.value / points.len() as f64).sum(), 3);
+        |points: &[super::curve::Point]| short(points.iter().map(|point| point.value / points.len() as f64).sum(), 3);
     let (first, last) = (mean(&loss.points[..tenth]), mean(&loss.points[loss.points.len() - tenth..]));
     match loss.points.len() {
         1 => format!("loss {first}"),

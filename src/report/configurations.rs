@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::curve::Curve;
 use super::curves::swatch;
 use super::metrics::Group;
 use super::number::short;
 use super::page::{escape, table};
-use super::run::{Curve, RunRecord};
+use super::run::RunRecord;
 use crate::format::format_bytes;
 
 fn run_heads(runs: &[RunRecord], class: &str) -> String {

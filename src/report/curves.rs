@@ -1,9 +1,10 @@
 //! The plots of runs, and what their reader may choose of them.
 
+use super::curve::Curve;
 use super::metrics::{Group, about, least_span};
 use super::page::{Part, escape};
 use super::plot::{Line, Plot, Unit};
-use super::run::{Curve, RunRecord};
+use super::run::RunRecord;
 use super::thin::DRAWN_POINTS;
 
 /// Colours of lines, as curves.css has them; more runs take them again.

@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::claim::claims;
 use super::comparison::comparison;
 use super::configurations::configurations;
+use super::curve::{Curve, Point};
 use super::number::{percent, short};
 use super::page::{Page, Part, escape};
-use super::run::{Curve, Point, RunRecord};
+use super::response::{Slip, ValuedResponse, slips};
+use super::run::RunRecord;
 use super::valued::ValuedResponses;
-use super::values::{ValuedResponse, example, valued_responses};
+use super::values::{example, valued_responses};
 
 /// A policy's accuracy on the same problems before and after training.
 #[derive(Serialize)]
@@ -56,38 +58,31 @@ fn add_before(run: &mut RunRecord, measured: &[Measured]) {
     }
 }
 
-/// That V falls at the slip, by how much, and a response in which it does; or that it does not.
+/// That V falls at the slip, by how much, and the response in which it falls furthest; or that it does not.
 fn claim(responses: &[ValuedResponse]) -> String {
-    let slips: Vec<(&ValuedResponse, f64, f64)> = responses
-        .iter()
-        .filter_map(|response| response.slip().map(|(before, after)| (response, before, after)))
-        .collect();
-    if slips.is_empty() {
+    let slips = slips(responses);
+    let fall = |slip: &Slip| slip.before - slip.after;
+    let Some(furthest) = slips.iter().max_by(|a, b| fall(a).total_cmp(&fall(b))) else {
         return "<p class=\"claim\">No response below goes wrong at a step.</p>\n".to_owned();
-    }
-    let mean = |of: fn(&(&ValuedResponse, f64, f64)) -> f64| slips.iter().map(of).sum::<f64>() / slips.len() as f64;
-    let (before, after) = (mean(|slip| slip.1), mean(|slip| slip.2));
-    let fell = slips.iter().filter(|(_, before, after)| after < before).count();
+    };
+    let mean = |of: fn(&Slip) -> f64| slips.iter().map(of).sum::<f64>() / slips.len() as f64;
+    let (before, after) = (mean(|slip| slip.before), mean(|slip| slip.after));
+    let fell = slips.iter().filter(|slip| fall(slip) > 0.0).count();
     let said = if after < before { "V falls at the slip." } else { "V does not fall at the slip here." };
-    // One that is as the mean is, not the best one.
-    let off = |slip: &&(&ValuedResponse, f64, f64)| (slip.1 - slip.2 - (before - after)).abs();
-    let shown = slips.iter().min_by(|a, b| off(a).total_cmp(&off(b)));
-    let shown = shown.map_or_else(String::new, |(response, before, after)| {
-        let note = format!(
-            "A wrong response as the policy wrote it before training: V is {} before the first wrong step, which is \
-             underlined, and {} at its end.",
-            short(*before, 2),
-            short(*after, 2)
-        );
-        example(responses, response, &note)
-    });
+    let note = format!(
+        "The one in which it falls furthest, as the policy wrote it before training: V is {} before the first wrong step, \
+         which is underlined, and {} at its end.",
+        short(furthest.before, 2),
+        short(furthest.after, 2)
+    );
     format!(
         "<p class=\"claim\"><b>{said}</b> The value network was told only whether whole sums are right. Over the first wrong \
          step of {} wrong responses to sums that were not trained on, V goes from {} to {} in the mean; it falls in {fell} of \
-         them.</p>\n{shown}",
+         them.</p>\n{}",
         slips.len(),
         short(before, 2),
-        short(after, 2)
+        short(after, 2),
+        example(responses, furthest.response, &note)
     )
 }
 

@@ -70,7 +70,7 @@ function savePicture(figure) {
   image.src = "data:image/svg+xml," + encodeURIComponent(text);
 }
 
-for (const figure of document.querySelectorAll("figure.card")) {
+for (const figure of document.querySelectorAll("figure.card:has(.plot, .histogram, .scatter)")) {
   const saves = document.createElement("div");
   saves.className = "save";
   for (const [name, what, action] of [["CSV", "points", saveTable], ["PNG", "picture", savePicture]]) {

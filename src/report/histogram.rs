@@ -43,7 +43,7 @@ pub fn histogram(what: &str, series: &[Series]) -> String {
     };
     format!(
         "<svg class=\"histogram\" viewBox=\"0 0 360 210\" role=\"img\" aria-label=\"{}\" data-x=\"{what}\" \
-         data-y=\"share of responses\" data-edges=\"{}\">\n{}</svg>",
+         data-edges=\"{}\">\n{}</svg>",
         escape(&format!("{what}. {}", series.iter().map(said).collect::<Vec<_>>().join("; "))),
         joined((0..=bins.count).map(|edge| bins.first + edge as f64 * bins.width).collect()),
         series.iter().map(bars).collect::<String>(),

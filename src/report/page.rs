@@ -21,6 +21,8 @@ pub struct Part {
 
 const STYLE: &str = concat!(include_str!("page.css"), include_str!("chart.css"));
 const SCRIPT: &str = concat!(include_str!("page.js"), include_str!("figure.js"), include_str!("chart.js"));
+/// After those of the parts, whose switches it sets.
+const LAST_SCRIPT: &str = include_str!("reload.js");
 
 /// The policy forbids every request, so a page shows nothing but itself and tells nobody that it was opened.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
@@ -41,10 +43,7 @@ impl Page<'_> {
         let style: String = parts.iter().map(|part| part.style.as_str()).collect();
         // In a block of its own, so that two scripts may name a function alike.
         let script: String = parts.iter().map(|part| format!("{{\n{}}}\n", part.script)).collect();
-        let (reload, reloading) = match self.reload {
-            Some(seconds) => (format!(" data-reload=\"{seconds}\""), include_str!("reload.js")),
-            None => (String::new(), ""),
-        };
+        let reload = self.reload.map_or_else(String::new, |seconds| format!(" data-reload=\"{seconds}\""));
         let version = env!("CARGO_PKG_VERSION");
         format!(
             r#"<!doctype html>
@@ -69,7 +68,9 @@ impl Page<'_> {
 <div id="tip" role="status" hidden></div>
 <script>
 "use strict";
-{SCRIPT}{script}{reloading}</script>
+{SCRIPT}{script}{{
+{LAST_SCRIPT}}}
+</script>
 </body>
 </html>
 "#

@@ -2,10 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use super::curve::Point;
 use super::interval::wilson;
 use super::number::{bounds, short};
 use super::page::escape;
-use super::run::Point;
+
 use super::thin::{DRAWN_POINTS, Thinned, thinned};
 
 /// A metric of several runs.

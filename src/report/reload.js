@@ -1,4 +1,4 @@
-// The page of runs that go on: it is read again as often as it is written, and is then as its reader left it.
+// A page of runs that go on is read again as often as it is written, and it is then, the last one too, as its reader left it.
 function kept() {
   return [...document.querySelectorAll("[data-keep]")];
 }
@@ -20,10 +20,15 @@ function restore({ states, scroll }) {
   scrollTo(0, scroll);
 }
 
-history.scrollRestoration = "manual";
-if (history.state?.states) restore(history.state);
-setTimeout(() => {
-  const states = Object.fromEntries(kept().map(element => [element.dataset.keep, stateOf(element)]));
-  history.replaceState({ states, scroll: scrollY }, "");
-  location.reload();
-}, 1000 * document.body.dataset.reload);
+if (history.state?.states) {
+  history.scrollRestoration = "manual";
+  restore(history.state);
+  history.replaceState(null, "");
+}
+if (document.body.dataset.reload) {
+  setTimeout(() => {
+    const states = Object.fromEntries(kept().map(element => [element.dataset.keep, stateOf(element)]));
+    history.replaceState({ states, scroll: scrollY }, "");
+    location.reload();
+  }, 1000 * document.body.dataset.reload);
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
+use super::curve::{Curve, Point};
 use super::read::{Unread, unchanged};
 use super::written::Written;
 use crate::files::INPUTS;
@@ -39,20 +40,6 @@ pub struct Clock {
     pub tokens: Vec<f64>,
     /// The sum of the steps' times; none where a row has none.
     pub seconds: Vec<f64>,
-}
-
-/// A metric over the run.
-pub struct Curve {
-    pub metric: String,
-    /// At least one; their steps never fall.
-    pub points: Vec<Point>,
-}
-
-/// A metric's value at a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    pub step: u64,
-    pub value: f64,
 }
 
 impl RunRecord {
@@ -117,13 +104,6 @@ impl Clock {
                 places.insert(0, 0.0);
             }
         }
-    }
-}
-
-impl Curve {
-    /// Its last point.
-    pub fn last(&self) -> Point {
-        self.points[self.points.len() - 1]
     }
 }
 

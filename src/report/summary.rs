@@ -2,8 +2,8 @@
 
 use super::areas::{RocArea, outcome_area, segment_area};
 use super::number::short;
+use super::response::{Correlation, Slip, ValuedResponse, slips};
 use super::scatter::{Judgement, scatter};
-use super::values::{Correlation, ValuedResponse};
 
 const OF_OUTCOME: &str = "the area under the ROC curve of V of the state before a response's last token, which is the last \
     state that the network sees, against whether the response is right";
@@ -33,11 +33,11 @@ pub fn summary(responses: &[ValuedResponse], correlation: Option<&Correlation>) 
         figures.push(("Spearman's correlation", short(correlation.spearman, 3)));
         plot = correlation_plot(responses, correlation.count);
     }
-    let slips: Vec<(f64, f64)> = responses.iter().filter_map(ValuedResponse::slip).collect();
+    let slips = slips(responses);
     if !slips.is_empty() {
-        let mean = |of: fn(&(f64, f64)) -> f64| slips.iter().map(of).sum::<f64>() / slips.len() as f64;
-        figures.push(("mean V before the first wrong step", short(mean(|slip| slip.0), 3)));
-        figures.push(("mean V at its end", short(mean(|slip| slip.1), 3)));
+        let mean = |of: fn(&Slip) -> f64| short(slips.iter().map(of).sum::<f64>() / slips.len() as f64, 3);
+        figures.push(("mean V before the first wrong step", mean(|slip| slip.before)));
+        figures.push(("mean V at its end", mean(|slip| slip.after)));
     }
     let mut notes = String::new();
     for (name, area, is_of) in [

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::run::Point;
+use super::curve::Point;
 
 /// A curve with more points is drawn by the least and the greatest of each column.
 pub const DRAWN_POINTS: usize = 1000;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::correlation::{pearson, spearman};
-use super::values::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
+use super::response::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
 use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};

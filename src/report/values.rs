@@ -2,63 +2,9 @@
 
 use super::number::{short, signed};
 use super::page::{Page, Part, escape, shortened, table};
+use super::response::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use super::scale::Scale;
 use super::summary::summary;
-
-/// A response with the value network's V of the state before each token.
-pub struct ValuedResponse {
-    /// The row's line in its file.
-    pub line: usize,
-    pub prompt: String,
-    pub tokens: Vec<ValuedToken>,
-    pub segments: Vec<ValuedSegment>,
-    pub reward: Option<f64>,
-    /// Whether the answer was right, where it was judged.
-    pub right: Option<bool>,
-    /// The first segment that is wrong, by its number from 0, where process rewards say which is.
-    pub first_wrong: Option<usize>,
-}
-
-impl ValuedResponse {
-    /// V before the first wrong segment and at its end.
-    pub fn slip(&self) -> Option<(f64, f64)> {
-        let segment = self.segments.get(self.first_wrong?)?;
-        Some((self.tokens.get(segment.first)?.value, segment.value))
-    }
-}
-
-/// A token of a response.
-pub struct ValuedToken {
-    /// As it is; may be empty, or a part of a character.
-    pub text: String,
-    /// V of the state before the token.
-    pub value: f64,
-    /// V of the state after it less `value`; for the last token, the reward less `value`.
-    pub change: f64,
-    pub advantage: Option<f64>,
-    /// The process reward at this token.
-    pub step_reward: f64,
-}
-
-/// A part of a response, such as a line.
-pub struct ValuedSegment {
-    pub text: String,
-    /// Its first token.
-    pub first: usize,
-    /// The token after its last.
-    pub end: usize,
-    /// V at its end.
-    pub value: f64,
-    pub process_reward: Option<f64>,
-}
-
-/// How far V and process rewards go together.
-pub struct Correlation {
-    pub pearson: f64,
-    pub spearman: f64,
-    /// The number of segments.
-    pub count: usize,
-}
 
 /// Longer prompts are folded.
 const PROMPT_LENGTH: usize = 160;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::curve::{Curve, Point};
 use super::read::Unread;
-use super::run::{Curve, Point};
 
 /// Responses, in groups.
 pub struct Written {
