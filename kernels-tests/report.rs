@@ -11,8 +11,9 @@ use dqo_wgpu::report::{
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::command::{copy_of, done, dqo, json_of};
+use crate::command::{copy_of, dqo, json_of};
 use crate::model::{golden, json_lines};
+use crate::whole_loop::done;
 
 /// A run's directory below `root`.
 pub fn run(root: &Path, name: &str, metrics: &str, config: &str) -> PathBuf {
@@ -330,9 +331,9 @@ fn segments_are_the_steps_of_a_response() {
     let ids = json_lines(&golden("ppo/round.jsonl"))[0]["completion_ids"].clone();
     let steps = json!([{ "end": 1, "reward": 0.5 }, { "end": 2, "reward": 0 }]);
     let rows = [
-        json!({ "prompt": "a", "completion": "1\n2\n3", "reward": 0 }),
-        json!({ "prompt": "a", "completion": "1\n2\n\n3", "reward": 1 }),
-        json!({ "prompt": "a", "completion_ids": ids, "reward": 0, "step_rewards": steps }),
+        json!({ "prompt": "1+1", "completion": "1\n2\n3", "reward": 0 }),
+        json!({ "prompt": "1+1", "completion": "1\n2\n\n3", "reward": 1 }),
+        json!({ "prompt_ids": [5, 16, 0, 8], "completion_ids": ids, "reward": 0, "step_rewards": steps }),
     ];
     let (data, output) = (root.path().join("rows.jsonl"), root.path().join("values.jsonl"));
     fs::write(&data, rows.map(|row| row.to_string() + "\n").concat()).unwrap();

@@ -57,7 +57,7 @@ fn watch(args: &ReportArgs, seconds: u32, interrupt: &AtomicBool) -> Result<bool
                 }
             }
         }
-        wait(Duration::from_secs(seconds.into()), &is_stopped);
+        wait(Duration::from_secs(seconds.into()), is_stopped);
     }
     Ok(is_stopped())
 }

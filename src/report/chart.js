@@ -26,7 +26,8 @@ function magnitude(value) {
 function tickLabel(value, step, top) {
   if (Math.abs(value) < step * 1e-6) return "0";
   if (top < 1e-3 || top >= 1e15) {
-    return value.toExponential(Math.max(0, magnitude(value) - magnitude(step))).replace("e+", "e").replace(/\.?0+e/, "e");
+    const text = value.toExponential(Math.max(0, magnitude(value) - magnitude(step)));
+    return text.replace("e+", "e").replace(/\.0+e/, "e");
   }
   const [unit, suffix] = top >= 1e9 ? [1e9, "G"] : top >= 1e6 ? [1e6, "M"] : top >= 1e4 ? [1e3, "k"] : [1, ""];
   return (value / unit).toFixed(Math.max(0, -magnitude(step / unit))) + suffix;
@@ -48,7 +49,7 @@ function logTicks(low, high) {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
   const every = Math.ceil((last - first) / 5), marks = [];
   for (let power = first; power <= last; power += every) {
-    for (const factor of last - first > 3 ? [1] : [1, 2, 5]) {
+    for (const factor of high / low > 1000 ? [1] : [1, 2, 5]) {
       const value = Number(`${factor}e${power}`);
       const label = power < -3 || power > 4 ? `${factor}e${power}` : String(value);
       if (value >= low && value <= high) marks.push({ value, label });

@@ -135,7 +135,7 @@ fn clocks(runs: &[RunRecord]) -> String {
         let clock = &record.clock;
         let every = clock.steps.len().div_ceil(DRAWN_POINTS).max(1);
         let last = clock.steps.len().saturating_sub(1);
-        let is_kept = |index: usize| index % every == 0 || index == last;
+        let is_kept = |index: usize| index.is_multiple_of(every) || index == last;
         let joined = |values: Vec<String>| {
             let kept = values.into_iter().enumerate().filter(|(index, _)| is_kept(*index));
             kept.map(|(_, text)| text).collect::<Vec<_>>().join(" ")
