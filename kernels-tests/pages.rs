@@ -206,14 +206,18 @@ fn a_page_that_is_written_again_is_read_again_as_its_reader_left_it() {
     let root = tempfile::tempdir().unwrap();
     let rows = |last: u32| (1..=last).map(|step| format!("{{\"step\":{step},\"loss\":{step}}}\n")).collect::<String>();
     let runs = ["one", "two"].map(|name| run(root.path(), name, &rows(3), "beta = 1\n"));
-    let (_dir, file) = saved(&report(&runs, Some(1)).unwrap());
+    let (_dir, file) = saved(&report(&runs, Some(3)).unwrap());
     let Some(browser) = Browser::open(&file) else { return };
-    browser.click("#log");
-    choose(&browser, "#smooth", "strong");
-    browser.click(".chip[data-run='1']");
-    browser.run("document.querySelector('details').open = true; scrollTo(0, 200)", &[]);
+    // All at once, as the page may be read again between two commands.
+    let leave = "document.getElementById('log').click(); \
+                 const smooth = document.getElementById('smooth'); \
+                 smooth.value = 'strong'; smooth.dispatchEvent(new Event('change')); \
+                 document.querySelector('.chip[data-run=\"1\"]').click(); \
+                 document.querySelector('details').open = true; scrollTo(0, 200)";
+    browser.run(leave, &[]);
     run(root.path(), "one", &rows(7), "beta = 1\n");
     fs::write(&file, report(&runs, None).unwrap()).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(4));
     let is_new = || place_labels(&browser, 0).contains("step 7");
     for _ in 0..100 {
         if is_new() {
