@@ -31,7 +31,7 @@ fn check_shell(browser: &Browser) {
 
 /// Fails where the page does not fit or complains at any of the widths and colours that it is made for.
 #[track_caller]
-fn check_everywhere(browser: &Browser) {
+pub fn check_everywhere(browser: &Browser) {
     for width in [1280, 400] {
         for dark in [false, true] {
             browser.resize(width);

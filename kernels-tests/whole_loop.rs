@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
 use crate::command::{copy_dir, dqo, error_of, stderr};
 use crate::harness::skip_gpu;
 use crate::model::{floats, json_lines};
+use crate::pages::check_everywhere;
 
 pub fn asset(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo").join(name)
@@ -320,7 +322,13 @@ fn a_demo_that_cannot_start_leaves_nothing_and_one_that_was_cut_goes_on() {
         if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
     }
     assert_eq!(done(demo("cpu").arg("--resume")), whole);
-    assert!(output.join("report.html").exists());
+    if let Some(browser) = Browser::open(&output.join("report.html")) {
+        check_everywhere(&browser);
+        // The example's tokens tell their numbers, as those below do.
+        browser.run("arguments[0].focus()", &["#example [tabindex]"]);
+        assert!(browser.text("#tip").contains("V before it"), "{}", browser.text("#tip"));
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    }
     let other = error_of(demo("cpu").args(["--resume", "--seed", "7"]));
     assert!(other.contains("--seed is 42") && other.contains("7 now"), "{other}");
 }
