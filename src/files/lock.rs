@@ -2,8 +2,13 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// Longer than [`is_held`] holds a lock.
+const A_LOOK: Duration = Duration::from_millis(200);
 
 /// Opens a file, made where there is none, to be read and written by this process alone until it is dropped; a crash frees it
 /// too. `held` is what it stands for.
@@ -11,12 +16,18 @@ use anyhow::{Context, Result, bail};
 /// # Errors
 /// Where it cannot be opened, or another process holds it.
 pub fn open_locked(path: &Path, held: &Path) -> Result<File> {
+    let start = Instant::now();
     loop {
         // Not to append: Windows cuts no file that is open so.
         let file = File::options().create(true).truncate(false).read(true).write(true).open(path);
         let file = file.with_context(|| format!("{}: cannot be written", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
+            // Who only looks (`is_held`) is gone in a moment.
+            Err(TryLockError::WouldBlock) if start.elapsed() < A_LOOK => {
+                sleep(A_LOOK / 10);
+                continue;
+            }
             Err(TryLockError::WouldBlock) => {
                 bail!("{}: another process writes it; let it end, or stop it", held.display())
             }

@@ -13,8 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::parameter::Parameter;
-use super::save::converted;
-use super::stored::write_safetensors;
+use super::stored::{Converted, write_safetensors};
 use super::values::Values;
 use crate::files::read_description;
 
@@ -442,7 +441,7 @@ pub fn save_adapter<'a>(
 ) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
     let parameters: Vec<&Parameter> = parameters.map(|parameter| &*parameter).filter(|p| p.is_trained()).collect();
-    let stored: Vec<_> = parameters.iter().map(|parameter| converted(parameter, dtype)).collect();
+    let stored: Vec<_> = parameters.iter().map(|parameter| Converted::of(*parameter, dtype)).collect();
     let tensors = parameters
         .iter()
         .zip(&stored)

@@ -82,16 +82,11 @@ fn save<'a>(
     // The matrices' type is the model's: norms and biases may be wider.
     let matrix = parameters.iter().find(|parameter| parameter.rows() > 1);
     let of_matrices = dtype.or(matrix.map(|matrix| matrix.stored_dtype())).unwrap_or(Dtype::F32);
-    let stored: Vec<_> = parameters.iter().map(|parameter| converted(parameter, dtype)).collect();
+    let stored: Vec<_> = parameters.iter().map(|parameter| Converted::of(*parameter, dtype)).collect();
     let tensors = parameters.iter().zip(&stored).map(|(parameter, stored)| (parameter.name().to_owned(), stored as _));
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
     describe(config, changes, of_matrices, source, dir)
-}
-
-/// A weight as it goes to a file: as `dtype`, or as it is held.
-pub(super) fn converted(parameter: &Parameter, dtype: Option<Dtype>) -> Converted<'_> {
-    Converted { tensor: parameter, dtype: dtype.unwrap_or(parameter.stored_dtype()) }
 }
 
 /// Writes what a model directory has beside the weights: the configuration with these changes, and what `source` has for

@@ -70,11 +70,18 @@ impl Stored for Parameter {
     }
 }
 
-/// A tensor that is stored as another type than it is held in.
+/// A tensor that may be stored as another type than it is held in.
 pub struct Converted<'a> {
-    pub tensor: &'a dyn Stored,
+    tensor: &'a dyn Stored,
     /// The type in the file.
-    pub dtype: Dtype,
+    dtype: Dtype,
+}
+
+impl<'a> Converted<'a> {
+    /// A tensor to be stored as `dtype`, or as it is held.
+    pub fn of(tensor: &'a dyn Stored, dtype: Option<Dtype>) -> Self {
+        Self { tensor, dtype: dtype.unwrap_or(tensor.stored_dtype()) }
+    }
 }
 
 impl Stored for Converted<'_> {
