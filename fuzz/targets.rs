@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dqo_wgpu::data::{Examples, ProblemFile, RowFile, Text, Tokenizer};
+use dqo_wgpu::data::{Columns, Examples, ProblemFile, RowFile, Text, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::files::{verify_dir, write_dir};
 use dqo_wgpu::grade::Task;
@@ -95,7 +95,7 @@ fn read_rows(path: &Path) {
 
 fn read_problems(dir: &Path) {
     for task in [Task::Gsm8k, Task::Math, Task::None] {
-        drop(ProblemFile::read(&dir.join("problems.jsonl"), task));
+        drop(ProblemFile::read(&dir.join("problems.jsonl"), &Columns::default(), task));
     }
 }
 

@@ -178,7 +178,7 @@ fn a_policy_and_a_value_network_are_told_apart() {
     assert_eq!(message, expected);
     let mut command = dqo();
     command.args(["values", "--value"]).arg(&value).arg("--data").arg(&rows).args(["--output", "values.txt"]);
-    assert_eq!(error_of(&mut command), "--output values.txt: is neither .jsonl nor .html");
+    assert_eq!(error_of(&mut command), "--output values.txt: is neither .jsonl nor .html, nor - for rows");
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn the_options_of_every_run_are_its_methods() {
         let mut rest = words[2..].iter();
         while let Some(word) = rest.next() {
             // What is not there is not asked for: the model of the document, its rows, its result.
-            if ["--model", "--data", "--output-dir"].contains(&word.as_str()) {
+            if ["--model", "--data", "--columns", "--output-dir"].contains(&word.as_str()) {
                 rest.next();
             } else {
                 plan.arg(word);

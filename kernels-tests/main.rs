@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_problems;
 mod browser;
 mod cases;
+mod columns;
 mod command;
 mod data_indices;
 mod documents;
@@ -45,6 +46,7 @@ mod saved_type;
 mod shards;
 mod shell;
 mod signs;
+mod streams;
 
 #[cfg(unix)]
 mod terminal;

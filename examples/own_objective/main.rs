@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use dqo_wgpu::data::Columns;
 use dqo_wgpu::grade::Task;
 use dqo_wgpu::model::ModelOptions;
 use dqo_wgpu::objective::{Metrics, Objective, Seam, StepTotals, TrainsOn};
@@ -65,6 +66,7 @@ fn main() -> Result<()> {
         policy: PolicyOptions { model: model.clone(), seed: 1, batch_size: 64 },
         task: Task::Gsm8k,
         data: Some(demo.join("train.jsonl")),
+        columns: Columns::default(),
         output: Some(rollouts.clone()),
         num_samples: 4,
         max_problems: Some(32),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use dqo_wgpu::data::Columns;
 use dqo_wgpu::files::write_file;
 use dqo_wgpu::grade::{MathEqual, Task};
 use dqo_wgpu::model::{DeviceOptions, ModelOptions, WeightType};
@@ -68,6 +69,7 @@ impl Lab {
             policy: self.policy(model, 1),
             task: Task::Gsm8k,
             data: Some(problems.to_owned()),
+            columns: Columns::default(),
             output: Some(output.clone()),
             num_samples,
             max_problems: None,
@@ -84,6 +86,7 @@ impl Lab {
             policy: self.policy(model, 2),
             task: Task::Gsm8k,
             data: Some(rollouts.to_owned()),
+            columns: Columns::default(),
             output: Some(output.clone()),
             num_samples: 20,
             sampling: SAMPLING,
@@ -128,6 +131,7 @@ impl Lab {
                 policy: self.policy(model, seed),
                 task: Task::Gsm8k,
                 data: Some(problems.to_owned()),
+                columns: Columns::default(),
                 output: None,
                 max_problems: None,
                 sample: sampled,
@@ -153,6 +157,7 @@ impl Lab {
             value: Some(value.display().to_string()),
             adapter: None,
             data: Some(rows.to_owned()),
+            columns: Columns::default(),
             device: self.device.clone(),
             dtype: WeightType::F32,
             tokens_per_micro_batch: 8192,

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
-use crate::data::{Examples, RowFile};
-use crate::files::{spare, write_file};
+use crate::data::{Columns, Examples, RowFile};
+use crate::files::{output_name, spare, write_file};
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
@@ -34,11 +34,14 @@ struct LogpConfig {
     #[serde(flatten)]
     model: ModelOptions,
     /// Rows with a prompt and a response each, a JSON object a line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    columns: Columns,
     /// Where a row for each row goes: {"logps": [...], "entropies": [...]}
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
     /// Tokens a micro-batch
@@ -47,13 +50,13 @@ struct LogpConfig {
 }
 
 pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
-    let LogpConfig { model, data, output, tokens_per_micro_batch } = merge(args.config, matches)?;
+    let LogpConfig { model, data, columns, output, tokens_per_micro_batch } = merge(args.config, matches)?;
     count("--tokens-per-micro-batch", tokens_per_micro_batch, MOST_TOKENS)?;
     let data = data.context("--data is missing")?;
     let output = output.context("--output is missing")?;
     let ModelFiles { dir, config, tokenizer, adapter } = model.open()?;
     spare(&[&data, &dir], &output)?;
-    let file = RowFile::read(&data)?;
+    let file = RowFile::read_with(&data, &columns)?;
     file.need_responses("logp")?;
     let built = Examples::build(&file, &tokenizer, config.limits(), usize::MAX)?;
     built.check_context(&file, config.limits())?;
@@ -77,7 +80,7 @@ pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
     if args.json {
         print_of(&output, json!({ "output": output, "rows": examples.len() }));
     } else {
-        print_of(&output, output.display());
+        print_of(&output, output_name(&output));
     }
     Ok(Ended::Done)
 }

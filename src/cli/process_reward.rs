@@ -5,6 +5,7 @@ use clap::{ArgMatches, Args};
 
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print_of};
+use crate::files::output_name;
 use crate::sample::{ProcessRewardConfig, process_reward};
 
 #[derive(Args)]
@@ -29,7 +30,7 @@ pub fn run(args: ProcessRewardArgs, matches: &ArgMatches) -> Result<Ended> {
     if args.json {
         print_of(&output, serde_json::to_string(&summary)?);
     } else {
-        print_of(&output, format_args!("{}: {} rows", output.display(), summary.rows));
+        print_of(&output, format_args!("{}: {} rows", output_name(&output), summary.rows));
         print_of(
             &output,
             format_args!("{} of {} wrong responses have right steps", summary.with_right_steps, summary.wrong),

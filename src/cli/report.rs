@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Ended, interrupt, print_of};
-use crate::files::{spare, write_file};
+use crate::files::{output_name, spare, write_file};
 use crate::progress::say;
 use crate::report::report;
 use crate::train::Run;
@@ -20,7 +20,7 @@ pub struct ReportArgs {
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Where the page goes
-    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    #[arg(long, value_name = "FILE|-", default_value = "report.html")]
     output: PathBuf,
     /// Write the page again every so many seconds while a run goes on; a browser that shows it reads it again
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
@@ -37,7 +37,7 @@ pub fn run(args: &ReportArgs) -> Result<Ended> {
     };
     // Whatever came before, this page is the last: it does not ask to be read again.
     write_file(&args.output, report(&args.runs, None)?.as_bytes())?;
-    print_of(&args.output, args.output.display());
+    print_of(&args.output, output_name(&args.output));
     Ok(if is_interrupted { Ended::Interrupted } else { Ended::Done })
 }
 

@@ -5,6 +5,7 @@ use clap::{ArgMatches, Args};
 
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print_of};
+use crate::files::output_name;
 use crate::sample::{SampleConfig, sample};
 
 #[derive(Args)]
@@ -30,7 +31,7 @@ pub fn run(args: SampleArgs, matches: &ArgMatches) -> Result<Ended> {
         print_of(&output, serde_json::to_string(&summary)?);
     } else {
         let rate = summary.tokens as f64 / summary.seconds.max(1e-9);
-        print_of(&output, format!("{}: {} rows, {rate:.0} tokens/s", output.display(), summary.rows));
+        print_of(&output, format!("{}: {} rows, {rate:.0} tokens/s", output_name(&output), summary.rows));
         if summary.graded > 0 {
             let share = 100.0 * summary.right as f64 / summary.graded as f64;
             print_of(&output, format!("{} of {} graded rows are right: {share:.1} %", summary.right, summary.graded));

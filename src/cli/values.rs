@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
-use crate::files::{spare, write_file};
+use crate::files::{input_name, is_stream, output_name, spare, write_file};
 use crate::report::{RocArea, ValuedResponse, ValuesConfig, outcome_area, segment_area, value_responses, values_page};
 
 #[derive(Args)]
@@ -28,8 +28,8 @@ struct OutputConfig {
     #[command(flatten)]
     #[serde(flatten)]
     values: ValuesConfig,
-    /// A .jsonl file for a row for each row, or an .html file for a page to read
-    #[arg(long, value_name = "FILE")]
+    /// A .jsonl file (or -) for a row for each row, or an .html file for a page to read
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
 }
@@ -40,12 +40,13 @@ pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
     let (value, data) = (values.value()?, values.data()?);
     let extension = output.extension().and_then(|extension| extension.to_str());
     let as_page = extension == Some("html");
-    ensure!(as_page || extension == Some("jsonl"), "--output {}: is neither .jsonl nor .html", output.display());
+    let as_rows = extension == Some("jsonl") || is_stream(&output);
+    ensure!(as_page || as_rows, "--output {}: is neither .jsonl nor .html, nor - for rows", output.display());
     spare(&[data, Path::new(value)], &output)?;
     let valued = value_responses(&values)?;
     let correlation = valued.correlation.as_ref();
     let contents = if as_page {
-        values_page(&format!("{value} on {}", data.display()), &valued.responses, correlation)
+        values_page(&format!("{value} on {}", input_name(data)), &valued.responses, correlation)
     } else {
         valued.responses.iter().map(|response| row(response).to_string() + "\n").collect()
     };
@@ -65,7 +66,7 @@ pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
         );
         return Ok(Ended::Done);
     }
-    print_of(&output, output.display());
+    print_of(&output, output_name(&output));
     for (what, area) in [
         ("V before the last token against whether the response is right", outcomes),
         ("V at the ends of segments against whether their process reward is above 0", segments),

@@ -118,7 +118,7 @@ impl Examples {
                 built.examples.push(example);
             }
         }
-        let what = file.path.display();
+        let what = file.name();
         match limits.context_length {
             _ if !built.examples.is_empty() => Ok(built),
             context if context <= max_length => {
@@ -139,7 +139,7 @@ impl Examples {
             None => Ok(()),
             Some(example) => bail!(
                 "{}:{}: has {} tokens, and the model computes at most {}",
-                file.path.display(),
+                file.name(),
                 example.line,
                 example.len(),
                 limits.context_length

@@ -8,28 +8,54 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::files::read_bytes;
+use super::columns::{ColumnReader, Columns};
+use crate::files::{input_name, read_bytes};
 
 /// A line is a row of at most this many bytes: a megabyte of tokens has fewer.
 const LONGEST_LINE: usize = 32 << 20;
 
-/// Gives every line that is not blank to `parse`, with its number, from 1.
+/// Gives the fields of every row to `parse`, by our names, with the row's number, from 1: that of its line. `known` are the
+/// fields that mean something.
 ///
 /// # Errors
-/// Names the file, and the line that is not text, is too long, or that `parse` refuses; or that there is none.
-pub fn for_each_line(path: &Path, mut parse: impl FnMut(&str, usize) -> Result<()>) -> Result<()> {
+/// Names the file, and the line that is not text, is too long, is no object, or that `parse` refuses; the column that is not
+/// there; or that there is no row.
+pub fn for_each_row(
+    path: &Path,
+    columns: &Columns,
+    known: &[&str],
+    mut parse: impl FnMut(Map<String, Value>, usize) -> Result<()>,
+) -> Result<()> {
+    let mut columns = ColumnReader::new(columns, known)?;
     let bytes = read_bytes(path)?;
-    let mut any = false;
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let number = index + 1;
-        let mut parse_bytes = || {
-            let line = text(line, number)?;
-            if line.trim().is_empty() { Ok(false) } else { parse(line, number).map(|()| true) }
-        };
-        any |= parse_bytes().with_context(|| format!("{}:{number}", path.display()))?;
+    let file = input_name(path);
+    let (mut any, mut wrong) = (false, None);
+    for (number, row) in lines(&bytes) {
+        any = true;
+        let row = row.map(|row| columns.rename(row));
+        if wrong.is_none() {
+            let read = row.and_then(|row| parse(row, number));
+            wrong = read.err().map(|error| error.context(format!("{file}:{number}")));
+        }
+        // A column that no row has explains more than the first row that lacks it.
+        if wrong.is_some() && columns.are_found() {
+            break;
+        }
     }
-    ensure!(any, "{}: has no rows", path.display());
-    Ok(())
+    ensure!(any, "{file}: has no rows");
+    columns.end().with_context(|| file.to_string())?;
+    wrong.map_or(Ok(()), Err)
+}
+
+/// The rows of a JSONL file, by line; blank lines are none.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Result<Map<String, Value>>)> {
+    let row = |(index, line)| {
+        let number = index + 1;
+        let line = text(line, number);
+        let is_blank = line.as_ref().is_ok_and(|line| line.trim().is_empty());
+        (!is_blank).then(|| (number, line.and_then(fields)))
+    };
+    bytes.split(|byte| *byte == b'\n').enumerate().filter_map(row)
 }
 
 fn text(line: &[u8], number: usize) -> Result<&str> {
@@ -51,10 +77,7 @@ fn text(line: &[u8], number: usize) -> Result<&str> {
 }
 
 /// A row's fields. One that stands twice is refused: readers differ in which they take.
-///
-/// # Errors
-/// Names what is wrong.
-pub fn fields(line: &str) -> Result<Map<String, Value>> {
+fn fields(line: &str) -> Result<Map<String, Value>> {
     let Distinct(fields) = serde_json::from_str(line).map_err(|error| json_error(line, &error))?;
     Ok(fields)
 }

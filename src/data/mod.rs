@@ -1,6 +1,7 @@
 //! Rows, templates, tokens, packed batches.
 
 mod batch;
+mod columns;
 mod examples;
 mod guard;
 mod limits;
@@ -16,13 +17,14 @@ mod tokenizer;
 mod tokenizer_cost;
 
 pub use batch::{Capacity, DeviceBatch, DropoutDraw, NewestToken, Sequence, TokenGroups};
+pub use columns::Columns;
 pub use examples::{AssumedRows, Example, Examples};
 pub use limits::ModelLimits;
-pub use lines::{fields, for_each_line};
+pub use lines::for_each_row;
 pub use pack::{epoch_order, pack};
 pub use pairs::{by_prompt, pairs};
 pub use problems::{Problem, ProblemFile};
-pub use rows::{Row, RowFile, StepReward, Text};
+pub use rows::{ROW_FIELDS, Row, RowFile, StepReward, Text};
 pub use template::ChatTemplate;
 pub use token_ids::token_ids;
 pub use tokenizer::{TextStream, Tokenizer};

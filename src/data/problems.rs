@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use super::lines::{fields, for_each_line, no_slips};
+use super::columns::Columns;
+use super::lines::{for_each_row, no_slips};
 use super::rows::{Text, check_messages};
+use crate::files::input_name;
 use crate::grade::Task;
 
 /// A file of problems.
@@ -35,11 +37,11 @@ impl ProblemFile {
     /// Reads a JSONL file. `task` says how a problem is asked and where a solution has its answer.
     ///
     /// # Errors
-    /// Names the file, the line and the field that is wrong.
-    pub fn read(path: &Path, task: Task) -> Result<Self> {
+    /// Names the file, the line and the field that is wrong, or the column that is not there.
+    pub fn read(path: &Path, columns: &Columns, task: Task) -> Result<Self> {
         let mut problems = Vec::new();
-        for_each_line(path, |line, number| {
-            problems.push(parse(line, number, task)?);
+        for_each_row(path, columns, &FIELDS, |row, number| {
+            problems.push(parse(&row, number, task)?);
             Ok(())
         })?;
         Ok(Self { path: path.to_owned(), problems })
@@ -47,7 +49,7 @@ impl ProblemFile {
 
     /// `FILE:LINE`, to begin an error with.
     pub fn place(&self, problem: &Problem) -> String {
-        format!("{}:{}", self.path.display(), problem.line)
+        format!("{}:{}", input_name(&self.path), problem.line)
     }
 
     /// Checks that every problem has an answer.
@@ -62,13 +64,14 @@ impl ProblemFile {
     }
 }
 
-fn parse(line: &str, number: usize, task: Task) -> Result<Problem> {
-    let row = fields(line)?;
-    no_slips(
-        &row,
-        &["question", "problem", "prompt", "answer", "solution", "level"],
-        &["prompts", "answers", "levels"],
-    )?;
+/// The fields of a problem.
+const FIELDS: [&str; 7] = ["question", "problem", "prompt", "answer", "solution", "level", "type"];
+
+/// Fields that other data sets have, near to ours as they are.
+const OTHERS: [&str; 4] = ["prompts", "answers", "levels", "types"];
+
+fn parse(row: &Map<String, Value>, number: usize, task: Task) -> Result<Problem> {
+    no_slips(row, &FIELDS, &OTHERS)?;
     let text = |name: &str| match row.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -85,8 +88,8 @@ fn parse(line: &str, number: usize, task: Task) -> Result<Problem> {
     let (prompt, answer) = match (text("question")?, text("problem")?, row.get("prompt")) {
         (Some(question), _, _) => (ask(question), solved("answer")?),
         (None, Some(problem), _) => (ask(problem), solved("solution")?),
-        (None, None, Some(Value::String(prompt))) => (Text::Plain(prompt.clone()), given_answer(&row)?),
-        (None, None, Some(Value::Array(messages))) => (check_messages("prompt", messages)?, given_answer(&row)?),
+        (None, None, Some(Value::String(prompt))) => (Text::Plain(prompt.clone()), given_answer(row)?),
+        (None, None, Some(Value::Array(messages))) => (check_messages("prompt", messages)?, given_answer(row)?),
         (None, None, Some(_)) => bail!("field `prompt`: is neither text nor a list of messages"),
         (None, None, None) => bail!("field `question` (or `problem`, or `prompt`): is missing"),
     };
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     fn parsed(row: Value, task: Task) -> Result<Problem> {
-        parse(&row.to_string(), 1, task)
+        parse(row.as_object().unwrap(), 1, task)
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Rows of rollouts, as this project and other trainers write them: parsed and checked, nothing else.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use super::lines::{fields, for_each_line, no_slips};
+use super::columns::Columns;
+use super::lines::{for_each_row, no_slips};
+use crate::files::input_name;
 
 /// A file of rows.
 #[derive(Default)]
@@ -71,10 +74,18 @@ impl RowFile {
     /// # Errors
     /// Names the file, the line and the field that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with(path, &Columns::default())
+    }
+
+    /// As [`RowFile::read`], where the file has names of its own for its fields.
+    ///
+    /// # Errors
+    /// As [`RowFile::read`], and names the column that is not there.
+    pub fn read_with(path: &Path, columns: &Columns) -> Result<Self> {
         let mut rows = Vec::new();
         let mut paired = None;
-        for_each_line(path, |line, number| {
-            rows.extend(parse(line, number, &mut paired)?);
+        for_each_row(path, columns, &ROW_FIELDS, |fields, number| {
+            rows.extend(parse(&fields, number, &mut paired)?);
             Ok(())
         })?;
         Ok(Self { path: path.to_owned(), rows, paired: paired == Some(true) })
@@ -95,14 +106,19 @@ impl RowFile {
         }
     }
 
+    /// The file as messages name it.
+    pub fn name(&self) -> impl Display + '_ {
+        input_name(&self.path)
+    }
+
     /// `FILE:LINE`, to begin an error with.
     pub fn place(&self, row: &Row) -> String {
-        format!("{}:{}", self.path.display(), row.line)
+        format!("{}:{}", self.name(), row.line)
     }
 }
 
 /// The fields of a row.
-const KNOWN: [&str; 21] = [
+pub const ROW_FIELDS: [&str; 21] = [
     "prompt",
     "completion",
     "response",
@@ -130,10 +146,9 @@ const KNOWN: [&str; 21] = [
 const OTHERS: [&str; 4] = ["labels", "prompt_id", "inputs", "outputs"];
 
 /// The rows of a line: a response, or a pair's two. `paired` is what the lines before it were, and stays so.
-fn parse(line: &str, number: usize, paired: &mut Option<bool>) -> Result<Vec<Row>> {
-    let fields = fields(line)?;
-    no_slips(&fields, &KNOWN, &OTHERS)?;
-    let fields = Fields(&fields);
+fn parse(fields: &Map<String, Value>, number: usize, paired: &mut Option<bool>) -> Result<Vec<Row>> {
+    no_slips(fields, &ROW_FIELDS, &OTHERS)?;
+    let fields = Fields(fields);
     let is_pair = ["chosen", "chosen_ids", "rejected", "rejected_ids"].iter().any(|name| fields.has(name));
     ensure!(
         *paired.get_or_insert(is_pair) == is_pair,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::sums::step_rewards;
+use crate::data::Columns;
 use crate::files::{Fresh, make_dir, write_file};
 use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
@@ -107,6 +108,7 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
             policy: policy(config, &model),
             task: Task::Gsm8k,
             data: Some(dir.join("train.jsonl")),
+            columns: Columns::default(),
             output: Some(rollouts.clone()),
             num_samples: SAMPLES,
             max_problems: None,
@@ -138,6 +140,7 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
         value: Some(result.join("value").display().to_string()),
         adapter: None,
         data: Some(shown),
+        columns: Columns::default(),
         device: config.device.clone(),
         dtype: WeightType::F32,
         tokens_per_micro_batch: 8192,
@@ -237,6 +240,7 @@ impl Accuracies {
             policy: policy(config, model),
             task: Task::Gsm8k,
             data: Some(config.output_dir.join("test.jsonl")),
+            columns: Columns::default(),
             output: sampled.then(|| config.output_dir.join(format!("{name}.jsonl"))),
             max_problems: None,
             sample: sampled,

@@ -24,7 +24,7 @@ pub struct FileDigest {
 pub fn digest_of(path: &Path) -> Result<FileDigest> {
     if is_stream(path) {
         let bytes = read_bytes(path)?;
-        return Ok(FileDigest { size: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) });
+        return Ok(FileDigest { size: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)) });
     }
     let context = || format!("{}: cannot be read", path.display());
     let mut file = File::open(path).with_context(context)?;

@@ -82,8 +82,9 @@ pub fn read_description(path: &Path) -> Result<String> {
 /// Names the output.
 pub fn spare(inputs: &[impl AsRef<Path>], output: &Path) -> Result<()> {
     // Where nothing is there, nothing is overwritten.
-    let Ok(place) = output.canonicalize() else { return Ok(()) };
-    let is_input = |input: &Path| input.canonicalize().is_ok_and(|input| place.starts_with(input));
+    let place = if is_stream(output) { None } else { output.canonicalize().ok() };
+    let Some(place) = place else { return Ok(()) };
+    let is_input = |input: &Path| !is_stream(input) && input.canonicalize().is_ok_and(|input| place.starts_with(input));
     ensure!(
         !inputs.iter().any(|input| is_input(input.as_ref())),
         "{}: is read here and would be overwritten; choose another --output",

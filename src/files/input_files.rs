@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use super::digest::digest_of;
+use super::stream::is_stream;
 
 /// The files that the options of a command name.
 #[derive(Default)]
@@ -73,7 +74,14 @@ impl InputFiles {
                 _ => "has changed",
             };
             let option = name.split(' ').next().unwrap_or(name);
-            let file = self.paths.get(name).map(|path| format!("{} ({option})", path.display()));
+            let path = self.paths.get(name);
+            if path.is_some_and(|path| is_stream(path)) {
+                bail!(
+                    "--resume: standard input ({option}) {is} since {beginner} began; give it what it had then, or begin \
+                     another one"
+                );
+            }
+            let file = path.map(|path| format!("{} ({option})", path.display()));
             let file = file.unwrap_or_else(|| name.clone());
             bail!("--resume: {file} {is} since {beginner} began; put it back as it was, or begin another one");
         }

@@ -19,4 +19,4 @@ pub use input_files::InputFiles;
 pub use lock::{is_held, open_locked};
 pub use names::{unfinished, with_suffix};
 pub use record::{INPUTS, Record};
-pub use stream::{is_stream, read_bytes};
+pub use stream::{input_name, is_stream, output_name, read_bytes};

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::correlation::{pearson, spearman};
 use super::response::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
-use crate::data::{Example, Examples, Row, RowFile, Text, Tokenizer};
+use crate::data::{Columns, Example, Examples, Row, RowFile, Text, Tokenizer};
 use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::objective::range::{MOST_TOKENS, count};
@@ -31,9 +31,12 @@ pub struct ValuesConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
     /// Rows with a prompt and a response each, a JSON object a line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub columns: Columns,
     #[command(flatten)]
     #[serde(flatten)]
     pub device: DeviceOptions,
@@ -90,7 +93,7 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
         (Some(adapter), Some(dir)) => adapter.need_value_network(&format!("--adapter {}", dir.display()))?,
         _ => model.need_value_network(&format!("--value {value}"))?,
     }
-    let file = RowFile::read(data)?;
+    let file = RowFile::read_with(data, &config.columns)?;
     file.need_responses("values")?;
     let built = Examples::build(&file, &tokenizer, model.limits(), usize::MAX)?;
     built.check_context(&file, model.limits())?;

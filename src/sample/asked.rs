@@ -1,11 +1,8 @@
 //! Problems as a model is asked them.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 
 use crate::data::{ModelLimits, Problem, ProblemFile, Tokenizer};
-use crate::grade::Task;
 
 /// Problems and the tokens of their prompts.
 pub struct AskedProblems {
@@ -18,15 +15,8 @@ impl AskedProblems {
     /// The first `most` problems of a file, as a model of these limits is asked them.
     ///
     /// # Errors
-    /// Names the file, the line and the field that is wrong.
-    pub fn read(
-        path: &Path,
-        task: Task,
-        most: Option<usize>,
-        tokenizer: &Tokenizer,
-        limits: ModelLimits,
-    ) -> Result<Self> {
-        let mut file = ProblemFile::read(path, task)?;
+    /// Names the file and the line that does not fit the model.
+    pub fn new(mut file: ProblemFile, most: Option<usize>, tokenizer: &Tokenizer, limits: ModelLimits) -> Result<Self> {
         file.problems.truncate(most.unwrap_or(usize::MAX));
         let mut prompts = Vec::with_capacity(file.problems.len());
         for problem in &file.problems {

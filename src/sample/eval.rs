@@ -12,7 +12,7 @@ use super::asked::AskedProblems;
 use super::generator::{Generated, Generator, Request};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
-use crate::data::Tokenizer;
+use crate::data::{Columns, ProblemFile, Tokenizer};
 use crate::files::{spare, write_file};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
@@ -29,11 +29,14 @@ pub struct EvalConfig {
     #[arg(long, value_enum, default_value = "gsm8k")]
     pub task: Task,
     /// Problems with answers: rows of GSM8K, of MATH, or with a prompt and an answer each
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub columns: Columns,
     /// Where a row for each response goes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Only the first problems, this many [default: all]
@@ -232,7 +235,8 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     if let Some(output) = &config.output {
         spare(&[data, &files.dir], output)?;
     }
-    let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
+    let problems = ProblemFile::read(data, &config.columns, config.task)?;
+    let asked = AskedProblems::new(problems, config.max_problems, &files.tokenizer, files.config.limits())?;
     asked.file.need_answers()?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };

@@ -1,5 +1,6 @@
 //! `process-reward`: which steps of a response still led to a right answer (section 4.4 of the paper).
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +14,8 @@ use super::rows::RowsInProgress;
 use super::segments::{Segment, segments};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
-use crate::data::{Example, Examples, RowFile};
-use crate::files::read_bytes;
+use crate::data::{Columns, Example, Examples, ROW_FIELDS, RowFile, for_each_row};
+use crate::files::input_name;
 use crate::grade::{Grading, Task};
 use crate::model::ModelFiles;
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
@@ -30,11 +31,14 @@ pub struct ProcessRewardConfig {
     #[arg(long, value_enum, default_value = "gsm8k")]
     pub task: Task,
     /// Rollouts with a reward and an answer each
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub columns: Columns,
     /// Where the rows go, with their process rewards
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Completions of each prefix of a wrong response
@@ -86,7 +90,7 @@ pub fn process_reward(
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
     let files = config.policy.open()?;
-    let judged = read(config.task, data, &files)?;
+    let judged = read(config, data, &files)?;
 
     let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
     let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["line"])?;
@@ -127,14 +131,18 @@ pub fn process_reward(
     Ok(summary)
 }
 
-fn read(task: Task, data: &Path, files: &ModelFiles) -> Result<Vec<Judged>> {
-    let file = RowFile::read(data)?;
+fn read(config: &ProcessRewardConfig, data: &Path, files: &ModelFiles) -> Result<Vec<Judged>> {
+    let file = RowFile::read_with(data, &config.columns)?;
     file.need_responses("process-reward")?;
     let Examples { examples, .. } = Examples::build(&file, &files.tokenizer, files.config.limits(), usize::MAX)?;
-    let bytes = read_bytes(data)?;
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    let judged = |example: Example| -> Result<Judged> {
-        let mut row: Value = serde_json::from_slice(lines[example.line - 1])?;
+    let mut rows = HashMap::new();
+    for_each_row(data, &config.columns, &ROW_FIELDS, |row, line| {
+        rows.insert(line, row);
+        Ok(())
+    })?;
+    let mut judged = |example: Example| -> Result<Judged> {
+        let row = rows.remove(&example.line).context("is gone: the file has changed while it was read")?;
+        let mut row = Value::Object(row);
         ensure!(example.reward.is_some(), "field `reward`: is missing (or `label`); `grade` adds it");
         let answer = row["answer"].as_str().map(str::to_owned);
         let answer = answer.context("field `answer`: is missing, and is needed to grade")?;
@@ -146,12 +154,12 @@ fn read(task: Task, data: &Path, files: &ModelFiles) -> Result<Vec<Judged>> {
             row,
             prompt_ids: example.prompt_ids,
             completion_ids: example.completion_ids,
-            answer: task.reference(&answer).unwrap_or(answer),
+            answer: config.task.reference(&answer).unwrap_or(answer),
             prefix: segments.len(),
             segments,
         })
     };
-    let place = |line: usize| format!("{}:{line}", data.display());
+    let place = |line: usize| format!("{}:{line}", input_name(data));
     let judged = examples.into_iter().map(|example| {
         let line = example.line;
         judged(example).with_context(|| place(line))

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::data::{fields, for_each_line};
+use crate::data::{Columns, ROW_FIELDS, for_each_row};
 use crate::files::{spare, write_file};
 use crate::grade::{Grading, Task};
 
@@ -20,16 +20,16 @@ pub struct GradeSummary {
 }
 
 /// Writes the rows of `data` to `output` with `reward` 1 where the response has the row's answer and 0 where not. All other
-/// fields stay.
+/// fields stay, those that `columns` names by our names.
 ///
 /// # Errors
 /// Names the file, the line and the field that is wrong; nothing is written then.
-pub fn grade_file(task: Task, grading: Grading, data: &Path, output: &Path) -> Result<GradeSummary> {
+pub fn grade_file(task: Task, grading: Grading, data: &Path, columns: &Columns, output: &Path) -> Result<GradeSummary> {
     ensure!(task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     spare(&[data], output)?;
     let (mut summary, mut graded) = (GradeSummary::default(), String::new());
-    for_each_line(data, |line, _| {
-        graded += &grade_row(line, task, grading, &mut summary)?.to_string();
+    for_each_row(data, columns, &ROW_FIELDS, |row, _| {
+        graded += &grade_row(row, task, grading, &mut summary)?.to_string();
         graded.push('\n');
         Ok(())
     })?;
@@ -37,8 +37,7 @@ pub fn grade_file(task: Task, grading: Grading, data: &Path, output: &Path) -> R
     Ok(summary)
 }
 
-fn grade_row(line: &str, task: Task, grading: Grading, summary: &mut GradeSummary) -> Result<Value> {
-    let mut row = fields(line)?;
+fn grade_row(mut row: Map<String, Value>, task: Task, grading: Grading, summary: &mut GradeSummary) -> Result<Value> {
     let text = |names: &[&str]| names.iter().find_map(|name| row.get(*name)).and_then(Value::as_str);
     let completion = text(&["completion", "response"]);
     let completion = completion.context("field `completion`: is missing (or `response`), or is not text")?;

@@ -14,7 +14,7 @@ use super::generator::{Finish, Generated, Request};
 use super::rows::RowsInProgress;
 use super::settings::SamplingSettings;
 use super::writer::PolicyOptions;
-use crate::data::{Problem, Tokenizer};
+use crate::data::{Columns, Problem, ProblemFile, Tokenizer};
 use crate::grade::{Grading, Task};
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
@@ -29,11 +29,14 @@ pub struct SampleConfig {
     #[arg(long, value_enum, default_value = "none")]
     pub task: Task,
     /// Problems: rows of GSM8K, of MATH, or with a prompt each
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub columns: Columns,
     /// Where the rollouts go
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     /// Responses to each problem
@@ -76,7 +79,8 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let data = config.data.as_deref().context("--data is missing")?;
     let output = config.output.as_deref().context("--output is missing")?;
     let files = config.policy.open()?;
-    let asked = AskedProblems::read(data, config.task, config.max_problems, &files.tokenizer, files.config.limits())?;
+    let problems = ProblemFile::read(data, &config.columns, config.task)?;
+    let asked = AskedProblems::new(problems, config.max_problems, &files.tokenizer, files.config.limits())?;
 
     let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
     let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["problem", "sample"])?;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::course::Length;
 use super::schedule::{Schedule, SchedulerType};
+use crate::data::Columns;
+use crate::files::is_stream;
 use crate::grade::Task;
 use crate::model::{LINEAR_LAYERS, LoraConfig, ModelOptions, WeightType};
 use crate::objective::defaults;
@@ -22,9 +24,12 @@ pub struct TrainConfig {
     #[serde(flatten)]
     pub model: ModelOptions,
     /// Rollouts, a JSON object a line; for ppo problems with answers
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub columns: Columns,
     /// Where the run writes its configuration, metrics and networks
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +146,7 @@ pub struct OptimizerOptions {
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationOptions {
     /// Problems to evaluate the policy on; the best one is kept in OUT/best
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|-")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_data: Option<PathBuf>,
     /// With --eval-data: steps between evaluations; the last step is always evaluated
@@ -229,6 +234,11 @@ impl TrainConfig {
         present("--model", self.model.model.is_some())?;
         present("--data", self.data.is_some())?;
         present("--output-dir", self.output_dir.is_some())?;
+        let is_stdin = |path: &Option<PathBuf>| path.as_deref().is_some_and(is_stream);
+        ensure!(
+            !is_stdin(&self.data) || !is_stdin(&self.evaluation.eval_data),
+            "--data and --eval-data are both standard input, which is read once; name a file for one of them"
+        );
         self.check_ranges()
     }
 

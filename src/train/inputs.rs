@@ -10,7 +10,7 @@ use super::offline::Offline;
 use super::online::Online;
 use super::rows::Rows;
 use super::settings::TrainSettings;
-use crate::data::Tokenizer;
+use crate::data::{Columns, ProblemFile, Tokenizer};
 use crate::files::InputFiles;
 use crate::grade::Task;
 use crate::objective::range::not_negative;
@@ -117,7 +117,8 @@ fn check_objective(objective: &dyn Objective) -> Result<()> {
 /// The problems that evaluations ask.
 fn problems(path: &Path, config: &TrainConfig, models: &Models, tokenizer: &Tokenizer) -> Result<AskedProblems> {
     ensure!(config.task() != Task::None, "--eval-data needs a --task to grade by: gsm8k or math");
-    let asked = AskedProblems::read(path, config.task(), None, tokenizer, models.policy.config.limits())?;
+    let file = ProblemFile::read(path, &Columns::default(), config.task())?;
+    let asked = AskedProblems::new(file, None, tokenizer, models.policy.config.limits())?;
     asked.file.need_answers()?;
     Ok(asked)
 }

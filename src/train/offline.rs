@@ -61,7 +61,7 @@ impl Offline {
         let max_length = config.steps.max_length;
         let (file, built) = match &config.data {
             Some(path) => {
-                let file = RowFile::read(path)?;
+                let file = RowFile::read_with(path, &config.columns)?;
                 let built = Examples::build(&file, tokenizer, models.policy.config.limits(), max_length)?;
                 (file, built)
             }
@@ -70,9 +70,9 @@ impl Offline {
         let cut_responses = built.cut;
         let selection = Selection::new(&file, built.examples, objective, config.seed)?;
         let Selection { mut examples, rows, left_out, warnings } = selection;
-        check_lengths(&examples, &file.path, context)?;
+        check_lengths(&examples, &file, context)?;
         if config.data.is_some() {
-            objective.check_examples(&examples).with_context(|| file.path.display().to_string())?;
+            objective.check_examples(&examples).with_context(|| file.name().to_string())?;
         }
         let settings = course_settings(config, objective);
         let mut probes = {
@@ -138,12 +138,12 @@ fn assumption(examples: &[Example]) -> String {
     format!("no --data: the fullest micro-batch, of rows of {longest} tokens at most, half of each response")
 }
 
-fn check_lengths(examples: &[Example], path: &Path, context: usize) -> Result<()> {
+fn check_lengths(examples: &[Example], file: &RowFile, context: usize) -> Result<()> {
     for example in examples {
         ensure!(
             example.len() <= context,
             "{}:{}: has {} tokens, and the model computes at most {context}; set --max-length {context}",
-            path.display(),
+            file.name(),
             example.line,
             example.len()
         );

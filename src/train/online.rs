@@ -17,7 +17,7 @@ use super::scores::Scores;
 use super::session::Session;
 use super::source::Source;
 use super::watch::Watch;
-use crate::data::{Capacity, Example, Examples, RowFile, Tokenizer};
+use crate::data::{Capacity, Example, Examples, ProblemFile, RowFile, Tokenizer};
 use crate::device::Device;
 use crate::files;
 use crate::grade::Task;
@@ -254,7 +254,8 @@ impl Online {
 
 /// The problems of a file, each with room for a response in every model's context.
 fn problems(path: &Path, config: &TrainConfig, models: &Models, tokenizer: &Tokenizer) -> Result<AskedProblems> {
-    let asked = AskedProblems::read(path, config.task(), None, tokenizer, models.policy.config.limits())?;
+    let file = ProblemFile::read(path, &config.columns, config.task())?;
+    let asked = AskedProblems::new(file, None, tokenizer, models.policy.config.limits())?;
     asked.file.need_answers()?;
     for (problem, ids) in asked.file.problems.iter().zip(&asked.prompts) {
         for model in [&models.value, &models.reference] {

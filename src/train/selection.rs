@@ -28,7 +28,7 @@ impl Selection {
         if objective.truncated() == Truncated::Drop {
             let Self { examples, rows, .. } = &mut selection;
             rows.retain(|row| !row.iter().any(|&number| examples[number].truncated));
-            ensure!(!rows.is_empty(), "{}: --truncated drop leaves no row", file.path.display());
+            ensure!(!rows.is_empty(), "{}: --truncated drop leaves no row", file.name());
         }
         if trains_on != TrainsOn::Responses && !file.paired {
             selection.need_rewards(file, name, trains_on)?;
@@ -71,7 +71,7 @@ impl Selection {
         let or = if trains_on.sequences_per_row() == 2 { ", or pairs of `chosen` and `rejected`" } else { "" };
         bail!(
             "{}:{}: field `reward`: is missing; {} needs one in every row (or `label`){or}",
-            file.path.display(),
+            file.name(),
             example.line,
             name
         )
@@ -83,7 +83,7 @@ impl Selection {
         ensure!(
             !rows.is_empty(),
             "{}: no row has a reward above 0.5, and {} trains on those alone; sample more responses",
-            file.path.display(),
+            file.name(),
             name
         );
         Ok(())
@@ -97,7 +97,7 @@ impl Selection {
             self.warnings.push(format!(
                 "{}: every reward is {first}: nothing tells {name} one response from another; sample more responses, or look \
                  at how they were graded",
-                file.path.display()
+                file.name()
             ));
         }
     }
@@ -117,7 +117,7 @@ impl Selection {
             self.warnings.push(format!(
                 "{}: no prompt has responses of different rewards: nothing tells {} one response from another; sample more \
                  responses a prompt, or look at how they were graded",
-                file.path.display(),
+                file.name(),
                 objective.name()
             ));
         }
@@ -138,7 +138,7 @@ impl Selection {
         self.warnings.push(format!(
             "{}: every response is {kind} (right is a reward above 0.5): {} makes all of them {change} likely, and no \
              response of the other kind holds against it",
-            file.path.display(),
+            file.name(),
             name
         ));
     }
@@ -150,7 +150,7 @@ impl Selection {
             !made.is_empty(),
             "{}: no prompt has both a right response (reward above 0.5) and a wrong one, so there is no pair to train on; \
              sample more responses a prompt, or give pairs of `chosen` and `rejected`",
-            file.path.display()
+            file.name()
         );
         self.rows = made.into_iter().map(Vec::from).collect();
         Ok(())
