@@ -36,6 +36,7 @@ mod online;
 mod option_table;
 mod options;
 mod pages;
+mod parquet;
 mod pipelines;
 mod plan;
 mod products;

@@ -1,5 +1,8 @@
-//! The lines of a JSONL file, each an object: what both rows and problems are read from.
+//! The rows of a file, each an object: what both rollouts and problems are read from. The lines of a JSONL file, or the rows of
+//! a Parquet file.
 
+#[cfg(not(feature = "parquet"))]
+use std::borrow::Cow;
 use std::path::Path;
 use std::{fmt, str};
 
@@ -9,13 +12,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::columns::{ColumnReader, Columns};
+#[cfg(feature = "parquet")]
+use super::parquet_rows::parquet_rows;
 use crate::files::{input_name, read_bytes};
 
 /// A line is a row of at most this many bytes: a megabyte of tokens has fewer.
 const LONGEST_LINE: usize = 32 << 20;
 
-/// Gives the fields of every row to `parse`, by our names, with the row's number, from 1: that of its line. `known` are the
-/// fields that mean something.
+/// Gives the fields of every row to `parse`, by our names, with the row's number, from 1: of JSON lines that of the line.
+/// `known` are the fields that mean something.
 ///
 /// # Errors
 /// Names the file, and the line that is not text, is too long, is no object, or that `parse` refuses; the column that is not
@@ -29,8 +34,16 @@ pub fn for_each_row(
     let mut columns = ColumnReader::new(columns, known)?;
     let bytes = read_bytes(path)?;
     let file = input_name(path);
+    let is_parquet = bytes.starts_with(PARQUET);
+    let is_named_so = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
+    ensure!(is_parquet || !is_named_so, "{file}: is not a Parquet file, as its name says: it does not begin with PAR1");
+    let rows: Rows = if is_parquet {
+        Box::new(parquet_rows(bytes).with_context(|| file.to_string())?)
+    } else {
+        Box::new(lines(&bytes))
+    };
     let (mut any, mut wrong) = (false, None);
-    for (number, row) in lines(&bytes) {
+    for (number, row) in rows {
         any = true;
         let row = row.map(|row| columns.rename(row));
         if wrong.is_none() {
@@ -45,6 +58,19 @@ pub fn for_each_row(
     ensure!(any, "{file}: has no rows");
     columns.end().with_context(|| file.to_string())?;
     wrong.map_or(Ok(()), Err)
+}
+
+/// Rows with their numbers.
+type Rows<'a> = Box<dyn Iterator<Item = (usize, Result<Map<String, Value>>)> + 'a>;
+
+/// How Parquet files begin, and no JSON line.
+const PARQUET: &[u8] = b"PAR1";
+
+#[cfg(not(feature = "parquet"))]
+fn parquet_rows(_: Cow<'static, [u8]>) -> Result<std::iter::Empty<(usize, Result<Map<String, Value>>)>> {
+    bail!(
+        "is a Parquet file, and this build reads none; build it with --features parquet, or make JSON lines of the file"
+    )
 }
 
 /// The rows of a JSONL file, by line; blank lines are none.

@@ -8,6 +8,8 @@ mod limits;
 mod lines;
 mod pack;
 mod pairs;
+#[cfg(feature = "parquet")]
+mod parquet_rows;
 mod problems;
 mod rows;
 mod template;
