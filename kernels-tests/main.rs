@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_problems;
 mod browser;
 mod cases;
+mod chat;
 mod columns;
 mod command;
 mod data_indices;

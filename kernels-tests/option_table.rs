@@ -70,6 +70,7 @@ impl Ground {
             "logp" => vec![("model", &model), ("data", &rows), ("output", &output)],
             "values" => vec![("value", &value), ("data", &ids), ("output", &jsonl)],
             "generate" => vec![("model", &model), ("prompt", "3+4"), ("max-new-tokens", "2")],
+            "chat" => vec![("model", &model), ("max-new-tokens", "2")],
             "sample" => vec![
                 ("model", &model),
                 ("task", "gsm8k"),

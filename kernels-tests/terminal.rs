@@ -12,7 +12,7 @@ use regex::Regex;
 use crate::command::{dqo, stderr};
 
 /// A terminal of so many columns: what reads it, and what a process writes to.
-fn terminal(columns: u16) -> (File, OwnedFd) {
+pub fn terminal(columns: u16) -> (File, OwnedFd) {
     let (mut reader, mut writer) = (0, 0);
     let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the two numbers and the size are ours and live; null is what the call takes for no name and no settings.

@@ -51,7 +51,7 @@ pub fn run(args: GenerateArgs, matches: &ArgMatches) -> Result<Ended> {
     let files = options.open()?;
     let prompt_ids = files.tokenizer.prompt(&prompt)?;
     files.config.limits().check_prompt(&prompt_ids, || "--prompt".to_owned())?;
-    let Writer { tokenizer, policy, mut generator } = options.load(files, &sampling, prompt_ids.len(), 1)?;
+    let Writer { tokenizer, policy, mut generator, .. } = options.load(files, &sampling, prompt_ids.len(), 1)?;
 
     let interrupt = interrupt::listen()?;
     let mut stream = tokenizer.stream()?;

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use crate::progress::say;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Whether it is the user's turn, and nothing is under way that could be stopped.
+static WAITING: AtomicBool = AtomicBool::new(false);
 
 /// Whether a signal has come.
 pub fn is_requested() -> bool {
@@ -18,18 +20,40 @@ pub fn is_requested() -> bool {
 /// # Errors
 /// Where the system refuses the handler.
 pub fn listen() -> Result<&'static AtomicBool> {
+    handle(|| say("interrupted: what is finished is saved first; once more ends at once"))?;
+    Ok(&REQUESTED)
+}
+
+/// As [`listen`], where turns are taken: a signal stops what is under way, and ends the process in the user's turn.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_in_turns() -> Result<()> {
+    handle(|| {})
+}
+
+/// The user's turn.
+pub fn in_users_turn<T>(wait: impl FnOnce() -> T) -> T {
+    REQUESTED.store(false, Ordering::Relaxed);
+    WAITING.store(true, Ordering::Relaxed);
+    let given = wait();
+    WAITING.store(false, Ordering::Relaxed);
+    given
+}
+
+fn handle(first: impl Fn() + Send + 'static) -> Result<()> {
     let ignores_hangup = hangup::ignore();
-    ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::Relaxed) {
+    ctrlc::set_handler(move || {
+        if WAITING.load(Ordering::Relaxed) || REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        say("interrupted: what is finished is saved first; once more ends at once");
+        first();
     })
     .context("Ctrl-C cannot be caught")?;
     if ignores_hangup {
         hangup::ignore();
     }
-    Ok(&REQUESTED)
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -4,6 +4,9 @@
 //! 130 (interrupted; a checkpoint was saved first).
 
 mod bench;
+mod chat;
+mod chat_judge;
+mod chat_lines;
 mod completions;
 mod config_file;
 mod demo;
@@ -63,6 +66,8 @@ enum Verb {
     ProcessReward(process_reward::ProcessRewardArgs),
     /// Write one response to the terminal
     Generate(generate::GenerateArgs),
+    /// Talk with a policy, a line a turn, with V beside each answer where there is a value network
+    Chat(chat::ChatArgs),
     /// Count how many problems a policy solves
     Eval(eval::EvalArgs),
     /// Write the log-prob and the entropy of every response token
@@ -201,6 +206,7 @@ fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
         Verb::Grade(args) => grade::run(args, matches),
         Verb::ProcessReward(args) => process_reward::run(args, matches),
         Verb::Generate(args) => generate::run(args, matches),
+        Verb::Chat(args) => chat::run(args, matches),
         Verb::Eval(args) => eval::run(args, matches),
         Verb::Logp(args) => logp::run(args, matches),
         Verb::Train(args) => train::run(args, matches),

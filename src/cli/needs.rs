@@ -28,7 +28,7 @@ struct Rule {
 }
 
 const TRAINS: &[&str] = &["train", "plan"];
-const DRAWS: &[&str] = &["sample", "eval", "generate", "process-reward"];
+const DRAWS: &[&str] = &["sample", "eval", "generate", "chat", "process-reward"];
 const GRADES: &[&str] = &["eval", "grade"];
 /// Parts of a draw that a temperature of 0 leaves nothing to.
 const CUTS: &[&str] = &["top_k", "top_p", "min_prob"];
@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
     Rule { verbs: DRAWS, options: CUTS, needs: &[With("temperature")] },
     Rule { verbs: GRADES, options: &["flexible"], needs: &[Is("task", "gsm8k")] },
     Rule { verbs: GRADES, options: &["math_equal"], needs: &[Is("task", "math")] },
-    Rule { verbs: &["generate"], options: &["batch_size"], needs: &[] },
+    Rule { verbs: &["generate", "chat"], options: &["batch_size"], needs: &[] },
     Rule { verbs: &["bench"], options: &["batch_size", "model"], needs: &[With("decode")] },
     Rule {
         verbs: &["bench"],

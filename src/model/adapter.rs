@@ -60,6 +60,12 @@ enum Weights {
 }
 
 const CONFIG: &str = "adapter_config.json";
+
+/// Whether a directory has adapters, not a model.
+pub fn is_adapter(dir: &Path) -> bool {
+    dir.join(CONFIG).is_file()
+}
+
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Before the name that a tensor has in the base.
 const PREFIX: &str = "base_model.model.";

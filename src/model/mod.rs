@@ -29,7 +29,7 @@ mod stream;
 mod values;
 mod weight_type;
 
-pub use adapter::{Adapter, LINEAR_LAYERS, LoraConfig, TaskType, save_adapter};
+pub use adapter::{Adapter, LINEAR_LAYERS, LoraConfig, TaskType, is_adapter, save_adapter};
 pub use build::{Base, Build};
 pub use cache::{Cache, CachePlaces, CachedToken, InCache};
 pub use checkpoint::Checkpoint;

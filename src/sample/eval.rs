@@ -240,7 +240,7 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     asked.file.need_answers()?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
-    let Writer { tokenizer, policy, mut generator } =
+    let Writer { tokenizer, policy, mut generator, .. } =
         config.policy.load(files, &settings, asked.longest(), asked.len())?;
 
     let seeds: Vec<u64> = (0..config.num_seeds as u64).map(|number| config.policy.seed.wrapping_add(number)).collect();

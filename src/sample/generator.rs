@@ -145,6 +145,11 @@ impl Generator {
         })
     }
 
+    /// What it has room for.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
     /// Writes a response to each request. `step` gets every new token with the number of its request, `finished` each
     /// response when it is whole; where one returns false the rest is left unwritten.
     ///

@@ -71,12 +71,14 @@ impl PolicyOptions {
         }
         let checkpoint = Checkpoint::open(&dir)?;
         let (policy, generator) = allocate(&device, Some(&checkpoint))?;
-        Ok(Writer { tokenizer, policy, generator })
+        Ok(Writer { device, tokenizer, policy, generator })
     }
 }
 
 /// A policy with the memory to write.
 pub struct Writer {
+    /// Where it writes.
+    pub device: Device,
     pub tokenizer: Tokenizer,
     pub policy: Policy,
     pub generator: Generator,

@@ -26,7 +26,14 @@ impl ValueScorer {
         let budget = scoring.tokens_per_micro_batch;
         let capacities =
             micro_batches(examples, budget).into_iter().map(|members| Capacity::of(&sequences(examples, &members)));
-        let capacity = capacities.fold(Capacity::default(), Capacity::max);
+        Self::with_capacity(device, source, scoring, capacities.fold(Capacity::default(), Capacity::max))
+    }
+
+    /// As [`ValueScorer::new`], for any examples whose micro-batches fit `capacity`.
+    ///
+    /// # Errors
+    /// As [`ValueScorer::new`].
+    pub fn with_capacity(device: &Device, source: Source, scoring: Scoring, capacity: Capacity) -> Result<Self> {
         let build = source.build(device, "value", Storage { dtype: scoring.dtype, trainable: false });
         let Capacity { tokens, positions, sequences, longest } = capacity;
         Ok(Self {
@@ -34,7 +41,7 @@ impl ValueScorer {
             activations: ValueActivations::new(&build, tokens, positions, sequences, Keep::Nothing)?,
             scratch: Scratch::new(&build, tokens, Keep::Nothing)?,
             batch: DeviceBatch::new(device, capacity)?,
-            budget,
+            budget: scoring.tokens_per_micro_batch,
         })
     }
 
