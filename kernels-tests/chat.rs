@@ -78,6 +78,7 @@ fn an_answer_is_to_all_that_was_said() {
     assert_eq!(talk(&[], "12+34\n/reset\n 5+6 \r\n"), format!("{first}\n{alone}\n"));
     assert_eq!(talk(&["--system", "7+7"], "5+6\n"), format!("{instructed}\n"));
     assert_eq!(talk(&[], "/system 7+7\n5+6\n/reset\n/system\n5+6\n"), format!("{instructed}\n{alone}\n"));
+    assert_eq!(talk(&["--system", ""], "5+6\n"), format!("{alone}\n"));
     assert_eq!(talk(&[], "5+6\n/quit\n12+34\n"), format!("{alone}\n"));
     assert_eq!(talk(&[], "/help\n"), "");
     assert_eq!(talk(&[], ""), "");

@@ -146,7 +146,7 @@ impl Chat {
         let room = writer.generator.sizes().tokens;
         let judge = |value: &String| Judge::open(value, &options.model, limits.vocab_size, room, &writer.device);
         Ok(Self {
-            conversation: Conversation::new(system),
+            conversation: Conversation::new(&system.unwrap_or_default()),
             judge: value.as_ref().map(judge).transpose()?,
             writer,
             limits,
@@ -163,7 +163,7 @@ impl Chat {
             Asked::Help => say(HELP),
             Asked::Quit => return Ok(Turned::Quit),
             Asked::Reset => self.conversation.reset(),
-            Asked::System(text) => self.conversation.system = Some(text.to_owned()).filter(|text| !text.is_empty()),
+            Asked::System(text) => self.conversation.set_system(text),
             Asked::Answer(said) => return self.answer(said),
         }
         Ok(Turned::Done)

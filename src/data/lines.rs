@@ -67,7 +67,7 @@ type Rows<'a> = Box<dyn Iterator<Item = (usize, Result<Map<String, Value>>)> + '
 const PARQUET: &[u8] = b"PAR1";
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_rows(_: Cow<'static, [u8]>) -> Result<std::iter::Empty<(usize, Result<Map<String, Value>>)>> {
+fn parquet_rows(_: Cow<'static, [u8]>) -> Result<Rows<'static>> {
     bail!(
         "is a Parquet file, and this build reads none; build it with --features parquet, or make JSON lines of the file"
     )

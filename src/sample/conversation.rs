@@ -9,7 +9,7 @@ use crate::data::{ModelLimits, Text, Tokenizer};
 #[derive(Clone, Debug)]
 pub struct Conversation {
     /// What the system message says, where there is one.
-    pub system: Option<String>,
+    system: Option<String>,
     turns: Vec<Turn>,
 }
 
@@ -29,9 +29,16 @@ pub struct ConversationPrompt {
 }
 
 impl Conversation {
-    /// One that begins, with what its system message says.
-    pub fn new(system: Option<String>) -> Self {
-        Self { system, turns: Vec::new() }
+    /// One that begins, with what its system message says; without a text there is none.
+    pub fn new(system: &str) -> Self {
+        let mut conversation = Self { system: None, turns: Vec::new() };
+        conversation.set_system(system);
+        conversation
+    }
+
+    /// Sets what the system message says, from the next prompt on; without a text there is none.
+    pub fn set_system(&mut self, text: &str) {
+        self.system = Some(text.to_owned()).filter(|text| !text.is_empty());
     }
 
     /// Forgets all turns; the system message stays.
