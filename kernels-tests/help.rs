@@ -29,7 +29,7 @@ fn short_help_fits_a_screen() {
 fn verbs_of_many_options_have_them_under_headings() {
     for verb in verbs() {
         let name = verb.get_name();
-        if !["train", "plan", "sample", "eval", "generate", "process-reward"].contains(&name) {
+        if !["train", "plan", "sample", "eval", "generate", "chat", "process-reward"].contains(&name) {
             continue;
         }
         let bare = verb.get_arguments().filter(|argument| argument.get_help_heading().is_none());

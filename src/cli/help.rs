@@ -22,6 +22,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("generate", "dqo-wgpu generate --model Qwen/Qwen2-0.5B-Instruct --prompt \"What is 6 x 7?\""),
     (
+        "chat",
+        "dqo-wgpu chat --model Qwen/Qwen2-0.5B-Instruct\n  \
+         dqo-wgpu chat --model MODEL --adapter out/final/policy --value out/final/value",
+    ),
+    (
         "eval",
         "dqo-wgpu eval --model out/final/policy --data test.jsonl\n  \
          dqo-wgpu eval --model MODEL --adapter out/final/policy --data test.jsonl --sample --num-seeds 4",
@@ -54,11 +59,11 @@ struct Heading {
 }
 
 const TRAINS: &[&str] = &["train", "plan"];
-const WRITES: &[&str] = &["sample", "eval", "generate", "process-reward"];
+const WRITES: &[&str] = &["sample", "eval", "generate", "chat", "process-reward"];
 
 const HEADINGS: &[Heading] = &[
     Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype"] },
-    Heading { verbs: TRAINS, title: "Data", options: &["data", "max_length"] },
+    Heading { verbs: TRAINS, title: "Data", options: &["data", "columns", "max_length"] },
     Heading {
         verbs: TRAINS,
         title: "Steps",
@@ -96,11 +101,23 @@ const HEADINGS: &[Heading] = &[
         title: "Saving",
         options: &["output_dir", "save_steps", "save_total_limit", "save_dtype", "resume"],
     },
-    Heading { verbs: WRITES, title: "Model", options: &["model", "adapter", "device", "dtype"] },
+    Heading { verbs: WRITES, title: "Model", options: &["model", "adapter", "value", "device", "dtype"] },
     Heading {
         verbs: WRITES,
         title: "Data",
-        options: &["data", "output", "task", "max_problems", "prompt", "raw", "flexible", "math_equal", "resume"],
+        options: &[
+            "data",
+            "columns",
+            "output",
+            "task",
+            "max_problems",
+            "prompt",
+            "system",
+            "raw",
+            "flexible",
+            "math_equal",
+            "resume",
+        ],
     },
     Heading {
         verbs: WRITES,
@@ -116,6 +133,7 @@ const HEADINGS: &[Heading] = &[
             "top_p",
             "min_prob",
             "max_new_tokens",
+            "max_length",
         ],
     },
 ];
