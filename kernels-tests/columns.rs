@@ -62,7 +62,7 @@ fn every_verb_that_reads_rows_writes_of_theirs_what_it_writes_of_ours() {
     let verbs: [(&str, &[&str]); 5] = [
         ("grade", &["--task", "gsm8k"]),
         ("logp", &[]),
-        ("process-reward", &["--samples", "1", "--max-new-tokens", "4"]),
+        ("process-reward", &["--num-samples", "1", "--max-new-tokens", "4"]),
         ("eval", &["--max-new-tokens", "4"]),
         ("sample", &["--num-samples", "1", "--max-new-tokens", "4"]),
     ];

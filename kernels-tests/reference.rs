@@ -69,7 +69,7 @@ fn weights(output: &Path) -> [Vec<u8>; 2] {
     ["policy", "value"].map(|part| fs::read(output.join("final").join(part).join("model.safetensors")).unwrap())
 }
 
-const COMPUTED: &str = "reference 4/4";
+const COMPUTED: &str = "reference rollouts.jsonl 4/4";
 
 #[test]
 fn the_next_run_finds_them() {

@@ -63,7 +63,7 @@ fn what_verbs_write_to_standard_output_is_what_they_write_to_files() {
     };
     check(writes("eval", &[]), &asked, &path("predictions.jsonl"));
     check(writes("eval", &["--json"]), &asked, &path("predictions-too.jsonl"));
-    check(writes("process-reward", &["--samples", "1"]), &rows, &path("steps.jsonl"));
+    check(writes("process-reward", &["--num-samples", "1"]), &rows, &path("steps.jsonl"));
 
     let set = copy_of("dqo/llama", &path("set"));
     let logp = |data: &Path, output: &Path| {

@@ -88,7 +88,7 @@ def process_reward(device):
     """Rollouts of the demo's model, and process rewards of them."""
     policy = ["--device", device, "--model", DEMO / "model", "--task", "gsm8k", "--max-new-tokens", "48"]
     sample = ["sample", *policy, "--data", DEMO / "train.jsonl", "--max-problems", "4", "--num-samples", "4"]
-    scored = ["process-reward", *policy, "--data", "rollouts.jsonl", "--samples", "3", "--output", "scored.jsonl"]
+    scored = ["process-reward", *policy, "--data", "rollouts.jsonl", "--num-samples", "3", "--output", "scored.jsonl"]
     return [[*sample, "--output", "rollouts.jsonl"], scored]
 
 
