@@ -218,6 +218,36 @@ fn a_resumed_run_keeps_the_same_best_policy() {
     }
 }
 
+#[test]
+fn an_evaluation_before_the_first_step_is_a_row_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, rollouts) = (problems(dir.path(), 24), dir.path().join("rollouts.jsonl"));
+    assert!(sample(&data, &rollouts, &[]).output().unwrap().status.success());
+    let output = dir.path().join("out");
+    let run = |steps: &str| {
+        let mut command = with_model("train", &rollouts);
+        command.args(["--method", "sft", "--batch-size", "8", "--learning-rate", "0", "--save-steps", "1"]);
+        command
+            .args(["--max-steps", steps, "--eval-on-start", "--eval-data"])
+            .arg(&data)
+            .arg("--output-dir")
+            .arg(&output);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert!(run("1").status().unwrap().success());
+    assert!(run("2").arg("--resume").status().unwrap().success());
+    let rows = json_lines(&output.join("metrics.jsonl"));
+    assert_eq!(rows.iter().map(|row| row["step"].clone()).collect::<Vec<_>>(), [0, 1, 2]);
+    // With a learning rate of 0 the policy is what it was.
+    let accuracy = &rows[0]["eval/accuracy"];
+    assert!(accuracy.is_number() && rows[0].as_object().unwrap().len() == 2, "{}", rows[0]);
+    assert_eq!(&rows[2]["eval/accuracy"], accuracy);
+    assert!(fs::read_to_string(output.join("best/state.json")).unwrap().contains("\"step\":0"));
+    let page = dqo_wgpu::report::report(&[output], None).unwrap();
+    assert!(page.contains("before training"), "the page begins with it");
+}
+
 /// In the middle of the run and after its last step: the evaluation is made when the run goes on, as it would have been.
 #[cfg(unix)]
 #[test]

@@ -94,7 +94,7 @@ const HEADINGS: &[Heading] = &[
     Heading {
         verbs: TRAINS,
         title: "Evaluation",
-        options: &["eval_data", "eval_steps", "task", "max_new_tokens", "eval_batch_size"],
+        options: &["eval_data", "eval_steps", "eval_on_start", "task", "max_new_tokens", "eval_batch_size"],
     },
     Heading {
         verbs: TRAINS,

@@ -36,7 +36,7 @@ const CUTS: &[&str] = &["top_k", "top_p", "min_prob"];
 const RULES: &[Rule] = &[
     Rule { verbs: TRAINS, options: &["lora_alpha", "lora_dropout", "lora_target_modules"], needs: &[With("lora_r")] },
     Rule { verbs: TRAINS, options: &["columns"], needs: &[With("data")] },
-    Rule { verbs: TRAINS, options: &["eval_steps"], needs: &[With("eval_data")] },
+    Rule { verbs: TRAINS, options: &["eval_steps", "eval_on_start"], needs: &[With("eval_data")] },
     Rule {
         verbs: TRAINS,
         options: &["task", "max_new_tokens", "eval_batch_size"],

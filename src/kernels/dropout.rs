@@ -46,6 +46,7 @@ impl Chance {
 }
 
 /// A hash of a word: every bit of it depends on every bit of `x`. A bijection.
+#[inline]
 pub fn hash(x: u32) -> u32 {
     let x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
     let x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);

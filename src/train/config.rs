@@ -152,6 +152,10 @@ pub struct EvaluationOptions {
     /// With --eval-data: steps between evaluations; the last step is always evaluated
     #[arg(long, default_value_t = 100)]
     pub eval_steps: usize,
+    /// With --eval-data: evaluate before the first step too
+    #[arg(long)]
+    #[serde(default)]
+    pub eval_on_start: bool,
     /// With --eval-data, and for ppo: how problems are asked and responses graded [default: gsm8k; ppo needs it given]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]

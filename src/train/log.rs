@@ -31,8 +31,9 @@ impl MetricsLog {
     pub fn open(dir: &Path, done: usize, visit: impl FnMut(&Value)) -> Result<Self> {
         let path = dir.join("metrics.jsonl");
         let kept = if path.exists() { keep_rows(&path, done)? } else { Vec::new() };
-        if kept.len() < done {
-            say(format_args!("warning: {}: has {} rows of the {done} steps that are done", path.display(), kept.len()));
+        let of_steps = kept.iter().filter(|row| row["step"] != 0).count();
+        if of_steps < done {
+            say(format_args!("warning: {}: has {of_steps} rows of the {done} steps that are done", path.display()));
         }
         kept.iter().for_each(visit);
         Ok(Self { file: open(&path)?, path, events: EventWriter::create(&dir.join("tensorboard"))? })
