@@ -25,8 +25,8 @@ pub struct Lora {
     b: Parameter,
     /// s
     scaling: f32,
-    /// d, where the adapters are trained with dropout.
-    dropout: Option<Chance>,
+    /// d: nothing is left out where the adapters are trained without dropout.
+    dropout: Chance,
     /// What tells this layer's d from the others'.
     site: u32,
 }
@@ -43,7 +43,7 @@ impl Lora {
         let (a, b) = (matrix(A_SUFFIX, [r, inputs])?, matrix(B_SUFFIX, [outputs, r])?);
         let name = Sha256::digest(format!("{}/{layer}", build.model));
         let site = u32::from_le_bytes([name[0], name[1], name[2], name[3]]);
-        let dropout = Some(adapter.config.dropout).filter(|p| *p > 0.0).map(Chance::of);
+        let dropout = Chance::of(adapter.config.dropout);
         Ok(Some(Self { a, b, scaling: adapter.config.scaling() as f32, dropout, site }))
     }
 
@@ -60,7 +60,7 @@ impl Lora {
         match dropped.filter(|_| batch.drops) {
             // Each layer's d is its own.
             Some(dropped) => adapters.iter().flatten().zip(&mut *hs).for_each(|(lora, h)| {
-                lora.drop(device, batch, x, dropped, false);
+                lora.leave_out(device, batch, x, dropped, false);
                 lora.a.multiply(device, dropped, h, rows, false);
             }),
             None => {
@@ -86,7 +86,7 @@ impl Lora {
         match dropped.filter(|_| batch.drops) {
             Some(ddropped) => {
                 self.a.multiply_backward_input(device, dh, ddropped, rows, false);
-                self.drop(device, batch, ddropped, dx, true);
+                self.leave_out(device, batch, ddropped, dx, true);
             }
             None => self.a.multiply_backward_input(device, dh, dx, rows, true),
         }
@@ -102,7 +102,7 @@ impl Lora {
         };
         let x = match dropped.filter(|_| batch.drops) {
             Some(dropped) => {
-                self.drop(device, batch, x, dropped, false);
+                self.leave_out(device, batch, x, dropped, false);
                 &*dropped
             }
             None => x,
@@ -114,8 +114,8 @@ impl Lora {
     }
 
     /// `y = d(x)`, or `y += d(x)`, of the batch's tokens. d is its own transpose.
-    fn drop(&self, device: &Device, batch: &DeviceBatch, x: &Tensor, y: &mut Tensor, accumulate: bool) {
-        let Chance { threshold, scale } = self.dropout.unwrap_or(Chance::of(0.0));
+    fn leave_out(&self, device: &Device, batch: &DeviceBatch, x: &Tensor, y: &mut Tensor, accumulate: bool) {
+        let Chance { threshold, scale } = self.dropout;
         let (rows, cols, accumulate) = (batch.tokens as u32, self.a.stride() as u32, accumulate.into());
         device.run(Dropout {
             keys: &batch.dropout_keys,

@@ -162,26 +162,21 @@ fn train_on(
     trainer.dir.keep();
     let total_steps = rows.total_steps();
     let mut signs = Signs::new(trainer.models.policy.config.vocab_size);
-    let mut has_start = false;
+    let mut begun = false;
     let mut log = MetricsLog::open(trainer.dir.path(), trainer.done(), |row| {
-        has_start |= row["step"] == 0;
+        begun = true;
         signs.of_record(row);
     })?;
     let mut warnings = if trainer.done() == 0 { rows.warnings().to_vec() } else { Vec::new() };
     let mut progress = watch.progress("train", total_steps, trainer.done());
-    if trainer.owes_evaluation() {
+    let starts = trainer.done() == 0 && trainer.config.evaluation.eval_on_start;
+    if starts || trainer.owes_evaluation() {
+        let done = trainer.done();
         let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else {
-            return Ok(Outcome::Interrupted(Some(trainer.done())));
+            return Ok(Outcome::Interrupted((done > 0).then_some(done)));
         };
-        log.complete(trainer.done(), evaluation)?;
-    }
-    if trainer.done() == 0 && trainer.config.evaluation.eval_on_start {
-        let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else { return Ok(Outcome::Interrupted(None)) };
-        // A run that was stopped before its first checkpoint has the row already, and begins anew.
-        match has_start {
-            true => log.complete(0, evaluation)?,
-            false => log.add(0, &vec![evaluation], &[])?,
-        }
+        // A run that was stopped before its first checkpoint has a row of its start, and begins anew.
+        if begun { log.complete(done, evaluation)? } else { log.add(done, &vec![evaluation], &[])? }
     }
     while trainer.done() < total_steps {
         let done = trainer.done();
