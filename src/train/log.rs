@@ -39,12 +39,15 @@ impl MetricsLog {
         Ok(Self { file: open(&path)?, path, events: EventWriter::create(&dir.join("tensorboard"))? })
     }
 
-    /// Adds a metric to the last row, which is that of `step`; where it has it, it is replaced.
+    /// Adds a metric to the last row, which is that of `step`; where it has it, it is replaced. Where there is no row, it is made.
     ///
     /// # Errors
     /// Names the file that cannot be read or written.
     pub fn complete(&mut self, step: usize, (name, value): (&'static str, f64)) -> Result<()> {
         let text = read(&self.path)?;
+        if text.is_empty() {
+            return self.add(step, &vec![(name, value)], &[]);
+        }
         // As text: a number that is read and written again may not be the same.
         let key = format!(",\"{name}\":");
         let rows = text.trim_end_matches(['\n', '}']);

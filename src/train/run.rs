@@ -162,21 +162,15 @@ fn train_on(
     trainer.dir.keep();
     let total_steps = rows.total_steps();
     let mut signs = Signs::new(trainer.models.policy.config.vocab_size);
-    let mut begun = false;
-    let mut log = MetricsLog::open(trainer.dir.path(), trainer.done(), |row| {
-        begun = true;
-        signs.of_record(row);
-    })?;
+    let mut log = MetricsLog::open(trainer.dir.path(), trainer.done(), |row| signs.of_record(row))?;
     let mut warnings = if trainer.done() == 0 { rows.warnings().to_vec() } else { Vec::new() };
     let mut progress = watch.progress("train", total_steps, trainer.done());
-    let starts = trainer.done() == 0 && trainer.config.evaluation.eval_on_start;
-    if starts || trainer.owes_evaluation() {
+    if trainer.owes_evaluation() {
         let done = trainer.done();
         let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else {
             return Ok(Outcome::Interrupted((done > 0).then_some(done)));
         };
-        // A run that was stopped before its first checkpoint has a row of its start, and begins anew.
-        if begun { log.complete(done, evaluation)? } else { log.add(done, &vec![evaluation], &[])? }
+        log.complete(done, evaluation)?;
     }
     while trainer.done() < total_steps {
         let done = trainer.done();

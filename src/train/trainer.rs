@@ -221,9 +221,9 @@ impl Trainer {
         self.eval.is_some() && (is_last || self.done().is_multiple_of(self.config.evaluation.eval_steps))
     }
 
-    /// Whether the evaluation after the last step was interrupted.
+    /// Whether an evaluation comes before the next step: that after the last one, which was interrupted, or that before the first.
     pub(super) fn owes_evaluation(&self) -> bool {
-        self.state.owes_evaluation
+        self.state.owes_evaluation || self.done() == 0 && self.config.evaluation.eval_on_start
     }
 
     /// The share of the evaluation's problems that the policy solves greedily; the best policy so far is saved. `None` where
