@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dqo_wgpu::report::{Correlation, ValuedResponse};
+use dqo_wgpu::report::{Correlation, ValuedResponse, roc_area};
 use dqo_wgpu::sample::standard_error;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -388,21 +388,13 @@ fn judged(response: &ValuedResponse) -> Result<Vec<(&str, f64, bool)>> {
         .collect())
 }
 
-/// The probability that V of a right segment is above V of a wrong one, over all segments of wrong responses.
+/// The area under the ROC curve of V as a judge of segments, over all segments of wrong responses.
 fn auc(responses: &[ValuedResponse]) -> Result<f64> {
-    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    let mut segments = Vec::new();
     for response in responses.iter().filter(|response| response.right == Some(false)) {
-        for (_, value, is_right) in judged(response)? {
-            if is_right { &mut right } else { &mut wrong }.push(value);
-        }
+        segments.extend(judged(response)?.into_iter().map(|(_, value, is_right)| (value, is_right)));
     }
-    wrong.sort_by(f64::total_cmp);
-    let below = |value: &f64| {
-        let less = wrong.partition_point(|other| other < value);
-        let up_to = wrong.partition_point(|other| other <= value);
-        0.5 * (less + up_to) as f64
-    };
-    Ok(right.iter().map(below).sum::<f64>() / (right.len() * wrong.len()) as f64)
+    Ok(roc_area(&segments).map_or(f64::NAN, |area| area.area))
 }
 
 /// The first wrong response that goes wrong behind its first segment.

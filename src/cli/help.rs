@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, Command};
 
+use super::needs::{DRAWS, TRAINS};
+
 /// What a verb is used for, as it is typed.
 const EXAMPLES: &[(&str, &str)] = &[
     ("demo", "dqo-wgpu demo"),
@@ -58,9 +60,6 @@ struct Heading {
     options: &'static [&'static str],
 }
 
-const TRAINS: &[&str] = &["train", "plan"];
-const WRITES: &[&str] = &["sample", "eval", "generate", "chat", "process-reward"];
-
 const HEADINGS: &[Heading] = &[
     Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype"] },
     Heading { verbs: TRAINS, title: "Data", options: &["data", "columns", "max_length"] },
@@ -101,9 +100,9 @@ const HEADINGS: &[Heading] = &[
         title: "Saving",
         options: &["output_dir", "save_steps", "save_total_limit", "save_dtype", "resume"],
     },
-    Heading { verbs: WRITES, title: "Model", options: &["model", "adapter", "value", "device", "dtype"] },
+    Heading { verbs: DRAWS, title: "Model", options: &["model", "adapter", "value", "device", "dtype"] },
     Heading {
-        verbs: WRITES,
+        verbs: DRAWS,
         title: "Data",
         options: &[
             "data",
@@ -120,7 +119,7 @@ const HEADINGS: &[Heading] = &[
         ],
     },
     Heading {
-        verbs: WRITES,
+        verbs: DRAWS,
         title: "Sampling",
         options: &[
             "num_samples",

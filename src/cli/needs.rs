@@ -27,8 +27,10 @@ struct Rule {
     needs: &'static [Need],
 }
 
-const TRAINS: &[&str] = &["train", "plan"];
-const DRAWS: &[&str] = &["sample", "eval", "generate", "chat", "process-reward"];
+/// The verbs that take a run's options.
+pub const TRAINS: &[&str] = &["train", "plan"];
+/// The verbs that draw tokens.
+pub const DRAWS: &[&str] = &["sample", "eval", "generate", "chat", "process-reward"];
 const GRADES: &[&str] = &["eval", "grade"];
 /// Parts of a draw that a temperature of 0 leaves nothing to.
 const CUTS: &[&str] = &["top_k", "top_p", "min_prob"];

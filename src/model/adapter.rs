@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::parameter::Parameter;
-use super::stored::{Converted, write_safetensors};
+use super::stored::write_weights;
 use super::values::Values;
 use crate::files::read_description;
 
@@ -447,13 +447,7 @@ pub fn save_adapter<'a>(
 ) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
     let parameters: Vec<&Parameter> = parameters.map(|parameter| &*parameter).filter(|p| p.is_trained()).collect();
-    let stored: Vec<_> = parameters.iter().map(|parameter| Converted::of(*parameter, dtype)).collect();
-    let tensors = parameters
-        .iter()
-        .zip(&stored)
-        .map(|(parameter, stored)| (format!("{PREFIX}{}", parameter.name()), stored as _));
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    write_safetensors(&dir.join(WEIGHTS), tensors, Some(metadata))?;
+    write_weights(&dir.join(WEIGHTS), &parameters, PREFIX, dtype)?;
     let path = dir.join(CONFIG);
     let text = serde_json::to_string_pretty(&config.to_json(task_type, base))?;
     std::fs::write(&path, text + "\n").with_context(|| format!("{}: cannot be written", path.display()))

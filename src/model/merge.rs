@@ -13,7 +13,7 @@ use super::config::ModelConfig;
 use super::network::{LM_HEAD, Policy, SCORE_BIAS, SCORE_WEIGHT, Value};
 use super::parameter::Storage;
 use super::save::{describe, policy_changes, value_changes};
-use super::stored::{Stored, write_safetensors};
+use super::stored::{Stored, pytorch, write_safetensors};
 use super::values::{Values, encode};
 use crate::device::{DType, Device, Precision};
 
@@ -43,8 +43,7 @@ pub fn merge_adapter(source: &Path, adapter: &Adapter, dtype: Option<Dtype>, dir
     let matrix = merged.iter().find(|tensor| tensor.shape.len() > 1);
     let stored = matrix.map_or(Dtype::F32, |matrix| matrix.dtype);
     let tensors = merged.iter().map(|tensor| (tensor.name.to_owned(), tensor as &dyn Stored));
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
+    write_safetensors(&dir.join("model.safetensors"), tensors, Some(pytorch()))?;
     let changes = if is_value { value_changes(&config) } else { policy_changes(&config) };
     describe(&config, changes, stored, source, dir)
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::config::ModelConfig;
 use super::network::{Policy, Value};
 use super::parameter::Parameter;
-use super::stored::{Converted, Stored, write_safetensors};
+use super::stored::{Stored, write_weights};
 use crate::files::open_file;
 
 /// What a model directory has beside weights and configuration; copied as it is.
@@ -82,10 +82,7 @@ fn save<'a>(
     // The matrices' type is the model's: norms and biases may be wider.
     let matrix = parameters.iter().find(|parameter| parameter.rows() > 1);
     let of_matrices = dtype.or(matrix.map(|matrix| matrix.stored_dtype())).unwrap_or(Dtype::F32);
-    let stored: Vec<_> = parameters.iter().map(|parameter| Converted::of(*parameter, dtype)).collect();
-    let tensors = parameters.iter().zip(&stored).map(|(parameter, stored)| (parameter.name().to_owned(), stored as _));
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    write_safetensors(&dir.join("model.safetensors"), tensors, Some(metadata))?;
+    write_weights(&dir.join("model.safetensors"), &parameters, "", dtype)?;
     describe(config, changes, of_matrices, source, dir)
 }
 

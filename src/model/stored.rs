@@ -147,6 +147,22 @@ pub fn write_safetensors<'a>(
     fault.take().map_or(Ok(()), Err)
 }
 
+/// Writes a network's weights as `dtype`, or as they are held, under their names behind `prefix`.
+///
+/// # Errors
+/// As [`write_safetensors`].
+pub fn write_weights(path: &Path, parameters: &[&Parameter], prefix: &str, dtype: Option<Dtype>) -> Result<()> {
+    let stored: Vec<_> = parameters.iter().map(|parameter| Converted::of(*parameter, dtype)).collect();
+    let name = |parameter: &&Parameter| format!("{prefix}{}", parameter.name());
+    let tensors = parameters.iter().map(name).zip(stored.iter().map(|stored| stored as _));
+    write_safetensors(path, tensors, Some(pytorch()))
+}
+
+/// What `transformers` and `peft` say of the tensors in a file.
+pub fn pytorch() -> HashMap<String, String> {
+    [("format".to_owned(), "pt".to_owned())].into()
+}
+
 /// A tensor that is read from its device when its bytes are written.
 struct OnDemand<'a> {
     name: String,

@@ -10,7 +10,6 @@ mod curves;
 mod demo;
 mod document;
 mod histogram;
-mod interval;
 mod metrics;
 mod number;
 mod page;

@@ -3,11 +3,10 @@
 use std::ops::RangeInclusive;
 
 use super::curve::Point;
-use super::interval::wilson;
 use super::number::{bounds, short};
 use super::page::escape;
-
 use super::thin::{DRAWN_POINTS, Thinned, thinned};
+use crate::sample::wilson;
 
 /// A metric of several runs.
 pub struct Plot<'a> {
@@ -42,7 +41,7 @@ pub struct Line<'a> {
     /// At least one.
     pub points: &'a [Point],
     /// How many cases each value is a share of, where it is one and that is known: the plot has its intervals then.
-    pub cases: Option<u64>,
+    pub cases: Option<usize>,
 }
 
 impl Plot<'_> {
@@ -103,8 +102,8 @@ impl Plot<'_> {
             add("means", means, &|mean| self.text(mean.value));
         }
         if let Some(cases) = line.cases {
-            add("low", points, &|point| self.text(wilson(point.value, cases).0));
-            add("high", points, &|point| self.text(wilson(point.value, cases).1));
+            add("low", points, &|point| self.text(wilson(point.value, cases)[0]));
+            add("high", points, &|point| self.text(wilson(point.value, cases)[1]));
         }
         format!("<polyline class=\"line curve r{}\" {attributes}/>\n", line.run)
     }

@@ -27,7 +27,7 @@ pub struct RunRecord {
     /// Whether a process trains there now.
     pub is_training: bool,
     /// How many problems evaluations are of, where their file is still as the run read it.
-    pub problems: Option<u64>,
+    pub problems: Option<usize>,
     /// The responses that it trained on, or why they are not to be had.
     pub written: Result<Written, Unread>,
 }
@@ -192,6 +192,6 @@ fn read_inputs(config: &Path) -> Result<HashMap<String, String>> {
     Ok(inputs.filter_map(|(name, digest)| Some((name.clone(), digest.as_str()?.to_owned()))).collect())
 }
 
-fn count_rows(text: &str) -> u64 {
-    text.lines().filter(|line| !line.trim().is_empty()).count() as u64
+fn count_rows(text: &str) -> usize {
+    text.lines().filter(|line| !line.trim().is_empty()).count()
 }

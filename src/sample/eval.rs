@@ -203,9 +203,11 @@ impl EvalSummary {
     }
 }
 
+/// Of the normal distribution: 95 % lie within so many standard deviations.
+const Z: f64 = 1.959_963_985;
+
 /// Wilson's score interval (1927) for a share of `count` trials, at 95 %.
 pub fn wilson(share: f64, count: usize) -> [f64; 2] {
-    const Z: f64 = 1.959_963_985;
     let n = f64::max(count as f64, 1.0);
     let scale = 1.0 + Z * Z / n;
     let middle = (share + Z * Z / (2.0 * n)) / scale;
@@ -279,6 +281,23 @@ mod tests {
             let found = wilson(right as f64 / count as f64, count);
             assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
         }
+    }
+
+    /// Those of 0 and of all have a closed form: z^2 / (n + z^2) from the end. The others are solutions of
+    /// |p - share| = z sqrt(p (1 - p) / n), which is what the interval's ends are.
+    #[test]
+    fn ends_are_where_the_share_is_just_likely() {
+        for (share, count) in [(0.5, 10), (0.25, 40), (0.995, 400), (0.001, 1000)] {
+            let [low, high] = wilson(share, count);
+            assert!(low < share && share < high);
+            for end in [low, high] {
+                let reach = Z * (end * (1.0 - end) / count as f64).sqrt();
+                assert!(((end - share).abs() - reach).abs() < 1e-12, "{share} of {count}: {end}");
+            }
+        }
+        let (none, all) = (wilson(0.0, 20), wilson(1.0, 20));
+        assert!(none[0] == 0.0 && (none[1] - 0.161125).abs() < 1e-6, "{none:?}");
+        assert!(all[1] == 1.0 && (all[0] - 0.838875).abs() < 1e-6, "{all:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::config::TrainConfig;
-use crate::model::Adapter;
+use crate::model::{Adapter, is_adapter};
 use crate::objective::{Objective, ValueNetwork, ValueOptions};
 
 /// The adapters of policy and value network; without any, networks are trained whole.
@@ -36,7 +36,7 @@ impl Adapters {
         let default = if policy.is_some() { ValueNetwork::SharedBase } else { ValueNetwork::Copy };
         let shares_base = options.value.unwrap_or(default) == ValueNetwork::SharedBase;
         let value_dir = options.value_model.as_deref().map(Path::new);
-        let value_dir = value_dir.filter(|dir| dir.join("adapter_config.json").exists());
+        let value_dir = value_dir.filter(|dir| is_adapter(dir));
         check_value_network(options, shares_base, policy.is_some(), value_dir.is_some())?;
         ensure!(
             shares_base || options.value_model.is_some() || config.model.adapter.is_none(),
