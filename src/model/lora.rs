@@ -7,14 +7,11 @@ use sha2::{Digest, Sha256};
 use super::adapter::{A_SUFFIX, B_SUFFIX};
 use super::build::Build;
 use super::parameter::Parameter;
-use super::pass::{AdapterScratch, Pass};
+use super::pass::{AdapterBackwardScratch, AdapterScratch, Pass};
 use super::product::{GroupOutput, multiply_group};
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
 use crate::kernels::{Chance, Dropout, Scale};
-
-/// A layer has adapters, and the scratch was made for a network that has none.
-const NO_ADAPTERS: &str = "scratch for a network without adapters";
 
 /// The adapters of one linear layer. The filled-up rows of A and columns of B are zeros, and so are their gradients:
 /// any `r` computes as the next multiple of 4 does.
@@ -56,8 +53,8 @@ impl Lora {
     ) {
         let Pass { device, batch, .. } = *pass;
         let rows = batch.tokens;
-        let AdapterScratch { hs, nothing, dropped } = pass.scratch.of_adapters();
-        match dropped.filter(|_| batch.drops) {
+        let AdapterScratch { hs, nothing, dropped, .. } = pass.scratch.of_adapters(batch.drops);
+        match dropped {
             // Each layer's d is its own.
             Some(dropped) => adapters.iter().flatten().zip(&mut *hs).for_each(|(lora, h)| {
                 lora.leave_out(device, batch, x, dropped, false);
@@ -80,10 +77,10 @@ impl Lora {
     pub fn backward_input(&self, pass: &mut Pass, dy: &Tensor, dx: &mut Tensor) {
         let Pass { device, batch, .. } = *pass;
         let rows = batch.tokens;
-        let AdapterScratch { hs: [dh, ..], dropped, .. } = pass.scratch.of_adapters() else { panic!("{NO_ADAPTERS}") };
+        let AdapterBackwardScratch { dh, dropped, .. } = pass.scratch.of_adapters(batch.drops).backward();
         self.b.multiply_backward_input(device, dy, dh, rows, false);
         self.scale(device, dh, rows);
-        match dropped.filter(|_| batch.drops) {
+        match dropped {
             Some(ddropped) => {
                 self.a.multiply_backward_input(device, dh, ddropped, rows, false);
                 self.leave_out(device, batch, ddropped, dx, true);
@@ -97,10 +94,8 @@ impl Lora {
     pub fn backward_weight(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor) {
         let Pass { device, batch, .. } = *pass;
         let rows = batch.tokens;
-        let (AdapterScratch { hs: [dh, ..], dropped, .. }, partial) = pass.scratch.of_adapters_and_partial() else {
-            panic!("{NO_ADAPTERS}")
-        };
-        let x = match dropped.filter(|_| batch.drops) {
+        let AdapterBackwardScratch { dh, dropped, partial } = pass.scratch.of_adapters(batch.drops).backward();
+        let x = match dropped {
             Some(dropped) => {
                 self.leave_out(device, batch, x, dropped, false);
                 &*dropped

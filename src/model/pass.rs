@@ -39,8 +39,33 @@ pub struct AdapterScratch<'a> {
     pub hs: &'a mut [Tensor],
     /// What stands in for a layer that is not there.
     pub nothing: &'a mut Tensor,
-    /// `[tokens, in]`: what dropout has left of a layer's input; only to train with dropout.
+    /// `[tokens, in]`: what dropout has left of a layer's input; only where it leaves out some.
     pub dropped: Option<&'a mut Tensor>,
+    partial: Option<&'a mut Tensor>,
+}
+
+/// What the backward pass of one layer's adapters works in.
+pub struct AdapterBackwardScratch<'a> {
+    /// `[tokens, r]`
+    pub dh: &'a mut Tensor,
+    /// As of [`AdapterScratch`].
+    pub dropped: Option<&'a mut Tensor>,
+    /// Partial sums over blocks of rows.
+    pub partial: &'a mut Tensor,
+}
+
+impl<'a> AdapterScratch<'a> {
+    /// The part of it that a layer's backward pass takes.
+    ///
+    /// # Panics
+    /// Where it was made for a network without adapters, or for a forward pass alone.
+    pub fn backward(self) -> AdapterBackwardScratch<'a> {
+        AdapterBackwardScratch {
+            dh: self.hs.first_mut().expect("the scratch of a network with adapters"),
+            dropped: self.dropped,
+            partial: self.partial.expect("scratch for a backward pass"),
+        }
+    }
 }
 
 impl SharedScratch {
@@ -69,24 +94,20 @@ impl SharedScratch {
         })
     }
 
-    /// What the adapters of layers that read the same input work in.
-    pub fn of_adapters(&mut self) -> AdapterScratch<'_> {
-        AdapterScratch { hs: &mut self.low_ranks, nothing: &mut self.nothing, dropped: self.dropped.as_mut() }
+    /// What the adapters of layers that read the same input work in; `drops` where some of the input is left out.
+    pub fn of_adapters(&mut self, drops: bool) -> AdapterScratch<'_> {
+        let Self { low_ranks, dropped, nothing, partial } = self;
+        AdapterScratch {
+            hs: low_ranks,
+            nothing,
+            dropped: dropped.as_mut().filter(|_| drops),
+            partial: partial.as_mut(),
+        }
     }
 
     /// What is bound where a layer of a group is not there.
     pub fn nothing(&mut self) -> &mut Tensor {
         &mut self.nothing
-    }
-
-    /// [`SharedScratch::of_adapters`] and [`SharedScratch::partial`].
-    ///
-    /// # Panics
-    /// Where it was made for a forward pass alone.
-    pub fn of_adapters_and_partial(&mut self) -> (AdapterScratch<'_>, &mut Tensor) {
-        let Self { low_ranks, dropped, nothing, partial } = self;
-        let adapters = AdapterScratch { hs: low_ranks, nothing, dropped: dropped.as_mut() };
-        (adapters, partial.as_mut().expect("scratch for a backward pass"))
     }
 
     /// Partial sums over blocks of rows.

@@ -93,7 +93,7 @@ impl Run {
         RunDir::is_run(dir)
     }
 
-    /// Whether a process trains in a directory now. One that begins in the same moment may be told that another does.
+    /// Whether a process trains in a directory now.
     pub fn is_training_in(dir: &Path) -> bool {
         RunDir::is_held(dir)
     }
