@@ -25,6 +25,11 @@ pub fn train(set: &str, rows: &Path, output: &Path) -> Command {
     command
 }
 
+/// The verbs, as clap has them.
+pub fn verbs() -> Vec<clap::Command> {
+    dqo_wgpu::cli::command().get_subcommands().cloned().collect()
+}
+
 /// What a process wrote to stderr, without the lines of a graphics driver.
 pub fn stderr(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);

@@ -1,13 +1,6 @@
 //! What the command says of itself: short help that fits a screen, options under headings, examples that can be typed.
 
-use clap::Command as Parser;
-
-use crate::command::{dqo, stderr};
-
-fn verbs() -> Vec<Parser> {
-    let command = dqo_wgpu::cli::command();
-    command.get_subcommands().cloned().collect()
-}
+use crate::command::{dqo, stderr, verbs};
 
 /// What `dqo-wgpu VERB OPTION` prints.
 fn help(verb: &str, option: &str) -> String {

@@ -9,7 +9,7 @@ use clap::{Arg, Command as Parser};
 use dqo_wgpu::objective::METHODS;
 use rayon::prelude::*;
 
-use crate::command::{copy_of, dqo, stderr};
+use crate::command::{copy_of, dqo, stderr, verbs};
 use crate::model::golden;
 
 /// Values of no use: nothing, negative, as large as integers and floats are, no number, of another type.
@@ -140,10 +140,6 @@ impl Ground {
         let long = option.get_long().unwrap_or_default();
         line_of(self.command(verb, long, method_of(option), number).args(["--config", &file]))
     }
-}
-
-fn verbs() -> Vec<Parser> {
-    dqo_wgpu::cli::command().get_subcommands().cloned().collect()
 }
 
 /// The options of a verb that take a value, by their long name.

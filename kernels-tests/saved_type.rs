@@ -7,31 +7,28 @@ use half::bf16;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::command::{copy_of, error_of, stderr, train};
+use crate::command::{copy_of, dqo, error_of, stderr, train};
 use crate::model::golden;
 
-/// The golden model with all of its weights as `dtype`.
-fn model_in(dtype: &str, dir: &Path) -> PathBuf {
-    let whole = copy_of("ppo/policy", &dir.join(format!("model-{dtype}")));
+/// The golden model with all of its weights in bf16.
+fn bf16_model(dir: &Path) -> PathBuf {
+    let whole = copy_of("ppo/policy", &dir.join("model"));
     let path = whole.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let rounded: Vec<(String, Vec<u8>, Vec<usize>)> = file
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| {
-            (name, floats(view.data()).flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(), view.shape().to_vec())
-        })
-        .collect();
-    let views = rounded.iter().map(|(name, data, shape)| {
-        (name, safetensors::tensor::TensorView::new(Dtype::BF16, shape.clone(), data).unwrap())
+    let tensors = file.tensors();
+    let data: Vec<Vec<u8>> = tensors.iter().map(|(_, view)| rounded(view.data())).collect();
+    let views = tensors.iter().zip(&data).map(|((name, view), data)| {
+        (name, safetensors::tensor::TensorView::new(Dtype::BF16, view.shape().to_vec(), data).unwrap())
     });
     fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
     whole
 }
 
-fn floats(data: &[u8]) -> impl Iterator<Item = f32> {
-    data.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word))
+/// Weights in f32, rounded to bf16.
+fn rounded(data: &[u8]) -> Vec<u8> {
+    let floats = data.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word));
+    floats.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect()
 }
 
 /// The type of every tensor, and the weights themselves, in order.
@@ -54,11 +51,7 @@ fn config_dtype(network: &Path) -> String {
 fn run(dir: &Path, name: &str, options: &[&str]) -> PathBuf {
     let output = dir.join(name);
     let mut command = train("ppo", &golden("ppo/round.jsonl"), &output);
-    command
-        .arg("--model")
-        .arg(model_in("bf16", dir))
-        .args(["--max-steps", "2", "--learning-rate", "1e-3"])
-        .args(options);
+    command.arg("--model").arg(bf16_model(dir)).args(["--max-steps", "2", "--learning-rate", "1e-3"]).args(options);
     let done = command.output().unwrap();
     assert!(done.status.success(), "{}", stderr(&done));
     output
@@ -73,8 +66,7 @@ fn results_are_stored_as_the_models_files_are() {
         assert!(types.iter().all(|dtype| *dtype == Dtype::F32), "{network}: a checkpoint goes on to the bit");
         let (types, saved) = stored(&output.join("final").join(network));
         assert!(types.iter().all(|dtype| *dtype == Dtype::BF16), "{network}: {types:?}");
-        let rounded: Vec<u8> = floats(&held).flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect();
-        assert_eq!(saved, rounded, "{network}");
+        assert_eq!(saved, rounded(&held), "{network}");
         assert_eq!(config_dtype(&output.join("final").join(network)), "bfloat16");
     }
 }
@@ -97,15 +89,11 @@ fn adapters_stay_in_f32_unless_it_is_said() {
         [("plain", &[][..], Dtype::F32), ("rounded", &["--save-dtype", "bf16"][..], Dtype::BF16)]
     {
         let output = dir.path().join(name);
-        let mut command = train("ppo", &golden("ppo/round.jsonl"), &output);
-        command.args(["--method", "sft", "--max-steps", "1", "--lora-r", "4", "--lora-target-modules", "all-linear"]);
-        command.args(options);
-        // `sft` has no value network; the helper's option is of another method.
-        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let mut command = crate::command::dqo();
-        let place = arguments.iter().position(|argument| argument == "--value-model").unwrap();
-        command.args(arguments[..place].iter().chain(&arguments[place + 2..]));
-        let done = command.output().unwrap();
+        let mut command = dqo();
+        command.args(["train", "--method", "sft", "--device", "cpu", "--batch-size", "4", "--max-steps", "1"]);
+        command.args(["--lora-r", "4", "--lora-target-modules", "all-linear"]).args(options);
+        command.arg("--model").arg(golden("ppo/policy")).arg("--data").arg(golden("ppo/round.jsonl"));
+        let done = command.arg("--output-dir").arg(&output).output().unwrap();
         assert!(done.status.success(), "{}", stderr(&done));
         let bytes = fs::read(output.join("final/policy/adapter_model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();

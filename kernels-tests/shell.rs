@@ -3,12 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use crate::command::{dqo, stderr};
+use crate::command::{dqo, stderr, verbs};
 
-/// The verbs, as `--help` lists them.
-fn verbs() -> Vec<String> {
-    let command = dqo_wgpu::cli::command();
-    command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
+/// The verbs' names.
+fn names() -> Vec<String> {
+    verbs().iter().map(|verb| verb.get_name().to_owned()).collect()
 }
 
 /// Whether a program is on the PATH.
@@ -23,7 +22,7 @@ fn every_shell_completes_every_verb() {
         let output = dqo().args(["completions", shell]).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         let script = String::from_utf8(output.stdout).unwrap();
-        for name in verbs().iter().map(String::as_str).chain(["--lora-r", "--clip-range", "--top-p"]) {
+        for name in names().iter().map(String::as_str).chain(["--lora-r", "--clip-range", "--top-p"]) {
             let name = if shell == "fish" { name.trim_start_matches("--") } else { name };
             assert!(script.contains(name), "{shell}: {name}");
         }
@@ -43,7 +42,7 @@ fn every_verb_has_a_manual_page() {
     let output = dqo().arg("man").arg("--output-dir").arg(&pages).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let names: Vec<String> =
-        verbs().iter().map(|verb| format!("dqo-wgpu-{verb}")).chain(["dqo-wgpu".to_owned()]).collect();
+        names().iter().map(|verb| format!("dqo-wgpu-{verb}")).chain(["dqo-wgpu".to_owned()]).collect();
     assert_eq!(fs::read_dir(&pages).unwrap().count(), names.len());
     for name in names {
         let path = pages.join(format!("{name}.1"));

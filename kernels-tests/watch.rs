@@ -10,6 +10,8 @@ use dqo_wgpu::files::open_locked;
 
 use crate::command::{dqo, error_of};
 use crate::report::run;
+#[cfg(unix)]
+use crate::resume::signal;
 
 fn watch(run: &Path, page: &Path) -> Child {
     let mut command = dqo();
@@ -76,8 +78,7 @@ fn a_signal_ends_the_watch_with_a_last_page() {
     let page = root.path().join("page.html");
     let watching = watch(&dir, &page);
     wait_for(&page, ASKS);
-    // SAFETY: the process is this test's own child, and not yet waited for.
-    assert_eq!(unsafe { libc::kill(watching.id() as i32, libc::SIGINT) }, 0);
+    signal(&watching, "INT");
     assert_eq!(watching.wait_with_output().unwrap().status.code(), Some(130));
     assert!(!fs::read_to_string(&page).unwrap().contains(ASKS));
 }
