@@ -22,6 +22,11 @@ function magnitude(value) {
   return Math.floor(Math.log10(Math.abs(value)) + 1e-9);
 }
 
+// In what numbers up to this size are written, and how that is said.
+function unitOfSize(size) {
+  return size >= 1e9 ? [1e9, "G"] : size >= 1e6 ? [1e6, "M"] : size >= 1e4 ? [1e3, "k"] : [1, ""];
+}
+
 // A value beside an axis whose marks are `step` apart and whose largest value is `top`.
 function tickLabel(value, step, top) {
   if (Math.abs(value) < step * 1e-6) return "0";
@@ -29,7 +34,7 @@ function tickLabel(value, step, top) {
     const text = value.toExponential(Math.max(0, magnitude(value) - magnitude(step)));
     return text.replace("e+", "e").replace(/\.0+e/, "e");
   }
-  const [unit, suffix] = top >= 1e9 ? [1e9, "G"] : top >= 1e6 ? [1e6, "M"] : top >= 1e4 ? [1e3, "k"] : [1, ""];
+  const [unit, suffix] = unitOfSize(top);
   return (value / unit).toFixed(Math.max(0, -magnitude(step / unit))) + suffix;
 }
 

@@ -36,26 +36,26 @@ function axisOf(plot, unit) {
 }
 
 // Seconds are shown in the unit in which the longest run is a number of a few digits.
-function unitOf(last) {
+function unitOfTime(last) {
   return last < 120 ? { size: 1, name: "s" } : last < 7200 ? { size: 60, name: "min" } : { size: 3600, name: "h" };
 }
 
 function placeText(value, unit, last) {
   if (unit === "steps") return `step ${value}`;
   if (unit === "tokens") return `${Math.round(value).toLocaleString("en")} tokens`;
-  const { size, name } = unitOf(last);
+  const { size, name } = unitOfTime(last);
   return `${Number((value / size).toPrecision(3))} ${name}`;
 }
 
 // A place in three digits.
 function compact(value) {
-  const [unit, suffix] = value >= 1e9 ? [1e9, "G"] : value >= 1e6 ? [1e6, "M"] : value >= 1e4 ? [1e3, "k"] : [1, ""];
+  const [unit, suffix] = unitOfSize(value);
   return Number((value / unit).toPrecision(3)) + suffix;
 }
 
 // Marks at round places, the first place, and at the end the last with the axis's name; none runs into another.
 function drawPlaceAxis(frame, unit, parent) {
-  const { first, last } = frame, { size, name } = unit === "seconds" ? unitOf(last) : { size: 1, name: unit };
+  const { first, last } = frame, { size, name } = unit === "seconds" ? unitOfTime(last) : { size: 1, name: unit };
   const label = value => unit === "steps" ? String(value) : compact(value / size);
   const end = unit === "steps" ? `step ${last}` : `${label(last)} ${name}`;
   const width = text => CHARACTER * text.length;
