@@ -2,9 +2,14 @@
 //!
 //! `tools/paper` runs it. Everything is made under `paper/` once; a run that was interrupted goes on where it was.
 
+mod data;
 mod experiments;
+mod knowledge;
 mod lab;
+mod methods;
 mod page;
+mod regime;
+mod tables;
 mod task;
 
 use std::path::PathBuf;

@@ -6,9 +6,9 @@ use super::plot::{Line, Plot, Unit};
 
 /// A table under a title.
 pub struct Section {
-    pub title: &'static str,
+    pub title: String,
     pub note: String,
-    pub head: Vec<&'static str>,
+    pub head: Vec<String>,
     /// Text; a cell a column.
     pub rows: Vec<Vec<String>>,
 }
@@ -44,6 +44,6 @@ fn section(section: &Section) -> String {
         format!("<tr>{cells}</tr>\n")
     };
     let rows: String = section.rows.iter().map(row).collect();
-    let table = table(section.title, &head, &format!("<tbody>{rows}</tbody>"));
-    format!("<section><h2>{}</h2>\n<p>{}</p>\n{table}</section>\n", escape(section.title), escape(&section.note))
+    let table = table(&section.title, &head, &format!("<tbody>{rows}</tbody>"));
+    format!("<section><h2>{}</h2>\n<p>{}</p>\n{table}</section>\n", escape(&section.title), escape(&section.note))
 }
