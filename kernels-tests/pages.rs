@@ -183,11 +183,9 @@ fn curves_are_drawn_as_their_reader_chooses() {
 #[test]
 fn figures_are_saved_as_points_and_as_pictures() {
     let root = tempfile::tempdir().unwrap();
-    let problems = root.path().join("problems.jsonl");
-    fs::write(&problems, "{}\n".repeat(20)).unwrap();
-    let config = format!("eval_data = {:?}\n", problems.display().to_string());
-    let rows = "{\"step\":1,\"num_tokens\":9,\"seconds\":0.5}\n{\"step\":2,\"num_tokens\":18,\"seconds\":0.25,\"eval/accuracy\":1}\n";
-    let dir = run(root.path(), "a, \"b\"", rows, &config);
+    let rows = "{\"step\":1,\"num_tokens\":9,\"seconds\":0.5}\n\
+        {\"step\":2,\"num_tokens\":18,\"seconds\":0.25,\"eval/accuracy\":1,\"eval/problems\":20}\n";
+    let dir = run(root.path(), "a, \"b\"", rows, "");
     let (_dir, file) = saved(&report(&[dir], None).unwrap());
     let Some(browser) = Browser::open(&file) else { return };
     let whisker = browser.run("return arguments[0].getAttribute('d').length", &[".whisker"]);

@@ -241,7 +241,7 @@ fn an_evaluation_before_the_first_step_is_a_row_of_its_own() {
     assert_eq!(rows.iter().map(|row| row["step"].clone()).collect::<Vec<_>>(), [0, 1, 2]);
     // With a learning rate of 0 the policy is what it was.
     let accuracy = &rows[0]["eval/accuracy"];
-    assert!(accuracy.is_number() && rows[0].as_object().unwrap().len() == 2, "{}", rows[0]);
+    assert!(accuracy.is_number() && rows[0].as_object().unwrap().len() == 3, "{}", rows[0]);
     assert_eq!(&rows[2]["eval/accuracy"], accuracy);
     assert!(fs::read_to_string(output.join("best/state.json")).unwrap().contains("\"step\":0"));
     let page = dqo_wgpu::report::report(&[output], None).unwrap();

@@ -26,7 +26,7 @@ pub struct RunRecord {
     pub clock: Clock,
     /// Whether a process trains there now.
     pub is_training: bool,
-    /// How many problems evaluations are of, where their file is still as the run read it.
+    /// How many problems the last evaluation was of.
     pub problems: Option<usize>,
     /// The responses that it trained on, or why they are not to be had.
     pub written: Result<Written, Unread>,
@@ -64,15 +64,15 @@ impl RunRecord {
         let config = path.join("config.toml");
         let settings = read_settings(&config)?;
         let inputs = read_inputs(&config)?;
-        let file_of = |option: &str| {
-            let path = settings.iter().find(|(key, _)| *key == option).map(|(_, path)| path)?;
-            Some(unchanged(path, inputs.get(&format!("--{}", option.replace('_', "-")))))
-        };
-        let problems = file_of("eval_data").and_then(Result::ok).map(|text| count_rows(&text));
+        let data = settings.iter().find(|(key, _)| key == "data").map(|(_, path)| path);
+        let problems = take(&mut curves, "eval/problems").map(|curve| curve.last().value as usize);
         let round = curves.iter().find(|curve| curve.metric == "round");
         let written = match round {
             Some(round) => Written::of_rounds(path, round),
-            None => file_of("data").unwrap_or(Err(Unread::Unnamed)).and_then(|text| Written::of_data(&text)),
+            None => data
+                .ok_or(Unread::Unnamed)
+                .and_then(|path| unchanged(path, inputs.get("--data")))
+                .and_then(|text| Written::of_data(&text)),
         };
         curves.extend(written.iter().flat_map(Written::curves));
         let is_training = Run::is_training_in(path);
@@ -192,6 +192,7 @@ fn read_inputs(config: &Path) -> Result<HashMap<String, String>> {
     Ok(inputs.filter_map(|(name, digest)| Some((name.clone(), digest.as_str()?.to_owned()))).collect())
 }
 
-fn count_rows(text: &str) -> usize {
-    text.lines().filter(|line| !line.trim().is_empty()).count()
+fn take(curves: &mut Vec<Curve>, metric: &str) -> Option<Curve> {
+    let place = curves.iter().position(|curve| curve.metric == metric)?;
+    Some(curves.remove(place))
 }

@@ -39,23 +39,25 @@ impl MetricsLog {
         Ok(Self { file: open(&path)?, path, events: EventWriter::create(&dir.join("tensorboard"))? })
     }
 
-    /// Adds a metric to the last row, which is that of `step`; where it has it, it is replaced. Where there is no row, it is made.
+    /// Adds metrics to the end of the last row, which is that of `step`; where it has them, they are replaced. Where there is no
+    /// row, it is made.
     ///
     /// # Errors
     /// Names the file that cannot be read or written.
-    pub fn complete(&mut self, step: usize, (name, value): (&'static str, f64)) -> Result<()> {
+    pub fn complete(&mut self, step: usize, metrics: &MetricsRow) -> Result<()> {
         let text = read(&self.path)?;
         if text.is_empty() {
-            return self.add(step, &vec![(name, value)], &[]);
+            return self.add(step, metrics, &[]);
         }
         // As text: a number that is read and written again may not be the same.
-        let key = format!(",\"{name}\":");
+        let added: String = metrics.iter().map(|&(name, value)| format!(",\"{name}\":{}", number(value))).collect();
+        let first = added.split_inclusive(':').next().unwrap_or_default();
         let rows = text.trim_end_matches(['\n', '}']);
         let last = rows.rfind('\n').map_or(0, |end| end + 1);
-        let end = rows[last..].find(&key).map_or(rows.len(), |place| last + place);
-        files::write_file(&self.path, format!("{}{key}{}}}\n", &rows[..end], number(value)).as_bytes())?;
+        let end = rows[last..].find(first).map_or(rows.len(), |place| last + place);
+        files::write_file(&self.path, format!("{}{added}}}\n", &rows[..end]).as_bytes())?;
         self.file = open(&self.path)?;
-        self.events.scalars(step, [(name, value)].into_iter())
+        self.events.scalars(step, metrics.iter().copied())
     }
 
     /// Makes the rows last: a checkpoint that is whole has the rows before it.
@@ -142,11 +144,11 @@ mod tests {
 
         // An evaluation that was interrupted, and made when the run went on; again where it was killed then.
         for accuracy in [0.5, 0.75] {
-            log.complete(3, ("eval/accuracy", accuracy)).unwrap();
+            log.complete(3, &vec![("eval/accuracy", accuracy), ("eval/problems", 8.0)]).unwrap();
         }
         log.add(4, &vec![("loss", 0.25)], &["it is hot".to_owned()]).unwrap();
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap();
-        let completed = "{\"step\":3,\"loss\":0.25,\"eval/accuracy\":0.75}\n";
+        let completed = "{\"step\":3,\"loss\":0.25,\"eval/accuracy\":0.75,\"eval/problems\":8}\n";
         assert_eq!(text, row(1) + &row(2) + completed + "{\"step\":4,\"loss\":0.25,\"warnings\":[\"it is hot\"]}\n");
     }
 }

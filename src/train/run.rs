@@ -20,6 +20,7 @@ use crate::files::Record;
 use crate::format::format_bytes;
 use crate::model::Checkpoint;
 use crate::progress::Progress;
+use crate::sample::EvalSummary;
 
 /// A run that is checked and ready.
 pub struct Run {
@@ -170,7 +171,7 @@ fn train_on(
         let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else {
             return Ok(Outcome::Interrupted((done > 0).then_some(done)));
         };
-        log.complete(done, evaluation)?;
+        log.complete(done, &evaluation)?;
     }
     while trainer.done() < total_steps {
         let done = trainer.done();
@@ -193,7 +194,7 @@ fn train_on(
             let mut row = trainer.step(&round)?;
             let is_last = trainer.done() == total_steps;
             if trainer.is_evaluated(is_last) {
-                row.extend(evaluate(trainer, &mut progress, watch)?);
+                row.extend(evaluate(trainer, &mut progress, watch)?.into_iter().flatten());
             }
             let shown = signs.of_step(trainer.done(), &row);
             shown.iter().for_each(|sign| progress.note(&format!("warning: {sign}")));
@@ -214,11 +215,11 @@ fn train_on(
     Ok(Outcome::Finished(trainer.save(Saved::Final, &progress)?))
 }
 
-/// The metric of an evaluation; `None` where it was interrupted.
-fn evaluate(trainer: &mut Trainer, progress: &mut Progress, watch: Watch) -> Result<Option<(&'static str, f64)>> {
-    let Some(accuracy) = trainer.evaluate(watch)? else { return Ok(None) };
+/// The metrics of an evaluation; `None` where it was interrupted.
+fn evaluate(trainer: &mut Trainer, progress: &mut Progress, watch: Watch) -> Result<Option<MetricsRow>> {
+    let Some(EvalSummary { accuracy, problems, .. }) = trainer.evaluate(watch)? else { return Ok(None) };
     progress.note(&format!("step {}: {:.2} % right", trainer.done(), 100.0 * accuracy));
-    Ok(Some(("eval/accuracy", accuracy)))
+    Ok(Some(vec![("eval/accuracy", accuracy), ("eval/problems", problems as f64)]))
 }
 
 /// A checkpoint, and before it the rows that it relies on: a power cut leaves both, or neither.

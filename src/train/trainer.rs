@@ -226,12 +226,12 @@ impl Trainer {
         self.state.owes_evaluation || self.done() == 0 && self.config.evaluation.eval_on_start
     }
 
-    /// The share of the evaluation's problems that the policy solves greedily; the best policy so far is saved. `None` where
+    /// How many of the evaluation's problems the policy solves greedily; the best policy so far is saved. `None` where
     /// it was interrupted: it is owed then.
     ///
     /// # Errors
     /// Where the device fails or a file cannot be written.
-    pub(super) fn evaluate(&mut self, watch: Watch) -> Result<Option<f64>> {
+    pub(super) fn evaluate(&mut self, watch: Watch) -> Result<Option<EvalSummary>> {
         let (Some(asked), Some(generator)) = (&self.eval, &mut self.session.generator) else { return Ok(None) };
         let settings = SamplingSettings::greedy(self.config.evaluation.max_new_tokens);
         let (task, grading, seeds) = (self.config.task(), Grading::default(), &[self.config.seed]);
@@ -242,13 +242,14 @@ impl Trainer {
         let predictions = evaluation.run(policy, generator, &self.tokenizer, go_on, &mut progress)?;
         self.state.owes_evaluation = predictions.is_none();
         let Some(predictions) = predictions else { return Ok(None) };
-        let accuracy = EvalSummary::of(&predictions, asked).accuracy;
+        let summary = EvalSummary::of(&predictions, asked);
+        let accuracy = summary.accuracy;
         if self.state.best.is_none_or(|best| accuracy > best.accuracy) {
             self.state.best = Some(Best { step: self.done(), accuracy });
             self.save(Saved::Best, &progress)?;
         }
         progress.clear();
-        Ok(Some(accuracy))
+        Ok(Some(summary))
     }
 
     /// Whether a checkpoint is due after this step.
