@@ -27,6 +27,9 @@ const fn target(name: &'static str, file: &'static str, seeds: &'static [&'stati
 pub const TARGETS: &[Target] = &[
     target("rows", "rows.jsonl", &["kernels-tests/goldens/dqo/llama"], |dir| read_rows(&dir.join("rows.jsonl"))),
     target("pairs", "pairs.jsonl", &["kernels-tests/goldens/methods"], |dir| read_rows(&dir.join("pairs.jsonl"))),
+    target("parquet", "rollouts.parquet", &["kernels-tests/goldens/parquet"], |dir| {
+        read_rows(&dir.join("rollouts.parquet"))
+    }),
     target("problems", "problems.jsonl", &["kernels-tests/goldens/ppo"], read_problems),
     target(
         "config",

@@ -1,0 +1,5 @@
+//! The target `parquet`.
+
+#![no_main]
+
+dqo_wgpu_fuzz::fuzz!("parquet");
