@@ -46,8 +46,8 @@ impl Row {
 /// Every method, in the order of the paper's tables, with the settings that are tried: `dqo`'s are given. The learning rates are
 /// those of the paper times what a model of 150,000 weights needs; the betas are the paper's.
 pub fn grids(data: &Data, dqo: Vec<Table>) -> Vec<(&'static str, Vec<Table>)> {
-    let rates = |method: &str, rows: &Path, rates: &[f64]| {
-        rates.iter().map(|&rate| learning(data, method, rows, 3, rate)).collect::<Vec<_>>()
+    let rates = |method: &str, rows: &Path, passes: i64, rates: &[f64]| {
+        rates.iter().map(|&rate| learning(data, method, rows, passes, rate)).collect::<Vec<_>>()
     };
     let grid = |method: &str, rows: &Path, passes: i64, betas: &[f64], rates: &[f64]| {
         let mut grid = Vec::new();
@@ -59,11 +59,12 @@ pub fn grids(data: &Data, dqo: Vec<Table>) -> Vec<(&'static str, Vec<Table>)> {
         grid
     };
     vec![
-        ("sft", rates("sft", &data.solutions, &[3e-4, 1e-3, 3e-3])),
-        ("rs", rates("rs", &data.rollouts, &[3e-5, 1e-4, 3e-4])),
+        // As many rows as the others see: there is one solution to a problem.
+        ("sft", rates("sft", &data.solutions, 3 * NUM_SAMPLES as i64, &[1e-4, 3e-4, 1e-3])),
+        ("rs", rates("rs", &data.rollouts, 3, &[3e-5, 1e-4, 3e-4])),
         ("dpo", grid("dpo", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
         ("kto", grid("kto", &data.rollouts, 1, &[0.1, 0.01], &[1e-5, 3e-5, 1e-4])),
-        ("dro", grid("dro", &data.rollouts, 3, &[0.03, 0.1, 0.3, 1.0], &[1e-4])),
+        ("dro", grid("dro", &data.rollouts, 3, &[0.03, 0.1, 0.3, 1.0], &[1e-5, 1e-4])),
         ("dqo", dqo),
         ("ppo", ppo(grid("ppo", &data.problems, NUM_SAMPLES as i64, &[0.03, 0.1], &[1e-4]))),
     ]

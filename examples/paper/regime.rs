@@ -11,7 +11,7 @@ use crate::knowledge::Knowledge;
 use crate::lab::{Accuracy, Lab};
 use crate::methods::{learning, name_of, tried, with_beta};
 
-const RATES: [f64; 4] = [5e-6, 2e-5, 5e-5, 1e-4];
+const RATES: [f64; 5] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4];
 /// The paper's.
 const BETAS: [f64; 4] = [0.03, 0.1, 0.3, 1.0];
 /// Of the first sweep, and of the second, over more of them.
@@ -62,7 +62,7 @@ pub fn following(lab: &Lab, data: &Data) -> Result<Vec<(&'static str, Place)>> {
         ("no weight in V's loss", toml! { value_is = false }),
     ];
     let mut places = Vec::new();
-    for rate in [RATES[1], RATES[3]] {
+    for rate in [RATES[2], RATES[4]] {
         for (number, (way, changes)) in ways.iter().enumerate() {
             let mut settings = dqo(data, PASSES, rate, 0.1);
             settings.extend(changes.clone());
