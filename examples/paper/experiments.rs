@@ -9,7 +9,7 @@ use crate::data::{Data, count};
 use crate::knowledge::{Case, Learned, over_a_run, wrong_response};
 use crate::lab::Lab;
 use crate::methods::{Row, SEEDS, choose, described, grids, over_seeds};
-use crate::regime::{NEAR, Place, first_weight, following, sweep};
+use crate::regime::{NEAR, Place, Regime, first_weight, following};
 
 /// What is switched, one thing at a time, in settings of DQO.
 pub struct Ablations {
@@ -33,7 +33,7 @@ pub struct Results {
     pub rollouts: (usize, f64),
     pub base: Row,
     pub methods: Vec<Row>,
-    pub regime: Vec<Place>,
+    pub regime: Regime,
     pub following: Vec<(&'static str, Place)>,
     /// In the settings that the grid chose, and in the best of those whose policy stays near its reference.
     pub ablations: [Ablations; 2],
@@ -52,10 +52,10 @@ pub fn run(lab: &Lab) -> Result<Results> {
     let accuracies = SEEDS.map(|seed| lab.accuracy(&format!("base-{seed}"), &data.base, &data.test, 100 * seed));
     let base = Row::of("base", String::new(), &accuracies.into_iter().collect::<Result<Vec<_>>>()?);
 
-    let regime = sweep(lab, &data)?;
+    let regime = Regime::of(lab, &data)?;
     let following = following(lab, &data)?;
     let tried =
-        |least: f64| regime.iter().filter(move |place| place.weight >= least).map(|place| place.settings.clone());
+        |least: f64| regime.grid.iter().filter(move |place| place.weight >= least).map(|place| place.settings.clone());
     let near = choose(lab, &data, tried(NEAR).collect()).context("a policy that stays near its reference")?;
     let chosen = choose(lab, &data, tried(0.0).collect())?;
 

@@ -36,17 +36,25 @@ fn dqo(data: &Data, passes: i64, rate: f64, beta: f64) -> Table {
     with_beta(learning(data, "dqo", &data.rollouts, passes, rate), beta)
 }
 
-/// Over learning rates and betas, and over more passes at the paper's betas in the middle.
-pub fn sweep(lab: &Lab, data: &Data) -> Result<Vec<Place>> {
-    let all = RATES.iter().flat_map(|&rate| BETAS.map(|beta| dqo(data, PASSES, rate, beta)));
-    let longer = RATES[..2].iter().map(|&rate| dqo(data, MORE_PASSES, rate, 0.1));
-    all.chain(longer)
-        .map(|settings| {
+/// The places of DQO with both importance weights.
+pub struct Regime {
+    /// Over learning rates and betas, with as many passes as other methods have: DQO's grid.
+    pub grid: Vec<Place>,
+    /// More passes at low rates.
+    pub longer: Vec<Place>,
+}
+
+impl Regime {
+    pub fn of(lab: &Lab, data: &Data) -> Result<Self> {
+        let place = |settings: Table| {
             let run = tried(lab, &settings)?;
             let name = format!("place-{}", name_of(&settings));
             place(lab, data, &name, settings, &run)
-        })
-        .collect()
+        };
+        let grid = RATES.iter().flat_map(|&rate| BETAS.map(|beta| dqo(data, PASSES, rate, beta)));
+        let longer = RATES[..2].iter().map(|&rate| dqo(data, MORE_PASSES, rate, 0.1));
+        Ok(Self { grid: grid.map(place).collect::<Result<_>>()?, longer: longer.map(place).collect::<Result<_>>()? })
+    }
 }
 
 /// Whether V can follow a policy that moves: at a rate that keeps the policy near and at one that does not.

@@ -4,7 +4,7 @@ use dqo_wgpu::report::Section;
 
 use crate::experiments::{Ablations, Course, Results};
 use crate::methods::{Mean, Row, described};
-use crate::regime::{NEAR, Place};
+use crate::regime::{NEAR, Place, Regime};
 
 /// The paper's accuracies on GSM8K: method, Qwen2-7B-Instruct greedy and sampled, Gemma-1.1-7B-it greedy and sampled.
 const PAPER: [(&str, [f64; 4]); 7] = [
@@ -68,7 +68,7 @@ fn of_a_place(place: &Place) -> [String; 6] {
     ]
 }
 
-fn regime(places: &[Place]) -> Section {
+fn regime(regime: &Regime) -> Section {
     let row = |place: &Place| std::iter::once(described(&place.settings)).chain(of_a_place(place)).collect();
     Section {
         title: "The regime: both importance weights on".to_owned(),
@@ -78,7 +78,7 @@ fn regime(places: &[Place]) -> Section {
              reference."
         ),
         head: [""].iter().chain(&OF_A_PLACE).map(|head| (*head).to_owned()).collect(),
-        rows: places.iter().map(row).collect(),
+        rows: regime.grid.iter().chain(&regime.longer).map(row).collect(),
     }
 }
 
