@@ -69,11 +69,14 @@ pub fn run(lab: &Lab) -> Result<Results> {
     let young = switches[0].importance("young", &data.young)?;
 
     let courses = [
-        ("chosen settings", &chosen, true),
-        ("near the reference", &near, true),
-        ("chosen settings, no weight in V's loss", &chosen, false),
+        ("chosen", "chosen settings", &chosen, true),
+        ("near", "near the reference", &near, true),
+        ("chosen-off", "chosen settings, no weight in V's loss", &chosen, false),
     ];
-    let courses = courses.map(|(name, settings, value_is)| course(lab, &data, name, settings, value_is));
+    let courses = courses.map(|(dir, name, settings, value_is)| {
+        let run = run_with_checkpoints(lab, dir, settings, value_is)?;
+        Ok((Course { name, learned: over_a_run(lab, &run, &data.held_back)? }, run))
+    });
     let [chosen_course, (near_course, run), off_course] = all(courses)?;
     let case = wrong_response(&lab.values(&run.join("final/value"), &data.held_back)?.responses)?;
 
@@ -164,14 +167,13 @@ fn with(on: bool) -> &'static str {
     if on { "with" } else { "without" }
 }
 
-/// What V knows over a run in these settings, and the run.
-fn course(lab: &Lab, data: &Data, name: &'static str, settings: &Table, value_is: bool) -> Result<(Course, PathBuf)> {
+/// A run in these settings that keeps its networks every 20 steps.
+fn run_with_checkpoints(lab: &Lab, dir: &str, settings: &Table, value_is: bool) -> Result<PathBuf> {
     let mut settings = settings.clone();
     settings.extend(toml! { value_is = value_is
         seed = 1
         save_steps = 20
         save_total_limit = 0
     });
-    let run = lab.train(&format!("courses/{}", name.replace(' ', "-")), &settings)?;
-    Ok((Course { name, learned: over_a_run(lab, &run, &data.held_back)? }, run))
+    lab.train(&format!("courses/{dir}"), &settings)
 }
