@@ -52,7 +52,7 @@ pub struct Dqo {
     /// Weight the policy's loss by the importance of the response
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub policy_is: bool,
-    /// Weight the value's loss by the importance of the response
+    /// Weight the value's loss by the importance of the response; false where the policy leaves its reference
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub value_is: bool,
     /// Weights of the lambda-return that sum to 1, or as eq. 3.11 prints them

@@ -36,7 +36,7 @@ const SIGNS: [Sign; 4] = [
         metric: "is_weight/mean",
         shows: |_, weight| weight < 0.01,
         means: "the policy has left the responses that it learns from, and they weigh next to nothing; use a smaller \
-                --learning-rate or a larger --beta, or sample new responses",
+                --learning-rate, a larger --beta or --value-is false, or sample new responses",
     },
     Sign {
         metric: "log_ratio",
