@@ -7,10 +7,9 @@ use anyhow::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::Value;
 use toml::{Table, toml};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, rows_of};
 use crate::task::{CARELESS, Sum, TEXTBOOK};
 
 /// Responses to each training problem.
@@ -118,7 +117,6 @@ fn random_model(dir: &Path) -> Result<PathBuf> {
 
 /// Rows of a file, and those that are right.
 pub fn count(rollouts: &Path) -> Result<(usize, usize)> {
-    let text = std::fs::read_to_string(rollouts)?;
-    let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let rows = rows_of(rollouts)?;
     Ok((rows.len(), rows.iter().filter(|row| row["reward"].as_f64() > Some(0.5)).count()))
 }

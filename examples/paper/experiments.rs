@@ -8,7 +8,7 @@ use toml::{Table, toml};
 use crate::data::{Data, count};
 use crate::knowledge::{Case, Learned, over_a_run, wrong_response};
 use crate::lab::Lab;
-use crate::methods::{Row, SEEDS, choose, described, grids, over_seeds};
+use crate::methods::{Row, SEEDS, choose, described, evaluated, grids, over_seeds, seeded};
 use crate::regime::{NEAR, Place, Regime, first_weight, following};
 
 /// What is switched, one thing at a time, in settings of DQO.
@@ -49,8 +49,7 @@ pub struct Results {
 /// Runs everything that is not there yet.
 pub fn run(lab: &Lab) -> Result<Results> {
     let data = Data::prepare(lab)?;
-    let accuracies = SEEDS.map(|seed| lab.accuracy(&format!("base-{seed}"), &data.base, &data.test, 100 * seed));
-    let base = Row::of("base", String::new(), &accuracies.into_iter().collect::<Result<Vec<_>>>()?);
+    let base = evaluated(lab, &data, "base", String::new(), |_| Ok(data.base.clone()))?;
 
     let regime = Regime::of(lab, &data)?;
     let following = following(lab, &data)?;
@@ -64,21 +63,18 @@ pub fn run(lab: &Lab) -> Result<Results> {
         let chosen = choose(lab, &data, grid)?;
         methods.push(over_seeds(lab, &data, method, described(&chosen), &chosen)?);
     }
-    let switches =
-        [("dqo", &chosen), ("near", &near)].map(|(name, settings)| Switches { lab, data: &data, name, settings });
-    let young = switches[0].importance("young", &data.young)?;
+    let away = Switches { lab, data: &data, name: "dqo", settings: &chosen };
+    let stays = Switches { lab, data: &data, name: "near", settings: &near };
 
-    let courses = [
-        ("chosen", "chosen settings", &chosen, true),
-        ("near", "near the reference", &near, true),
-        ("chosen-off", "chosen settings, no weight in V's loss", &chosen, false),
+    let course =
+        |name, run: &Path| Ok::<_, anyhow::Error>(Course { name, learned: over_a_run(lab, run, &data.held_back)? });
+    let near_run = run_with_checkpoints(lab, "near", &near, true)?;
+    let courses = vec![
+        course("chosen settings", &run_with_checkpoints(lab, "chosen", &chosen, true)?)?,
+        course("near the reference", &near_run)?,
+        course("chosen settings, no weight in V's loss", &run_with_checkpoints(lab, "chosen-off", &chosen, false)?)?,
     ];
-    let courses = courses.map(|(dir, name, settings, value_is)| {
-        let run = run_with_checkpoints(lab, dir, settings, value_is)?;
-        Ok((Course { name, learned: over_a_run(lab, &run, &data.held_back)? }, run))
-    });
-    let [chosen_course, (near_course, run), off_course] = all(courses)?;
-    let case = wrong_response(&lab.values(&run.join("final/value"), &data.held_back)?.responses)?;
+    let case = wrong_response(&lab.values(&near_run.join("final/value"), &data.held_back)?.responses)?;
 
     let (count, right) = count(&data.rollouts)?;
     let first_weight = |run: &str| first_weight(&lab.path(&format!("runs/{run}-1")));
@@ -88,17 +84,12 @@ pub fn run(lab: &Lab) -> Result<Results> {
         methods,
         regime,
         following,
-        ablations: all(switches.map(|switches| switches.ablations()))?,
-        young,
+        ablations: [away.ablations()?, stays.ablations()?],
+        young: away.importance("young", &data.young)?,
         first_weights: [first_weight("dqo")?, first_weight("young-true-true")?],
-        courses: vec![chosen_course.0, near_course, off_course.0],
+        courses,
         case,
     })
-}
-
-fn all<T, const N: usize>(results: [Result<T>; N]) -> Result<[T; N]> {
-    let found = results.into_iter().collect::<Result<Vec<T>>>()?;
-    found.try_into().map_err(|_| anyhow::anyhow!("as many as were asked for"))
 }
 
 /// Settings of DQO in which one thing is switched at a time.
@@ -169,9 +160,8 @@ fn with(on: bool) -> &'static str {
 
 /// A run in these settings that keeps its networks every 20 steps.
 fn run_with_checkpoints(lab: &Lab, dir: &str, settings: &Table, value_is: bool) -> Result<PathBuf> {
-    let mut settings = settings.clone();
+    let mut settings = seeded(settings, SEEDS[0]);
     settings.extend(toml! { value_is = value_is
-        seed = 1
         save_steps = 20
         save_total_limit = 0
     });

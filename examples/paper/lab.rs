@@ -33,6 +33,12 @@ pub struct Accuracy {
     pub sampled: f64,
 }
 
+/// The rows of a file.
+pub fn rows_of(path: &Path) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Lab {

@@ -36,7 +36,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn of(name: &str, settings: String, accuracies: &[Accuracy]) -> Self {
+    fn of(name: &str, settings: String, accuracies: &[Accuracy]) -> Self {
         let mean = |of: fn(&Accuracy) -> f64| Mean::of(&accuracies.iter().map(of).collect::<Vec<_>>());
         let (greedy, sampled) = (mean(|accuracy| accuracy.greedy), mean(|accuracy| accuracy.sampled));
         Self { name: name.to_owned(), settings, greedy, sampled }
@@ -120,9 +120,14 @@ pub fn choose(lab: &Lab, data: &Data, grid: Vec<Table>) -> Result<Table> {
 
 /// The run of settings that are tried once.
 pub fn tried(lab: &Lab, settings: &Table) -> Result<PathBuf> {
-    let mut settings_of_run = settings.clone();
-    settings_of_run.insert("seed".to_owned(), 1.into());
-    lab.train(&format!("grid/{}", name_of(settings)), &settings_of_run)
+    lab.train(&format!("grid/{}", name_of(settings)), &seeded(settings, SEEDS[0]))
+}
+
+/// Settings with a training seed.
+pub fn seeded(settings: &Table, seed: u64) -> Table {
+    let mut settings = settings.clone();
+    settings.insert("seed".to_owned(), (seed as i64).into());
+    settings
 }
 
 /// What is tried, as a name.
@@ -141,13 +146,19 @@ pub fn described(settings: &Table) -> String {
 
 /// Trains under every seed and evaluates the best checkpoints.
 pub fn over_seeds(lab: &Lab, data: &Data, name: &str, text: String, settings: &Table) -> Result<Row> {
-    let mut accuracies = Vec::new();
-    for seed in SEEDS {
-        let mut settings = settings.clone();
-        settings.insert("seed".to_owned(), (seed as i64).into());
-        let run = lab.train(&format!("runs/{name}-{seed}"), &settings)?;
-        let policy = run.join("best/policy");
-        accuracies.push(lab.accuracy(&format!("{name}-{seed}"), &policy, &data.test, 100 * seed)?);
-    }
-    Ok(Row::of(name, text, &accuracies))
+    evaluated(lab, data, name, text, |seed| {
+        Ok(lab.train(&format!("runs/{name}-{seed}"), &seeded(settings, seed))?.join("best/policy"))
+    })
+}
+
+/// The row of a policy of each seed.
+pub fn evaluated(
+    lab: &Lab,
+    data: &Data,
+    name: &str,
+    text: String,
+    policy: impl Fn(u64) -> Result<PathBuf>,
+) -> Result<Row> {
+    let accuracy = |seed| lab.accuracy(&format!("{name}-{seed}"), &policy(seed)?, &data.test, 100 * seed);
+    Ok(Row::of(name, text, &SEEDS.map(accuracy).into_iter().collect::<Result<Vec<_>>>()?))
 }

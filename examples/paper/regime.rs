@@ -8,8 +8,8 @@ use toml::{Table, toml};
 
 use crate::data::Data;
 use crate::knowledge::Knowledge;
-use crate::lab::{Accuracy, Lab};
-use crate::methods::{learning, name_of, tried, with_beta};
+use crate::lab::{Accuracy, Lab, rows_of};
+use crate::methods::{SEEDS, learning, name_of, seeded, tried, with_beta};
 
 const RATES: [f64; 5] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4];
 /// The paper's.
@@ -57,11 +57,10 @@ impl Regime {
     }
 }
 
-/// Whether V can follow a policy that moves: at a rate that keeps the policy near and at one that does not.
+/// Whether V can follow a policy that moves: at a rate at which it leaves slowly and at one at which it is soon gone.
 pub fn following(lab: &Lab, data: &Data) -> Result<Vec<(&'static str, Place)>> {
     // V alone first: the policy stands still.
-    let mut alone = dqo(data, PASSES, 0.0, 0.1);
-    alone.insert("seed".to_owned(), 1.into());
+    let alone = seeded(&dqo(data, PASSES, 0.0, 0.1), SEEDS[0]);
     let alone = lab.train("following/alone", &alone)?.join("final/value").display().to_string();
     let ways = [
         ("as above", Table::new()),
@@ -72,9 +71,8 @@ pub fn following(lab: &Lab, data: &Data) -> Result<Vec<(&'static str, Place)>> {
     let mut places = Vec::new();
     for rate in [RATES[2], RATES[4]] {
         for (number, (way, changes)) in ways.iter().enumerate() {
-            let mut settings = dqo(data, PASSES, rate, 0.1);
+            let mut settings = seeded(&dqo(data, PASSES, rate, 0.1), SEEDS[0]);
             settings.extend(changes.clone());
-            settings.insert("seed".to_owned(), 1.into());
             let name = format!("following-{rate}-{number}");
             let run = lab.train(&format!("following/{rate}-{number}"), &settings)?;
             places.push((*way, place(lab, data, &name, settings, &run)?));
@@ -96,8 +94,7 @@ fn place(lab: &Lab, data: &Data, name: &str, settings: Table, run: &Path) -> Res
 
 /// A run's metrics, a value a step.
 fn metrics(run: &Path) -> Result<Vec<Value>> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl"))?;
-    let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let rows = rows_of(&run.join("metrics.jsonl"))?;
     Ok(rows.into_iter().filter(|row| row.get("is_weight/mean").is_some()).collect())
 }
 

@@ -77,7 +77,7 @@ fn regime(regime: &Regime) -> Section {
              what V knows; the last policy's accuracy on 500 sums. A policy with a weight of {NEAR} and more is called near its \
              reference."
         ),
-        head: [""].iter().chain(&OF_A_PLACE).map(|head| (*head).to_owned()).collect(),
+        head: heads(&[&[""], &OF_A_PLACE[..]].concat()),
         rows: regime.grid.iter().chain(&regime.longer).map(row).collect(),
     }
 }
@@ -90,7 +90,7 @@ fn following(ways: &[(&'static str, Place)]) -> Section {
     Section {
         title: "Whether V can follow a policy that moves".to_owned(),
         note: "Beta 0.1, three passes, one seed.".to_owned(),
-        head: ["learning rate", ""].iter().chain(&OF_A_PLACE).map(|head| (*head).to_owned()).collect(),
+        head: heads(&[&["learning rate", ""], &OF_A_PLACE[..]].concat()),
         rows: ways.iter().map(row).collect(),
     }
 }
