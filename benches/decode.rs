@@ -62,7 +62,7 @@ pub fn measure(device: &Device, weights: Weights, dtype: DType, batch: usize) ->
     let mut generator = Generator::new(&build, Vec::new(), sizes)?;
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut prompt = || (0..PROMPT).map(|_| rng.random_range(0..config.vocab_size as u32)).collect();
-    let requests: Vec<Request> = (0..batch).map(|_| Request { prompt_ids: prompt(), stream: 0 }).collect();
+    let requests: Vec<Request> = (0..batch).map(|_| Request { prompt_ids: prompt(), seed: 0, stream: 0 }).collect();
 
     let mut ends = StepEnds::new(device);
     let step = |request, _| {
@@ -71,7 +71,7 @@ pub fn measure(device: &Device, weights: Weights, dtype: DType, batch: usize) ->
         }
         Ok(true)
     };
-    generator.run(&policy, requests, &SamplingSettings::greedy(RESPONSE), 0, step, |_| Ok(true))?;
+    generator.run(&policy, requests, &SamplingSettings::greedy(RESPONSE), step, |_| Ok(true))?;
     let MedianStep { seconds, host } = ends.median();
     Ok(DecodeResult {
         batch,

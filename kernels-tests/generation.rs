@@ -35,13 +35,13 @@ fn generate(
     let build = Build::new(device, &config, Some(&checkpoint), "policy", storage);
     let policy = Policy::load(&build, sizes.tokens).unwrap();
     let mut generator = Generator::new(&build, config.eos_token_ids.clone(), sizes).unwrap();
-    let requests = prompts.iter().zip(0..).map(|(prompt, stream)| Request { prompt_ids: prompt.clone(), stream });
+    let requests = prompts.iter().zip(0..).map(|(prompt, stream)| Request { prompt_ids: prompt.clone(), seed: 7, stream });
     let mut responses = Vec::new();
     let keep = |response| {
         responses.push(response);
         Ok(true)
     };
-    generator.run(&policy, requests, &settings, 7, |_, _| Ok(true), keep).unwrap();
+    generator.run(&policy, requests, &settings, |_, _| Ok(true), keep).unwrap();
     responses.sort_by_key(|response| response.request);
     assert_eq!(responses.len(), prompts.len());
     responses

@@ -179,7 +179,7 @@ impl Chat {
             let turns = if prompt.forgotten == 1 { "turn is" } else { "turns are" };
             say(format_args!("{} {turns} forgotten: there is room for {most_before} tokens", prompt.forgotten));
         }
-        let request = Request { prompt_ids: prompt.prompt_ids.clone(), stream: *answers };
+        let request = Request { prompt_ids: prompt.prompt_ids.clone(), seed: *seed, stream: *answers };
         *answers += 1;
         let mut stream = tokenizer.stream()?;
         let mut completion_ids = Vec::new();
@@ -193,7 +193,7 @@ impl Chat {
             finish = Some(response.finish);
             Ok(true)
         };
-        generator.run(policy, [request], sampling, *seed, step, finished)?;
+        generator.run(policy, [request], sampling, step, finished)?;
         print("");
         if finish == Some(Finish::Length) {
             say(format_args!("the answer is cut off after {} tokens", completion_ids.len()));

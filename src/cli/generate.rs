@@ -67,7 +67,8 @@ pub fn run(args: GenerateArgs, matches: &ArgMatches) -> Result<Ended> {
         response = Some(generated);
         Ok(true)
     };
-    generator.run(&policy, [Request { prompt_ids, stream: 0 }], &sampling, options.seed, step, finished)?;
+    let request = Request { prompt_ids, seed: options.seed, stream: 0 };
+    generator.run(&policy, [request], &sampling, step, finished)?;
     match response {
         Some(Generated { completion_ids, logps, finish, .. }) if args.json => print(json!({
             "completion": tokenizer.decode(&completion_ids)?,

@@ -137,34 +137,33 @@ impl Evaluation<'_> {
         let Self { asked, settings, seeds, .. } = *self;
         let mut predictions = Vec::with_capacity(asked.len() * seeds.len());
         let mut right = 0;
-        for &seed in seeds {
-            let requests = asked
-                .prompts
-                .iter()
-                .zip(&asked.file.problems)
-                .map(|(prompt, problem)| Request { prompt_ids: prompt.clone(), stream: problem.line as u64 });
-            let finished = |response: Generated| {
-                let prediction = self.grade(response, seed, tokenizer)?;
-                right += usize::from(prediction.correct);
-                predictions.push(prediction);
-                progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / predictions.len() as f64));
-                Ok(true)
-            };
-            generator.run(policy, requests, settings, seed, |_, _| Ok(go_on()), finished)?;
-            if !go_on() {
-                return Ok(None);
-            }
+        // A problem's seeds follow each other: they share its prefill.
+        let requests = asked.prompts.iter().zip(&asked.file.problems).flat_map(|(prompt, problem)| {
+            let request = |&seed| Request { prompt_ids: prompt.clone(), seed, stream: problem.line as u64 };
+            seeds.iter().map(request)
+        });
+        let finished = |response: Generated| {
+            let prediction = self.grade(response, tokenizer)?;
+            right += usize::from(prediction.correct);
+            predictions.push(prediction);
+            progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / predictions.len() as f64));
+            Ok(true)
+        };
+        generator.run(policy, requests, settings, |_, _| Ok(go_on()), finished)?;
+        if !go_on() {
+            return Ok(None);
         }
         predictions
             .sort_by_key(|prediction| (seeds.iter().position(|&seed| seed == prediction.seed), prediction.problem));
         Ok(Some(predictions))
     }
 
-    fn grade(&self, response: Generated, seed: u64, tokenizer: &Tokenizer) -> Result<Prediction> {
+    fn grade(&self, response: Generated, tokenizer: &Tokenizer) -> Result<Prediction> {
+        let (problem, seed) = (response.request / self.seeds.len(), self.seeds[response.request % self.seeds.len()]);
         let completion = tokenizer.decode(&response.completion_ids)?;
-        let reference = self.asked.problem(response.request).answer.as_deref().unwrap_or_default();
+        let reference = self.asked.problem(problem).answer.as_deref().unwrap_or_default();
         Ok(Prediction {
-            problem: response.request,
+            problem,
             seed,
             answer: self.task.answer(&completion, self.grading),
             correct: self.task.is_right(&completion, reference, self.grading),
@@ -242,11 +241,12 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
     asked.file.need_answers()?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
+    let wanted = asked.len() * config.num_seeds;
     let Writer { tokenizer, policy, mut generator, .. } =
-        config.policy.load(files, &settings, asked.longest(), asked.len())?;
+        config.policy.load(files, &settings, asked.longest(), wanted)?;
 
     let seeds: Vec<u64> = (0..config.num_seeds as u64).map(|number| config.policy.seed.wrapping_add(number)).collect();
-    let mut progress = Progress::new(titled("eval", data), asked.len() * seeds.len(), 0);
+    let mut progress = Progress::new(titled("eval", data), wanted, 0);
     let grading = Grading { flexible: config.flexible, math_equal: config.math_equal };
     let evaluation = Evaluation { asked: &asked, task: config.task, grading, settings: &settings, seeds: &seeds };
     let Some(predictions) = evaluation.run(&policy, &mut generator, &tokenizer, go_on, &mut progress)? else {

@@ -19,6 +19,7 @@ pub const MAX_BATCH: usize = FEW_ROWS;
 pub struct Request {
     /// At least one token. Requests with the same prompt that follow each other share its prefill.
     pub prompt_ids: Vec<u32>,
+    pub seed: u64,
     /// What the draws depend on beside the seed: a number of the caller's for each response.
     pub stream: u64,
 }
@@ -160,7 +161,6 @@ impl Generator {
         policy: &Policy,
         requests: impl IntoIterator<Item = Request>,
         settings: &SamplingSettings,
-        seed: u64,
         mut step: impl FnMut(usize, u32) -> Result<bool>,
         mut finished: impl FnMut(Generated) -> Result<bool>,
     ) -> Result<()> {
@@ -178,7 +178,7 @@ impl Generator {
                     self.prefill(policy, &request.prompt_ids)?;
                     prefilled.clone_from(&request.prompt_ids);
                 }
-                active.push(self.join(number, request, slot, seed)?);
+                active.push(self.join(number, request, slot)?);
             }
             if active.is_empty() {
                 return Ok(());
@@ -219,13 +219,13 @@ impl Generator {
     }
 
     /// A new sequence with the prompt that was prefilled last.
-    fn join(&mut self, number: usize, request: Request, slot: usize, seed: u64) -> Result<Active> {
+    fn join(&mut self, number: usize, request: Request, slot: usize) -> Result<Active> {
         let position = request.prompt_ids.len() - 1;
         if position > 0 {
             self.prompt_places.load_copy(slot * self.sizes.tokens, position)?;
             self.cache.copy_from(&self.device, &self.prompt_cache, &self.prompt_places.places, position);
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(request.seed);
         rng.set_stream(request.stream);
         let newest = NewestToken { id: request.prompt_ids[position], position };
         Ok(Active { request: number, slot, newest, rng, completion_ids: Vec::new(), logps: Vec::new() })

@@ -188,14 +188,15 @@ fn judge(
         if open.is_empty() {
             return Ok(true);
         }
-        let samples = config.num_samples;
+        let (samples, seed) = (config.num_samples, config.policy.seed);
         let requests = open.iter().flat_map(|&row| {
             let judged = &rows[row];
             let end = judged.segments[judged.prefix - 1].end;
             let prefix_ids: Vec<u32> = judged.prompt_ids.iter().chain(&judged.completion_ids[..end]).copied().collect();
             // Lines below 2^32, steps and samples below 2^16: every draw has a stream of its own.
             let stream = (judged.line as u64) << 32 | (judged.prefix as u64) << 16;
-            (0..samples as u64).map(move |sample| Request { prompt_ids: prefix_ids.clone(), stream: stream | sample })
+            let request = move |sample| Request { prompt_ids: prefix_ids.clone(), seed, stream: stream | sample };
+            (0..samples as u64).map(request)
         });
         let mut succeeded = vec![false; rows.len()];
         let finished = |response: Generated| {
@@ -208,9 +209,8 @@ fn judge(
             succeeded[row] |= config.task.is_right(&text, &judged.answer, Grading::default());
             Ok(true)
         };
-        let (sampling, seed) = (&config.sampling, config.policy.seed);
         let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
-        writer.generator.run(&writer.policy, requests, sampling, seed, go_on, finished)?;
+        writer.generator.run(&writer.policy, requests, &config.sampling, go_on, finished)?;
         if interrupt.load(Ordering::Relaxed) {
             return Ok(false);
         }

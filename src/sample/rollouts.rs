@@ -95,6 +95,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let mut writer = config.policy.load(files, &config.sampling, asked.longest(), wanted.len())?;
     let requests = wanted.iter().map(|&(index, sample)| Request {
         prompt_ids: asked.prompts[index].clone(),
+        seed: config.policy.seed,
         // The line, not the place in this run: a resumed run, or one over fewer problems, draws the same.
         stream: (asked.problem(index).line as u64) << 32 | sample as u64,
     });
@@ -116,8 +117,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
         Ok(true)
     };
     let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
-    let (sampling, seed) = (&config.sampling, config.policy.seed);
-    writer.generator.run(&writer.policy, requests, sampling, seed, go_on, finished)?;
+    writer.generator.run(&writer.policy, requests, &config.sampling, go_on, finished)?;
     summary.interrupted = summary.rows < total;
     rows.end(!summary.interrupted)?;
     Ok(summary)

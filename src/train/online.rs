@@ -185,6 +185,7 @@ impl Online {
         let wanted = self.rounds.wanted(number);
         let requests = wanted.iter().map(|wanted| Request {
             prompt_ids: self.asked.prompts[wanted.problem].clone(),
+            seed: self.config.seed,
             stream: (self.asked.problem(wanted.problem).line as u64) << 32 | wanted.sample as u64,
         });
         let mut rows = vec![String::new(); wanted.len()];
@@ -203,7 +204,7 @@ impl Online {
         let settings = SamplingSettings::whole_distribution(self.config.evaluation.max_new_tokens);
         let go_on = |_, _| Ok(!watch.has_interrupted());
         generator
-            .run(&session.policy.network, requests, &settings, self.config.seed, go_on, finished)
+            .run(&session.policy.network, requests, &settings, go_on, finished)
             .with_context(|| format!("round {}", number + 1))?;
         Ok((written == wanted.len()).then(|| rows.concat()))
     }
