@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// What stands beside the floors: anyone but the ground may use it, and it uses the ground alone.
-const BESIDE: &[&str] = &["grade", "hub"];
+const BESIDE: &[&str] = &["grade", "hub", "ranks"];
 
 /// A file of the library: its module's path (`train::optimizer`) and what it imports.
 struct File {

@@ -35,7 +35,8 @@ fn generate(
     let build = Build::new(device, &config, Some(&checkpoint), "policy", storage);
     let policy = Policy::load(&build, sizes.tokens).unwrap();
     let mut generator = Generator::new(&build, config.eos_token_ids.clone(), sizes).unwrap();
-    let requests = prompts.iter().zip(0..).map(|(prompt, stream)| Request { prompt_ids: prompt.clone(), seed: 7, stream });
+    let requests =
+        prompts.iter().zip(0..).map(|(prompt, stream)| Request { prompt_ids: prompt.clone(), seed: 7, stream });
     let mut responses = Vec::new();
     let keep = |response| {
         responses.push(response);

@@ -6,7 +6,7 @@ use dqo_wgpu::data::{Capacity, DropoutDraw, Example, Examples, RowFile, Sequence
 use dqo_wgpu::device::{Device, Precision};
 use dqo_wgpu::model::{Adapter, Checkpoint, ModelConfig, Parameter, WeightType};
 use dqo_wgpu::objective::{A2po, Dpo, Dqo, Dro, Grpo, Kto, Objective, Ppo, Sft, StepTotals};
-use dqo_wgpu::train::{Session, Source, Sources, TrainConfig};
+use dqo_wgpu::train::{Session, Source, Sources, TrainConfig, TrainRoom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -66,7 +66,8 @@ fn begin(
     config.steps.batch_size = examples.len();
     let device = Device::cpu(Precision::F64);
     let capacity = Capacity::of(&sequences);
-    let mut session = Session::new(&device, sources, &*objective, &config, capacity, None).unwrap();
+    let mut session =
+        Session::new(&device, sources, &*objective, &config, TrainRoom { capacity, adds_up: false }, None).unwrap();
     match draw {
         Some(draw) => session.batch.load_dropping(&sequences, draw).unwrap(),
         None => session.batch.load(&sequences).unwrap(),

@@ -27,7 +27,7 @@ fn verbs_of_many_options_have_them_under_headings() {
         }
         let bare = verb.get_arguments().filter(|argument| argument.get_help_heading().is_none());
         let bare: Vec<_> = bare.map(|argument| argument.get_id().to_string()).collect();
-        let general = ["file", "json", "quiet", "buffers", "help"];
+        let general = ["file", "json", "quiet", "ranks", "buffers", "help"];
         assert!(bare.iter().all(|id| general.contains(&id.as_str())), "{name}: {bare:?} stand under no heading");
     }
 }

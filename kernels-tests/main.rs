@@ -41,6 +41,8 @@ mod parquet;
 mod pipelines;
 mod plan;
 mod products;
+#[cfg(feature = "mpi")]
+mod ranks;
 mod reference;
 mod report;
 mod resume;

@@ -16,7 +16,7 @@ use crate::model::{golden, json_lines};
 use crate::training::{compare_step, config, devices, open, same_weights, tensors, train, with};
 
 const SET: &str = "methods";
-const OFFLINE: [&str; 8] = ["dqo", "dro", "dpo", "kto", "a2po", "grpo", "sft", "rs"];
+pub const OFFLINE: [&str; 8] = ["dqo", "dro", "dpo", "kto", "a2po", "grpo", "sft", "rs"];
 
 /// A golden case's configuration: one plain step over all rows.
 fn case_config(case: &Value, output: &Path) -> Value {
@@ -122,16 +122,21 @@ fn what_is_planned_is_what_every_method_allocates() {
 }
 
 /// `train` by a method on the golden set's networks.
-fn train_by(method: &str, rows: &Path, output: &Path) -> Command {
+pub fn train_by(method: &str, rows: &Path, output: &Path) -> Command {
+    by_method("train", method, rows, output)
+}
+
+/// As [`train_by`], or `plan` of the same run.
+pub fn by_method(verb: &str, method: &str, rows: &Path, output: &Path) -> Command {
     let mut command = dqo();
-    command.args(["train", "--method", method, "--device", "cpu", "--batch-size", "4", "--learning-rate", "1e-3"]);
+    command.args([verb, "--method", method, "--device", "cpu", "--batch-size", "4", "--learning-rate", "1e-3"]);
     command.arg("--model").arg(golden(SET).join("policy"));
     command.arg("--data").arg(rows).arg("--output-dir").arg(output);
     command
 }
 
 /// The golden rollouts, copied: runs write beside their rows.
-fn rollouts(dir: &Path) -> PathBuf {
+pub fn rollouts(dir: &Path) -> PathBuf {
     let rows = dir.join("rows.jsonl");
     fs::copy(golden(SET).join("rows.jsonl"), &rows).unwrap();
     rows

@@ -172,7 +172,7 @@ fn rounds_make_the_policy_better() {
 }
 
 /// Three rounds of 4 steps, with everything that has a state.
-fn short_run(data: &Path, output: &Path, device: &str) -> Command {
+pub fn short_run(data: &Path, output: &Path, device: &str) -> Command {
     let mut command = ppo(data, output);
     command.args(["--device", device, "--batch-size", "8", "--rollouts-per-round", "16", "--num-samples", "2"]);
     command.args(["--ppo-epochs", "2", "--tokens-per-micro-batch", "200", "--max-steps", "12", "--lambda", "0.95"]);
@@ -181,7 +181,7 @@ fn short_run(data: &Path, output: &Path, device: &str) -> Command {
 }
 
 /// A run's result, and its rounds.
-fn outcome(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
+pub fn outcome(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
     let (mut files, metrics) = result(output);
     for round in 1..=3 {
         for extension in ["jsonl", "safetensors"] {

@@ -60,7 +60,8 @@ fn decode(device: &Device, sizes: serde_json::Value, dtype: DType) {
     let mut generator = Generator::new(&build, Vec::new(), sizes).unwrap();
     for count in [1, 3, 16] {
         for temperature in [0.0, 1.0] {
-            let requests: Vec<_> = (0..count).map(|stream| Request { prompt_ids: vec![1; 64], seed: 0, stream }).collect();
+            let requests: Vec<_> =
+                (0..count).map(|stream| Request { prompt_ids: vec![1; 64], seed: 0, stream }).collect();
             let settings = SamplingSettings { temperature, ..SamplingSettings::greedy(2) };
             generator.run(&policy, requests, &settings, |_, _| Ok(true), |_| Ok(true)).unwrap();
         }

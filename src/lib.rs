@@ -127,6 +127,7 @@ pub mod kernels;
 pub mod model;
 pub mod objective;
 pub mod progress;
+pub mod ranks;
 pub mod report;
 pub mod sample;
 pub mod self_test;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -12,18 +12,45 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// The bars of the process: a task within another has its own line.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Whether stderr is for errors and warnings alone.
-static IS_QUIET: AtomicBool = AtomicBool::new(false);
+/// What is said. The order is that of less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Said {
+    Everything,
+    ErrorsAndWarnings,
+    Errors,
+}
+
+static SAID: AtomicU8 = AtomicU8::new(Said::Everything as u8);
+
+fn says(said: Said) -> bool {
+    SAID.load(Ordering::Relaxed) <= said as u8
+}
 
 /// From now on stderr gets errors and warnings alone.
 pub fn be_quiet() {
-    IS_QUIET.store(true, Ordering::Relaxed);
+    SAID.fetch_max(Said::ErrorsAndWarnings as u8, Ordering::Relaxed);
+}
+
+/// From now on stderr gets errors alone: another process says the rest.
+pub fn leave_it_to_another() {
+    SAID.store(Said::Errors as u8, Ordering::Relaxed);
+}
+
+/// Whether another process says everything but errors.
+pub fn is_left_to_another() -> bool {
+    !says(Said::ErrorsAndWarnings)
 }
 
 /// A line on stderr. Where nobody reads it any more (a closed pipe, a full disk), the work goes on without.
 pub fn say(line: impl Display) {
     let line = line.to_string();
-    if IS_QUIET.load(Ordering::Relaxed) && !must_be_read(&line) {
+    let kind = match (line.starts_with("error: "), must_be_read(&line)) {
+        (true, _) => Said::Errors,
+        (false, true) => Said::ErrorsAndWarnings,
+        (false, false) => Said::Everything,
+    };
+    if !says(kind) {
         return;
     }
     // Whole, so that lines of two threads do not mix.
@@ -126,7 +153,7 @@ impl Progress {
     /// A task of `total` parts of which `done` are done.
     pub fn new(title: impl Into<String>, total: usize, done: usize) -> Self {
         let title = title.into();
-        let is_shown = std::io::stderr().is_terminal() && !IS_QUIET.load(Ordering::Relaxed);
+        let is_shown = std::io::stderr().is_terminal() && says(Said::Everything);
         let bar = is_shown.then(|| {
             let bar = BARS.add(ProgressBar::new(total as u64).with_position(done as u64));
             // What does not fit a line of the terminal is left out at its end.

@@ -10,6 +10,7 @@ use dqo_wgpu::data::Columns;
 use dqo_wgpu::grade::Task;
 use dqo_wgpu::model::ModelOptions;
 use dqo_wgpu::objective::{Metrics, Objective, Seam, StepTotals, TrainsOn};
+use dqo_wgpu::ranks::Ranks;
 use dqo_wgpu::sample::{PolicyOptions, SampleConfig, SamplingSettings, sample};
 use dqo_wgpu::train::{Outcome, Run, TrainConfig, TrainSettings, Watch};
 
@@ -72,7 +73,7 @@ fn main() -> Result<()> {
         max_problems: Some(32),
         sampling: SamplingSettings::whole_distribution(48),
     };
-    sample(&sampling, true, &stop)?;
+    sample(&sampling, true, &Ranks::alone(), &stop)?;
 
     let output = dir.join("run");
     let mut config =

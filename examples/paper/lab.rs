@@ -8,6 +8,7 @@ use dqo_wgpu::data::Columns;
 use dqo_wgpu::files::write_file;
 use dqo_wgpu::grade::{MathEqual, Task};
 use dqo_wgpu::model::{DeviceOptions, ModelOptions, WeightType};
+use dqo_wgpu::ranks::Ranks;
 use dqo_wgpu::report::{ValuedResponses, ValuesConfig, value_responses};
 use dqo_wgpu::sample::{
     EvalConfig, PolicyOptions, ProcessRewardConfig, SampleConfig, SamplingSettings, eval, process_reward, sample,
@@ -81,7 +82,7 @@ impl Lab {
             max_problems: None,
             sampling: SAMPLING,
         };
-        sample(&config, true, &NEVER).with_context(|| name.to_owned())?;
+        sample(&config, true, &Ranks::alone(), &NEVER).with_context(|| name.to_owned())?;
         Ok(output)
     }
 
@@ -97,7 +98,7 @@ impl Lab {
             num_samples: 20,
             sampling: SAMPLING,
         };
-        process_reward(&config, true, &NEVER).with_context(|| name.to_owned())?;
+        process_reward(&config, true, &Ranks::alone(), &NEVER).with_context(|| name.to_owned())?;
         Ok(output)
     }
 
@@ -146,7 +147,7 @@ impl Lab {
                 math_equal: MathEqual::Hendrycks,
                 sampling: SAMPLING,
             };
-            let summary = eval(&config, || true)?.context("it was interrupted")?;
+            let summary = eval(&config, &Ranks::alone(), || true)?.context("it was interrupted")?;
             Ok::<f64, anyhow::Error>(summary.accuracy)
         };
         let accuracy = Accuracy { greedy: evaluation(false)?, sampled: evaluation(true)? };
@@ -159,16 +160,19 @@ impl Lab {
 
     /// V along given responses.
     pub fn values(&self, value: &Path, rows: &Path) -> Result<ValuedResponses> {
-        value_responses(&ValuesConfig {
-            value: Some(value.display().to_string()),
-            adapter: None,
-            data: Some(rows.to_owned()),
-            columns: Columns::default(),
-            device: self.device.clone(),
-            dtype: WeightType::F32,
-            tokens_per_micro_batch: 8192,
-            lambda: 1.0,
-            process_scale: 1.0,
-        })
+        value_responses(
+            &ValuesConfig {
+                value: Some(value.display().to_string()),
+                adapter: None,
+                data: Some(rows.to_owned()),
+                columns: Columns::default(),
+                device: self.device.clone(),
+                dtype: WeightType::F32,
+                tokens_per_micro_batch: 8192,
+                lambda: 1.0,
+                process_scale: 1.0,
+            },
+            &Ranks::alone(),
+        )
     }
 }

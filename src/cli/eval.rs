@@ -9,6 +9,7 @@ use clap::{ArgMatches, Args};
 
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print_of};
+use crate::ranks::Ranks;
 use crate::sample::{EvalConfig, EvalSummary, Score, eval};
 
 #[derive(Args)]
@@ -22,11 +23,11 @@ pub struct EvalArgs {
     json: bool,
 }
 
-pub fn run(args: EvalArgs, matches: &ArgMatches) -> Result<Ended> {
+pub fn run(args: EvalArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended> {
     let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
     let output = config.output.clone().unwrap_or_default();
-    let Some(summary) = eval(&config, || !interrupt.load(Ordering::Relaxed))? else {
+    let Some(summary) = eval(&config, ranks, || !interrupt.load(Ordering::Relaxed))? else {
         return Ok(Ended::Interrupted);
     };
     if args.json {

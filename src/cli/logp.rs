@@ -15,6 +15,7 @@ use crate::files::{output_name, spare, write_file};
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::train::{Scorer, Scoring, Source};
 
 #[derive(Args)]
@@ -49,7 +50,7 @@ struct LogpConfig {
     tokens_per_micro_batch: usize,
 }
 
-pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
+pub fn run(args: LogpArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended> {
     let LogpConfig { model, data, columns, output, tokens_per_micro_batch } = merge(args.config, matches)?;
     count("--tokens-per-micro-batch", tokens_per_micro_batch, MOST_TOKENS)?;
     let data = data.context("--data is missing")?;
@@ -65,7 +66,7 @@ pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let scoring = Scoring { dtype: model.dtype.storage(), tokens_per_micro_batch };
-    let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?;
+    let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?.on_ranks(ranks);
 
     let mut progress = Progress::new("logp", examples.len(), 0);
     let mut rows = Vec::new();
@@ -76,7 +77,9 @@ pub fn run(args: LogpArgs, matches: &ArgMatches) -> Result<Ended> {
         }
         Ok(())
     })?;
-    write_file(&output, &rows).context("the log-probs")?;
+    if ranks.is_first() {
+        write_file(&output, &rows).context("the log-probs")?;
+    }
     if args.json {
         print_of(&output, json!({ "output": output, "rows": examples.len() }));
     } else {

@@ -34,12 +34,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::files::is_stream;
-use crate::progress::{be_quiet, say};
+use crate::progress::{be_quiet, is_left_to_another, leave_it_to_another, say};
+use crate::ranks::Ranks;
 
 /// Fine-tunes language models by offline reinforcement learning (DQO) on any GPU.
 #[derive(Parser)]
@@ -100,31 +101,55 @@ enum Ended {
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     quiet_driver();
+    let ranks = match Ranks::of_process() {
+        Ok(ranks) => ranks,
+        Err(error) => return failed(&Ranks::alone(), &error),
+    };
+    if !ranks.is_first() {
+        leave_it_to_another();
+    }
     let matches = match command().try_get_matches_from(with_dashes(std::env::args_os())) {
         Ok(matches) => matches,
-        Err(error) => return wrong_usage(&error),
+        Err(error) => return wrong_usage(&ranks, &error),
     };
     let Some((verb, of_verb)) = matches.subcommand() else { unreachable!("a verb is required") };
     if let Err(error) = needs::check(verb, of_verb) {
-        return failed(&error);
+        return failed(&ranks, &error);
     }
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return wrong_usage(&error),
+        Err(error) => return wrong_usage(&ranks, &error),
     };
     if cli.quiet {
         be_quiet();
     }
-    match run(cli.verb, of_verb) {
+    let code = match run(cli.verb, of_verb, &ranks) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
-        Err(error) => failed(&error),
-    }
+        Err(error) => return failed(&ranks, &error),
+    };
+    // A launcher ends the ranks that are left when one of them has ended with a code.
+    ranks.wait();
+    code
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    say(format_args!("error: {error:#}"));
-    ExitCode::FAILURE
+fn failed(ranks: &Ranks, error: &anyhow::Error) -> ExitCode {
+    end(ranks, &format!("error: {error:#}"), 1)
+}
+
+/// Says why the process ends, and ends all ranks.
+fn end(ranks: &Ranks, why: &str, code: u8) -> ExitCode {
+    if ranks.are_several() {
+        // The first one tells the others with it.
+        let has_first_failed = ranks.first_has_failed();
+        if ranks.is_first() || !has_first_failed {
+            say(format_args!("error: {ranks}: {}", why.strip_prefix("error: ").unwrap_or(why)));
+        }
+    } else {
+        say(why);
+    }
+    ranks.abort(code);
+    ExitCode::from(code)
 }
 
 /// The whole command line, as clap has it: of an option that is given twice the last one counts.
@@ -152,14 +177,13 @@ fn with_dashes(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item 
 }
 
 /// Says what is wrong with the command line, in a line; or the help, where that was asked for.
-fn wrong_usage(error: &clap::Error) -> ExitCode {
+fn wrong_usage(ranks: &Ranks, error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
     }
     let text = error.to_string();
     let gist = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| text.find(end)).min();
-    say(text.get(..gist.unwrap_or(text.len())).unwrap_or(&text));
-    ExitCode::from(2)
+    end(ranks, text.get(..gist.unwrap_or(text.len())).unwrap_or(&text), 2)
 }
 
 /// Without a desktop session, a layer of Mesa's says `error: XDG_RUNTIME_DIR is invalid` whenever adapters are listed.
@@ -184,6 +208,9 @@ fn print_of(output: &Path, line: impl Display) {
 
 /// A part of the result. Where nobody reads on (a pipe that was closed), the command ends there; as interrupted, where it was.
 fn print_text(text: impl Display) {
+    if is_left_to_another() {
+        return;
+    }
     let mut stdout = std::io::stdout();
     if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
@@ -198,19 +225,28 @@ fn print_text(text: impl Display) {
     }
 }
 
-fn run(verb: Verb, matches: &clap::ArgMatches) -> Result<Ended> {
+fn run(verb: Verb, matches: &clap::ArgMatches, ranks: &Ranks) -> Result<Ended> {
+    let shares_its_work = matches!(
+        verb,
+        Verb::Train(_) | Verb::Sample(_) | Verb::Eval(_) | Verb::ProcessReward(_) | Verb::Logp(_) | Verb::Values(_)
+    );
+    ensure!(
+        shares_its_work || !ranks.are_several(),
+        "there are {} ranks, and this verb does not share its work out; start it without mpirun",
+        ranks.count()
+    );
     match verb {
         Verb::Demo(args) => demo::run(args, matches),
         Verb::Devices(args) => devices::run(&args),
-        Verb::Sample(args) => sample::run(args, matches),
+        Verb::Sample(args) => sample::run(args, matches, ranks),
         Verb::Grade(args) => grade::run(args, matches),
-        Verb::ProcessReward(args) => process_reward::run(args, matches),
+        Verb::ProcessReward(args) => process_reward::run(args, matches, ranks),
         Verb::Generate(args) => generate::run(args, matches),
         Verb::Chat(args) => chat::run(args, matches),
-        Verb::Eval(args) => eval::run(args, matches),
-        Verb::Logp(args) => logp::run(args, matches),
-        Verb::Train(args) => train::run(args, matches),
-        Verb::Values(args) => values::run(args, matches),
+        Verb::Eval(args) => eval::run(args, matches, ranks),
+        Verb::Logp(args) => logp::run(args, matches, ranks),
+        Verb::Train(args) => train::run(args, matches, ranks),
+        Verb::Values(args) => values::run(args, matches, ranks),
         Verb::Report(args) => report::run(&args),
         Verb::Plan(args) => plan::run(args, matches),
         Verb::Merge(args) => merge::run(args, matches),

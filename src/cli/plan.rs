@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args};
 use super::config_file::{ConfigOption, merge_training};
 use super::{Ended, print};
 use crate::format::format_bytes;
+use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::train::{MethodArgs, Run, TrainConfig};
 
 #[derive(Args)]
@@ -16,6 +17,9 @@ pub struct PlanArgs {
     method: MethodArgs,
     #[command(flatten)]
     file: ConfigOption,
+    /// Of one of so many ranks that train together
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    ranks: usize,
     /// List every buffer too
     #[arg(long)]
     buffers: bool,
@@ -25,9 +29,10 @@ pub struct PlanArgs {
 }
 
 pub fn run(args: PlanArgs, matches: &ArgMatches) -> Result<Ended> {
+    count("--ranks", args.ranks, MOST_ROWS)?;
     let settings = merge_training(args.config, args.method, matches)?;
     let model = settings.config.model.clone();
-    let plan = Run::open_to_plan(settings, |_| model.open_device())?.plan()?;
+    let plan = Run::open_to_plan(settings, |_| model.open_device())?.plan_on(args.ranks)?;
     if args.json {
         print(serde_json::to_string(&plan)?);
     } else {

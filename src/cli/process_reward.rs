@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args};
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, interrupt, print_of};
 use crate::files::output_name;
+use crate::ranks::Ranks;
 use crate::sample::{ProcessRewardConfig, process_reward};
 
 #[derive(Args)]
@@ -22,10 +23,10 @@ pub struct ProcessRewardArgs {
     json: bool,
 }
 
-pub fn run(args: ProcessRewardArgs, matches: &ArgMatches) -> Result<Ended> {
+pub fn run(args: ProcessRewardArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended> {
     let config = merge(args.config, matches)?;
     let interrupt = interrupt::listen()?;
-    let summary = process_reward(&config, args.resume, interrupt)?;
+    let summary = process_reward(&config, args.resume, ranks, interrupt)?;
     let output = config.output.unwrap_or_default();
     if args.json {
         print_of(&output, serde_json::to_string(&summary)?);

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::config_file::{ConfigOption, merge_training};
 use super::{Ended, interrupt, print};
 use crate::progress::say;
+use crate::ranks::Ranks;
 use crate::train::{MethodArgs, Outcome, Run, TrainConfig, Watch};
 
 #[derive(Args)]
@@ -25,9 +26,9 @@ pub struct TrainArgs {
     json: bool,
 }
 
-pub fn run(args: TrainArgs, matches: &ArgMatches) -> Result<Ended> {
+pub fn run(args: TrainArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended> {
     let settings = merge_training(args.config, args.method, matches)?;
-    let run = Run::open(settings)?;
+    let run = Run::open(settings)?.on_ranks(ranks);
     // Not before: until then there is nothing to save, and Ctrl-C ends the process at once.
     let interrupt = interrupt::listen()?;
     match run.train(args.resume, Watch::on_stderr(interrupt))? {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::files::{input_name, is_stream, output_name, spare, write_file};
+use crate::ranks::Ranks;
 use crate::report::{RocArea, ValuedResponse, ValuesConfig, outcome_area, segment_area, value_responses, values_page};
 
 #[derive(Args)]
@@ -34,7 +35,7 @@ struct OutputConfig {
     output: Option<PathBuf>,
 }
 
-pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
+pub fn run(args: ValuesArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended> {
     let OutputConfig { values, output } = merge(args.config, matches)?;
     let output = output.context("--output is missing")?;
     let (value, data) = (values.value()?, values.data()?);
@@ -43,14 +44,16 @@ pub fn run(args: ValuesArgs, matches: &ArgMatches) -> Result<Ended> {
     let as_rows = extension == Some("jsonl") || is_stream(&output);
     ensure!(as_page || as_rows, "--output {}: is neither .jsonl nor .html, nor - for rows", output.display());
     spare(&[data, Path::new(value)], &output)?;
-    let valued = value_responses(&values)?;
+    let valued = value_responses(&values, ranks)?;
     let correlation = valued.correlation.as_ref();
     let contents = if as_page {
         values_page(&format!("{value} on {}", input_name(data)), &valued.responses, correlation)
     } else {
         valued.responses.iter().map(|response| row(response).to_string() + "\n").collect()
     };
-    write_file(&output, contents.as_bytes())?;
+    if ranks.is_first() {
+        write_file(&output, contents.as_bytes())?;
+    }
     let (outcomes, segments) = (outcome_area(&valued.responses), segment_area(&valued.responses));
     if args.json {
         print_of(

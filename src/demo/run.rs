@@ -19,6 +19,7 @@ use crate::grade::{MathEqual, Task};
 use crate::model::{DeviceOptions, ModelOptions, WeightType};
 use crate::objective::Dqo;
 use crate::objective::range::{MOST, at_least_one, count};
+use crate::ranks::Ranks;
 use crate::report::{Measured, ValuesConfig, demo_page, value_responses};
 use crate::sample::{EvalConfig, EvalSummary, PolicyOptions, SampleConfig, SamplingSettings, eval, sample};
 use crate::train::{Outcome, Run, SchedulerType, TrainConfig, TrainSettings, Watch};
@@ -115,6 +116,7 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
             sampling: SAMPLING,
         },
         resume,
+        &Ranks::alone(),
         interrupt,
     );
     if rollouts.exists() {
@@ -136,18 +138,21 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
 
     let shown = dir.join("shown.jsonl");
     write_file(&shown, shown_rows(&dir.join("before.jsonl"))?.as_bytes())?;
-    let valued = value_responses(&ValuesConfig {
-        value: Some(result.join("value").display().to_string()),
-        adapter: None,
-        data: Some(shown),
-        columns: Columns::default(),
-        device: config.device.clone(),
-        dtype: WeightType::F32,
-        tokens_per_micro_batch: 8192,
-        lambda: 1.0,
-        // The process rewards of what is shown were not trained on.
-        process_scale: 0.0,
-    })?;
+    let valued = value_responses(
+        &ValuesConfig {
+            value: Some(result.join("value").display().to_string()),
+            adapter: None,
+            data: Some(shown),
+            columns: Columns::default(),
+            device: config.device.clone(),
+            dtype: WeightType::F32,
+            tokens_per_micro_batch: 8192,
+            lambda: 1.0,
+            // The process rewards of what is shown were not trained on.
+            process_scale: 0.0,
+        },
+        &Ranks::alone(),
+    )?;
     let measured =
         [measured("sampled", &before.sampled, &after.sampled), measured("greedy", &before.greedy, &after.greedy)];
     let report = dir.join("report.html");
@@ -249,8 +254,8 @@ impl Accuracies {
             math_equal: MathEqual::default(),
             sampling: SAMPLING,
         };
-        let Some(sampled) = eval(&evaluation(true), go_on)? else { return Ok(None) };
-        let Some(greedy) = eval(&evaluation(false), go_on)? else { return Ok(None) };
+        let Some(sampled) = eval(&evaluation(true), &Ranks::alone(), go_on)? else { return Ok(None) };
+        let Some(greedy) = eval(&evaluation(false), &Ranks::alone(), go_on)? else { return Ok(None) };
         Ok(Some(Self { sampled, greedy }))
     }
 }

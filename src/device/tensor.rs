@@ -275,6 +275,23 @@ impl Tensor {
         self.bytes(0, count)
     }
 
+    /// `count` elements from `start` on as stored, little-endian, after all that was run before.
+    ///
+    /// # Errors
+    /// Where the device was lost or reported an error.
+    pub fn read_part(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
+        self.bytes(start, count)
+    }
+
+    /// Overwrites all floating-point elements by what [`Tensor::read_bytes`] gave of as many of the same type.
+    ///
+    /// # Errors
+    /// Where the device reported an error.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let values = self.widen(bytes);
+        self.write(0, values.into_iter())
+    }
+
     fn bytes(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
         let range = self.range(start, count);
         Ok(match &self.data {

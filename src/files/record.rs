@@ -44,6 +44,33 @@ impl<'a> Record<'a> {
         Ok(toml::to_string(&table)?)
     }
 
+    /// Holds it against another's, as its [`Record::text`] has it, but for the settings that `may_differ`; `other` names that one.
+    ///
+    /// # Errors
+    /// Names the option that is another, or whose files are.
+    pub fn agree(&self, text: &str, may_differ: &[&str], other: &str) -> Result<()> {
+        let mut table: toml::Table = text.parse()?;
+        let digests: Digests = table.remove(INPUTS).map(toml::Value::try_into).transpose()?.unwrap_or_default();
+        for name in table.keys().chain(self.settings.keys()).filter(|name| !may_differ.contains(&name.as_str())) {
+            let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
+            let (theirs, ours) = (table.get(name), self.settings.get(name));
+            ensure!(
+                theirs == ours,
+                "--{} is {} here and {} for {other}; give all the same options",
+                name.replace('_', "-"),
+                text(ours),
+                text(theirs)
+            );
+        }
+        for name in digests.keys().chain(self.digests.keys()) {
+            ensure!(
+                digests.get(name) == self.digests.get(name),
+                "{name} is not what it is for {other}; give all the same files"
+            );
+        }
+        Ok(())
+    }
+
     /// Holds it against the one that is kept in `path`; the settings that `may_change` are let be. `beginner` is what began
     /// with that one, as messages have it: `the run`.
     ///

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{ROW_LANES, long_row_lanes, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::device::{Kernel, Real, kernel, reaches, sum_terms, vectorized};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/sample_token.wgsl"));
@@ -79,7 +79,11 @@ impl Kernel for SampleToken<'_> {
             let x = &x[..cols];
             let first_largest = |best: usize, i: usize| if x[i] > x[best] { i } else { best };
             let best = (1..cols).fold(0, first_largest);
-            let [exponentials] = sum_terms(cols, |i| [(x[i] - x[best]).exp()]);
+            let largest = x[best];
+            let [exponentials] = vectorized(
+                #[inline(always)]
+                || sum_terms(cols, |i| [(x[i] - largest).exp_in_loops()]),
+            );
             let chosen = if inverse_temperature == T::zero() {
                 best
             } else {
@@ -97,32 +101,45 @@ impl Kernel for SampleToken<'_> {
 /// The tokens that pass, by ascending id, each with `exp(-distance)`.
 fn passing<T: Real>(distances: Vec<T>, top_k: usize, top_p: T, min_prob: T) -> Vec<(usize, T)> {
     let ascending = |a: &T, b: &T| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
-    let mut passing: Vec<(usize, T)> = distances.iter().copied().enumerate().collect();
+    let weights = weights(&distances);
+    let mut passing: Vec<usize> = (0..distances.len()).collect();
     if top_k > 0 && top_k < distances.len() {
-        let mut ranked = distances;
+        let mut ranked = distances.clone();
         let (_, &mut limit, _) = ranked.select_nth_unstable_by(top_k - 1, ascending);
-        passing.retain(|(_, distance)| *distance <= limit);
+        passing.retain(|&token| distances[token] <= limit);
     }
-    let weight = |distance: T| (-distance).exp();
     if top_p < T::one() {
-        let total: T = passing.iter().map(|(_, distance)| weight(*distance)).sum();
-        let mut ranked: Vec<T> = passing.iter().map(|(_, distance)| *distance).collect();
-        ranked.sort_unstable_by(ascending);
+        let total: T = passing.iter().map(|&token| weights[token]).sum();
+        let mut ranked = passing.clone();
+        ranked.sort_unstable_by(|&a, &b| ascending(&distances[a], &distances[b]));
         let mut above = T::zero();
         let mut limit = T::zero();
-        for distance in ranked {
+        for token in ranked {
             if above >= top_p * total {
                 break;
             }
-            limit = distance;
-            above += weight(distance);
+            limit = distances[token];
+            above += weights[token];
         }
-        passing.retain(|(_, distance)| *distance <= limit);
+        passing.retain(|&token| distances[token] <= limit);
     }
-    let total: T = passing.iter().map(|(_, distance)| weight(*distance)).sum();
-    let enough = |distance: T| weight(distance) >= min_prob * total || distance == T::zero();
-    passing.retain(|(_, distance)| enough(*distance));
-    passing.into_iter().map(|(token, distance)| (token, weight(distance))).collect()
+    let total: T = passing.iter().map(|&token| weights[token]).sum();
+    passing.retain(|&token| weights[token] >= min_prob * total || distances[token] == T::zero());
+    passing.into_iter().map(|token| (token, weights[token])).collect()
+}
+
+/// `exp(-distance)`.
+fn weights<T: Real>(distances: &[T]) -> Vec<T> {
+    let mut weights = vec![T::zero(); distances.len()];
+    vectorized(
+        #[inline(always)]
+        || {
+            for (weight, &distance) in weights.iter_mut().zip(distances) {
+                *weight = (-distance).exp_in_loops();
+            }
+        },
+    );
+    weights
 }
 
 /// The token at `uniform` of the distribution function.

@@ -16,6 +16,7 @@ use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::sample::{Segment, split, split_lines};
 use crate::train::{Scoring, Source, ValueScorer};
 
@@ -79,11 +80,11 @@ pub struct ValuedResponses {
     pub correlation: Option<Correlation>,
 }
 
-/// Looks at the responses.
+/// Looks at the responses, a share of them on each rank.
 ///
 /// # Errors
 /// Names the option, or the file, line and field, that is wrong.
-pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
+pub fn value_responses(config: &ValuesConfig, ranks: &Ranks) -> Result<ValuedResponses> {
     count("--tokens-per-micro-batch", config.tokens_per_micro_batch, MOST_TOKENS)?;
     ensure!((0.0..=1.0).contains(&config.lambda), "--lambda is {}; it must be from 0 to 1", config.lambda);
     let (value, data) = (config.value()?, config.data()?);
@@ -103,7 +104,7 @@ pub fn value_responses(config: &ValuesConfig) -> Result<ValuedResponses> {
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let (dtype, tokens_per_micro_batch) = (config.dtype.storage(), config.tokens_per_micro_batch);
     let scoring = Scoring { dtype, tokens_per_micro_batch };
-    let mut scorer = ValueScorer::new(&device, source, scoring, &examples)?;
+    let mut scorer = ValueScorer::new(&device, source, scoring, &examples)?.on_ranks(ranks);
     let mut progress = Progress::new("values", examples.len(), 0);
     let values = scorer.score(&examples, |rows| progress.advance(rows, ""))?;
 

@@ -18,6 +18,7 @@ use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::{Progress, titled};
+use crate::ranks::Ranks;
 
 /// What `eval` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub struct EvalConfig {
 }
 
 /// A graded response to a problem.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// The problem's number, from 0.
     pub problem: usize,
@@ -118,11 +119,13 @@ pub struct Evaluation<'a> {
     pub settings: &'a SamplingSettings,
     /// All problems are asked once under each.
     pub seeds: &'a [u64],
+    /// Who shares the problems out.
+    pub ranks: &'a Ranks,
 }
 
 impl Evaluation<'_> {
     /// Writes responses to all problems under each seed and grades them; in the order of the seeds, then of the problems.
-    /// `progress` hears of every response. `None` where `go_on` says no, which is asked at every token.
+    /// `progress` hears of every response of this rank's. `None` where `go_on` says no, which is asked at every token.
     ///
     /// # Errors
     /// Where the device fails.
@@ -134,13 +137,13 @@ impl Evaluation<'_> {
         go_on: impl Fn() -> bool,
         progress: &mut Progress,
     ) -> Result<Option<Vec<Prediction>>> {
-        let Self { asked, settings, seeds, .. } = *self;
-        let mut predictions = Vec::with_capacity(asked.len() * seeds.len());
+        let Self { asked, settings, seeds, ranks, .. } = *self;
+        let mut predictions = Vec::with_capacity(self.responses());
         let mut right = 0;
         // A problem's seeds follow each other: they share its prefill.
-        let requests = asked.prompts.iter().zip(&asked.file.problems).flat_map(|(prompt, problem)| {
-            let request = |&seed| Request { prompt_ids: prompt.clone(), seed, stream: problem.line as u64 };
-            seeds.iter().map(request)
+        let requests = self.problems().flat_map(|problem| {
+            let (prompt, stream) = (&asked.prompts[problem], asked.problem(problem).line as u64);
+            seeds.iter().map(move |&seed| Request { prompt_ids: prompt.clone(), seed, stream })
         });
         let finished = |response: Generated| {
             let prediction = self.grade(response, tokenizer)?;
@@ -150,16 +153,28 @@ impl Evaluation<'_> {
             Ok(true)
         };
         generator.run(policy, requests, settings, |_, _| Ok(go_on()), finished)?;
-        if !go_on() {
+        if ranks.any(!go_on())? {
             return Ok(None);
         }
+        let mut predictions = ranks.gather(predictions)?.concat();
         predictions
             .sort_by_key(|prediction| (seeds.iter().position(|&seed| seed == prediction.seed), prediction.problem));
         Ok(Some(predictions))
     }
 
+    /// The problems that this rank asks.
+    fn problems(&self) -> impl Iterator<Item = usize> {
+        (0..self.asked.len()).filter(|&problem| self.ranks.takes(problem))
+    }
+
+    /// Responses that this rank writes.
+    pub fn responses(&self) -> usize {
+        self.problems().count() * self.seeds.len()
+    }
+
     fn grade(&self, response: Generated, tokenizer: &Tokenizer) -> Result<Prediction> {
-        let (problem, seed) = (response.request / self.seeds.len(), self.seeds[response.request % self.seeds.len()]);
+        let seeds = self.seeds.len();
+        let (problem, seed) = (self.ranks.item(response.request / seeds), self.seeds[response.request % seeds]);
         let completion = tokenizer.decode(&response.completion_ids)?;
         let reference = self.asked.problem(problem).answer.as_deref().unwrap_or_default();
         Ok(Prediction {
@@ -222,11 +237,12 @@ pub fn standard_error(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (variance / n).sqrt())
 }
 
-/// Evaluates a policy; writes the predictions where an output is named. `None` where it was interrupted.
+/// Evaluates a policy, a share of the problems on each rank; the first one writes the predictions where an output is named.
+/// `None` where it was interrupted.
 ///
 /// # Errors
 /// Names the option, or the file, line and field, that is wrong.
-pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<EvalSummary>> {
+pub fn eval(config: &EvalConfig, ranks: &Ranks, go_on: impl Fn() -> bool) -> Result<Option<EvalSummary>> {
     config.sampling.check()?;
     ensure!(config.task != Task::None, "--task none: there is nothing to grade by; choose gsm8k or math");
     count("--num-seeds", config.num_seeds, MOST_ROWS)?;
@@ -246,13 +262,14 @@ pub fn eval(config: &EvalConfig, go_on: impl Fn() -> bool) -> Result<Option<Eval
         config.policy.load(files, &settings, asked.longest(), wanted)?;
 
     let seeds: Vec<u64> = (0..config.num_seeds as u64).map(|number| config.policy.seed.wrapping_add(number)).collect();
-    let mut progress = Progress::new(titled("eval", data), wanted, 0);
     let grading = Grading { flexible: config.flexible, math_equal: config.math_equal };
-    let evaluation = Evaluation { asked: &asked, task: config.task, grading, settings: &settings, seeds: &seeds };
+    let evaluation =
+        Evaluation { asked: &asked, task: config.task, grading, settings: &settings, seeds: &seeds, ranks };
+    let mut progress = Progress::new(titled("eval", data), evaluation.responses(), 0);
     let Some(predictions) = evaluation.run(&policy, &mut generator, &tokenizer, go_on, &mut progress)? else {
         return Ok(None);
     };
-    if let Some(output) = &config.output {
+    if let Some(output) = config.output.as_ref().filter(|_| ranks.is_first()) {
         let row = |prediction: &Prediction| row(prediction, &asked).to_string() + "\n";
         write_file(output, predictions.iter().map(row).collect::<String>().as_bytes())?;
     }

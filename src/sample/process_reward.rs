@@ -20,6 +20,7 @@ use crate::grade::{Grading, Task};
 use crate::model::ModelFiles;
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 
 /// What `process-reward` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +83,7 @@ const WINDOW: usize = 16;
 pub fn process_reward(
     config: &ProcessRewardConfig,
     resume: bool,
+    ranks: &Ranks,
     interrupt: &AtomicBool,
 ) -> Result<ProcessRewardSummary> {
     config.sampling.check()?;
@@ -93,7 +95,7 @@ pub fn process_reward(
     let judged = read(config, data, &files)?;
 
     let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
-    let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["line"])?;
+    let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["line"], ranks)?;
     let mut summary = ProcessRewardSummary::default();
     rows.rows().for_each(|row| summary.count(&row));
     let total = judged.len();
@@ -105,7 +107,9 @@ pub fn process_reward(
         let all = judged.segments.len();
         let row = judged.scored(all);
         summary.count(&row);
-        rows.add(vec![judged.line as u64], &row)?;
+        if ranks.is_first() {
+            rows.add(vec![judged.line as u64], &row)?;
+        }
     }
     if !wrong.is_empty() {
         let prompt_and_response = |judged: &Judged| judged.prompt_ids.len() + judged.completion_ids.len();
@@ -114,13 +118,15 @@ pub fn process_reward(
         let mut progress = Progress::new("process-reward", total, summary.rows);
         let mut wrong = wrong;
         for window in wrong.chunks_mut(WINDOW) {
-            if !judge(window, &mut writer, config, interrupt)? {
+            if !judge(window, &mut writer, config, ranks, interrupt)? {
                 break;
             }
             for judged in &*window {
                 let row = judged.scored(judged.prefix);
                 summary.count(&row);
-                rows.add(vec![judged.line as u64], &row)?;
+                if ranks.is_first() {
+                    rows.add(vec![judged.line as u64], &row)?;
+                }
             }
             progress
                 .advance(window.len(), &format!("{} of {} with right steps", summary.with_right_steps, summary.wrong));
@@ -177,6 +183,7 @@ fn judge(
     rows: &mut [Judged],
     writer: &mut Writer,
     config: &ProcessRewardConfig,
+    ranks: &Ranks,
     interrupt: &AtomicBool,
 ) -> Result<bool> {
     let mut open: Vec<usize> = (0..rows.len()).collect();
@@ -189,7 +196,8 @@ fn judge(
             return Ok(true);
         }
         let (samples, seed) = (config.num_samples, config.policy.seed);
-        let requests = open.iter().flat_map(|&row| {
+        let mine: Vec<usize> = (0..open.len()).filter(|&index| ranks.takes(index)).map(|index| open[index]).collect();
+        let requests = mine.iter().flat_map(|&row| {
             let judged = &rows[row];
             let end = judged.segments[judged.prefix - 1].end;
             let prefix_ids: Vec<u32> = judged.prompt_ids.iter().chain(&judged.completion_ids[..end]).copied().collect();
@@ -200,7 +208,7 @@ fn judge(
         });
         let mut succeeded = vec![false; rows.len()];
         let finished = |response: Generated| {
-            let row = open[response.request / samples];
+            let row = mine[response.request / samples];
             let judged = &rows[row];
             let end = judged.segments[judged.prefix - 1].end;
             let whole: Vec<u32> =
@@ -211,8 +219,11 @@ fn judge(
         };
         let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
         writer.generator.run(&writer.policy, requests, &config.sampling, go_on, finished)?;
-        if interrupt.load(Ordering::Relaxed) {
+        if ranks.any(interrupt.load(Ordering::Relaxed))? {
             return Ok(false);
+        }
+        for of_rank in ranks.gather(succeeded.clone())? {
+            succeeded.iter_mut().zip(of_rank).for_each(|(succeeded, on_rank)| *succeeded |= on_rank);
         }
         open.retain(|&row| !succeeded[row]);
     }

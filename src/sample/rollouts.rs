@@ -18,6 +18,7 @@ use crate::data::{Columns, Problem, ProblemFile, Tokenizer};
 use crate::grade::{Grading, Task};
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 
 /// What `sample` takes.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,11 +69,15 @@ pub struct SampleSummary {
     pub interrupted: bool,
 }
 
-/// Samples responses to all problems, or with `resume` those that are missing.
+/// A window of responses has so many for every one that is decoded at a time: ranks wait for each other at its end.
+const WINDOW: usize = 8;
+
+/// Samples responses to all problems, or with `resume` those that are missing, a share of them on each rank; the first one writes
+/// them.
 ///
 /// # Errors
 /// Names the option, or the file, line and field, that is wrong.
-pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Result<SampleSummary> {
+pub fn sample(config: &SampleConfig, resume: bool, ranks: &Ranks, interrupt: &AtomicBool) -> Result<SampleSummary> {
     config.sampling.check()?;
     count("--num-samples", config.num_samples, MOST_ROWS)?;
     count("--max-problems", config.max_problems.unwrap_or(1), usize::MAX)?;
@@ -83,7 +88,7 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
     let asked = AskedProblems::new(problems, config.max_problems, &files.tokenizer, files.config.limits())?;
 
     let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
-    let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["problem", "sample"])?;
+    let mut rows = RowsInProgress::open(output, resume, config, &inputs, &["problem", "sample"], ranks)?;
     let place = |index: usize, sample: usize| vec![asked.problem(index).line as u64, sample as u64];
     let all = (0..asked.len()).flat_map(|index| (0..config.num_samples).map(move |sample| (index, sample)));
     let wanted: Vec<(usize, usize)> = all.filter(|&(index, sample)| !rows.has(&place(index, sample))).collect();
@@ -92,34 +97,50 @@ pub fn sample(config: &SampleConfig, resume: bool, interrupt: &AtomicBool) -> Re
         rows.end(true)?;
         return Ok(summary);
     }
-    let mut writer = config.policy.load(files, &config.sampling, asked.longest(), wanted.len())?;
-    let requests = wanted.iter().map(|&(index, sample)| Request {
-        prompt_ids: asked.prompts[index].clone(),
-        seed: config.policy.seed,
-        // The line, not the place in this run: a resumed run, or one over fewer problems, draws the same.
-        stream: (asked.problem(index).line as u64) << 32 | sample as u64,
-    });
-
+    let share = wanted.len().div_ceil(ranks.count());
+    let mut writer = config.policy.load(files, &config.sampling, asked.longest(), share)?;
     let total = asked.len() * config.num_samples;
     let mut progress = Progress::new("sample", total, total - wanted.len());
     let start = Instant::now();
-    let tokenizer = &writer.tokenizer;
-    let finished = |response: Generated| {
-        let (index, sample) = wanted[response.request];
-        let place = place(index, sample);
-        summary.tokens += response.completion_ids.len();
+    let mut note = |row: &Value| {
+        summary.count(row);
+        summary.tokens += row["completion_ids"].as_array().map_or(0, Vec::len);
         summary.seconds = start.elapsed().as_secs_f64();
-        let rollout = Rollout { problem: asked.problem(index), prompt_ids: &asked.prompts[index], sample, response };
-        let row = rollout.row(config.task, tokenizer)?;
-        summary.count(&row);
         progress.advance(1, &summary.message());
-        rows.add(place, &row)?;
-        Ok(true)
     };
-    let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
-    writer.generator.run(&writer.policy, requests, &config.sampling, go_on, finished)?;
-    summary.interrupted = summary.rows < total;
-    rows.end(!summary.interrupted)?;
+    // A process by itself waits for nobody.
+    let window =
+        if ranks.are_several() { WINDOW * writer.generator.sizes().batch * ranks.count() } else { wanted.len() };
+    let mut interrupted = false;
+    for wanted in wanted.chunks(window) {
+        let mine: Vec<_> =
+            (0..wanted.len()).filter(|&number| ranks.takes(number)).map(|number| wanted[number]).collect();
+        let requests = mine.iter().map(|&(index, sample)| Request {
+            prompt_ids: asked.prompts[index].clone(),
+            seed: config.policy.seed,
+            // The line, not the place in this run: a resumed run, or one over fewer problems, draws the same.
+            stream: (asked.problem(index).line as u64) << 32 | sample as u64,
+        });
+        let mut written = 0;
+        let finished = |response: Generated| {
+            let (index, sample) = mine[response.request];
+            let (problem, prompt_ids) = (asked.problem(index), &asked.prompts[index]);
+            let row = Rollout { problem, prompt_ids, sample, response }.row(config.task, &writer.tokenizer)?;
+            note(&row);
+            rows.add(place(index, sample), &row)?;
+            written += 1;
+            Ok(true)
+        };
+        let go_on = |_, _| Ok(!interrupt.load(Ordering::Relaxed));
+        writer.generator.run(&writer.policy, requests, &config.sampling, go_on, finished)?;
+        rows.collect(&mut note)?;
+        interrupted = ranks.any(written < mine.len())?;
+        if interrupted {
+            break;
+        }
+    }
+    summary.interrupted = interrupted;
+    rows.end(!interrupted)?;
     Ok(summary)
 }
 

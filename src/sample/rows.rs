@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::files::{Fresh, InputFiles, Record, is_stream, open_locked, with_suffix, write_file};
+use crate::ranks::Ranks;
 
 /// The output, open to be added to.
 pub struct RowsInProgress {
@@ -20,6 +21,9 @@ pub struct RowsInProgress {
     /// The rows that are whole, by their place in the finished file: as they were written, as numbers that are read and
     /// written again may end in other digits.
     done: BTreeMap<Vec<u64>, String>,
+    ranks: Ranks,
+    /// On a rank that is not the first: the rows that the first one has not got yet.
+    kept: Vec<(Vec<u64>, String)>,
 }
 
 /// A file of rows.
@@ -32,7 +36,8 @@ struct OutputFile {
 
 impl RowsInProgress {
     /// Begins `path`, or with `resume` goes on with it. `keys` are the fields that tell a row's place: whole numbers, in the
-    /// order that the finished file is sorted by. Settings and inputs are kept beside it, as `path` + `.toml`.
+    /// order that the finished file is sorted by. Settings and inputs are kept beside it, as `path` + `.toml`. The first of the
+    /// ranks writes it; all must have the same settings and inputs.
     ///
     /// # Errors
     /// Where there is an output already (or none to resume), its settings or inputs are others, or a row in it is damaged.
@@ -42,24 +47,41 @@ impl RowsInProgress {
         settings: &impl Serialize,
         inputs: &InputFiles,
         keys: &[&str],
+        ranks: &Ranks,
     ) -> Result<Self> {
+        let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
+        record.agree(&ranks.of_first(|| record.text())?, &MAY_DIFFER, "the first rank")?;
+        ranks.wait();
+        let mut rows =
+            Self { path: path.to_owned(), file: None, done: BTreeMap::new(), ranks: ranks.clone(), kept: Vec::new() };
+        let places = ranks.of_first(|| {
+            rows.open_file(resume, &record, keys)?;
+            Ok(rows.done.keys().cloned().collect::<Vec<_>>())
+        })?;
+        if !ranks.is_first() {
+            rows.done = places.into_iter().map(|place| (place, String::new())).collect();
+        }
+        Ok(rows)
+    }
+
+    fn open_file(&mut self, resume: bool, record: &Record, keys: &[&str]) -> Result<()> {
+        let path = &self.path;
         if is_stream(path) {
             ensure!(!resume, "--resume: standard output cannot be gone on with; name a file as --output");
-            return Ok(Self { path: path.to_owned(), file: None, done: BTreeMap::new() });
+            return Ok(());
         }
         let kept = with_suffix(path, ".toml");
         let exists =
             || format!("{}: exists already; go on with it by --resume, or choose another --output", path.display());
         let is_new = !path.exists();
         ensure!(resume || is_new, exists());
-        let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
         // From here on no other process writes it; before, one may have.
         let mut file = open_locked(path, path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(|| format!("{}: cannot be read", path.display()))?;
         ensure!(resume || bytes.is_empty(), exists());
         // Until there is a row, all is as good as not there.
-        let fresh = if bytes.is_empty() { vec![path.to_owned(), kept.clone()] } else { Vec::new() };
+        let fresh = if bytes.is_empty() { vec![path.clone(), kept.clone()] } else { Vec::new() };
         let fresh = match std::fs::read_to_string(&kept) {
             // A run that was killed before it had written its settings has no row either.
             Err(error) if error.kind() == ErrorKind::NotFound && bytes.is_empty() => {
@@ -69,7 +91,7 @@ impl RowsInProgress {
             }
             Ok(before) if before == record.text()? => Fresh::new(fresh),
             Ok(_) if is_new => {
-                drop(Fresh::new(vec![path.to_owned()]));
+                drop(Fresh::new(vec![path.clone()]));
                 bail!("{}: exists already, and the settings would go there; choose another --output", kept.display())
             }
             _ => {
@@ -77,16 +99,16 @@ impl RowsInProgress {
                 Fresh::default()
             }
         };
-        let mut done = BTreeMap::new();
         let mut length = 0;
         for (number, line) in whole_lines(&bytes).enumerate() {
             let (place, row) = parse(line, keys).with_context(|| format!("{}:{}", path.display(), number + 1))?;
-            done.insert(place, row.to_owned());
+            self.done.insert(place, row.to_owned());
             length += line.len() as u64 + 1;
         }
         // What a kill left of a row is dropped.
         cut(&mut file, length).with_context(|| format!("{}: cannot be written", path.display()))?;
-        Ok(Self { path: path.to_owned(), file: Some(OutputFile { fresh, file, length }), done })
+        self.file = Some(OutputFile { fresh, file, length });
+        Ok(())
     }
 
     /// Whether the row of this place is there.
@@ -100,12 +122,37 @@ impl RowsInProgress {
         self.done.values().map(|row| serde_json::from_str(row).unwrap_or_default())
     }
 
-    /// Adds a row.
+    /// Adds a row; of a rank that is not the first it is written with the next [`RowsInProgress::collect`].
     ///
     /// # Errors
     /// Where it cannot be written; what is there of it is taken away, and the rows before it are kept.
     pub fn add(&mut self, place: Vec<u64>, row: &Value) -> Result<()> {
-        let mut line = row.to_string() + "\n";
+        let line = row.to_string();
+        if self.ranks.is_first() {
+            return self.write(place, line);
+        }
+        self.kept.push((place, line));
+        Ok(())
+    }
+
+    /// Writes what the other ranks have added; `visit` gets each row. All ranks call it together.
+    ///
+    /// # Errors
+    /// As [`RowsInProgress::add`].
+    pub fn collect(&mut self, mut visit: impl FnMut(&Value)) -> Result<()> {
+        let of_ranks = self.ranks.gather(std::mem::take(&mut self.kept))?;
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
+        for (place, line) in of_ranks.concat() {
+            visit(&serde_json::from_str(&line)?);
+            self.write(place, line)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, place: Vec<u64>, mut line: String) -> Result<()> {
+        line.push('\n');
         if let Some(OutputFile { fresh, file, length }) = &mut self.file {
             let written = file.write_all(line.as_bytes());
             if written.is_err() {
@@ -128,6 +175,9 @@ impl RowsInProgress {
     /// # Errors
     /// Where it cannot be written; a file is as it was then.
     pub fn end(self, all: bool) -> Result<()> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let text: String = self.done.values().flat_map(|row| [row, "\n"]).collect();
         let lock = match self.file {
             Some(_) if !all => return Ok(()),
@@ -143,6 +193,9 @@ impl RowsInProgress {
         written
     }
 }
+
+/// Settings that may be others on other ranks.
+const MAY_DIFFER: [&str; 2] = ["output", "device"];
 
 /// Settings that do not change what is written.
 const MAY_CHANGE: [&str; 3] = ["output", "batch_size", "device"];
@@ -188,7 +241,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
         let open = |resume, seed| {
-            RowsInProgress::open(&path, resume, &settings(seed), &InputFiles::default(), &["problem", "sample"])
+            RowsInProgress::open(
+                &path,
+                resume,
+                &settings(seed),
+                &InputFiles::default(),
+                &["problem", "sample"],
+                &Ranks::alone(),
+            )
         };
         let mut rows = open(false, 1).unwrap();
         rows.add(vec![2, 0], &row(2, 0)).unwrap();
@@ -211,7 +271,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("rows.jsonl");
         let open = |resume, seed| {
-            let opened = RowsInProgress::open(&path, resume, &settings(seed), &InputFiles::default(), &["problem"]);
+            let opened = RowsInProgress::open(
+                &path,
+                resume,
+                &settings(seed),
+                &InputFiles::default(),
+                &["problem"],
+                &Ranks::alone(),
+            );
             opened.map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "rows.jsonl"))
         };
         open(true, 1).unwrap().add(vec![0], &row(0, 0)).unwrap();

@@ -41,6 +41,15 @@ struct Epoch {
     order: Vec<usize>,
 }
 
+/// What the steps over some rows take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepRoom {
+    /// Every micro-batch fits it.
+    pub capacity: Capacity,
+    /// Whether a step may have several micro-batches.
+    pub several: bool,
+}
+
 /// A micro-batch of a step: the examples' numbers, in the order of its sequences.
 pub struct MicroBatch<'a> {
     pub examples: Vec<usize>,
@@ -120,10 +129,16 @@ impl<'a> Course<'a> {
         pack(&lengths, self.settings.tokens_per_micro_batch).into_iter().map(micro_batch).collect()
     }
 
-    /// The room that every micro-batch of the course fits.
-    pub fn capacity(&self) -> Capacity {
-        let micro_batches =
-            (0..self.total_steps).flat_map(|done| self.step(done).into_iter().chain(self.probes(done).micro_batches));
-        micro_batches.map(|micro_batch| Capacity::of(&micro_batch.sequences)).fold(Capacity::default(), Capacity::max)
+    /// The room that every step of the course fits.
+    pub fn room(&self) -> StepRoom {
+        let mut room = StepRoom::default();
+        for done in 0..self.total_steps {
+            let micro_batches = self.step(done);
+            room.several |= micro_batches.len() > 1;
+            for micro_batch in micro_batches.iter().chain(&self.probes(done).micro_batches) {
+                room.capacity = room.capacity.max(Capacity::of(&micro_batch.sequences));
+            }
+        }
+        room
     }
 }

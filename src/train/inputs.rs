@@ -5,16 +5,19 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::config::TrainConfig;
+use super::course::StepRoom;
 use super::models::{Models, Need};
 use super::offline::Offline;
 use super::online::Online;
 use super::rows::Rows;
+use super::session::TrainRoom;
 use super::settings::TrainSettings;
 use crate::data::{Columns, ProblemFile, Tokenizer};
 use crate::files::InputFiles;
 use crate::grade::Task;
 use crate::objective::range::not_negative;
 use crate::objective::{Objective, Truncated};
+use crate::ranks::Ranks;
 use crate::sample::{AskedProblems, Sizes};
 
 /// A run's inputs but its rows.
@@ -25,6 +28,8 @@ pub struct Inputs {
     pub tokenizer: Tokenizer,
     /// What evaluations ask.
     pub eval: Option<AskedProblems>,
+    /// Who trains together.
+    pub ranks: Ranks,
 }
 
 impl Inputs {
@@ -45,7 +50,7 @@ impl Inputs {
             Some(path) => Some(problems(path, &config, &models, &tokenizer)?),
             None => None,
         };
-        Ok(Self { config, objective, models, tokenizer, eval })
+        Ok(Self { config, objective, models, tokenizer, eval, ranks: Ranks::alone() })
     }
 
     /// The rows that the run trains on.
@@ -84,6 +89,12 @@ impl Inputs {
         let files_of_rows = [("--data", &config.data), ("--eval-data", &config.evaluation.eval_data)];
         let named = files_of_rows.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?)));
         Ok(named.fold(files, |files, (option, path)| files.with_file(option, path)))
+    }
+
+    /// The room that steps take. Several ranks add up a step's gradients between them, not on the device.
+    pub fn train_room(&self, rows: &dyn Rows, ranks: usize) -> TrainRoom {
+        let StepRoom { capacity, several } = rows.room();
+        TrainRoom { capacity, adds_up: several && ranks == 1 }
     }
 
     /// The room that evaluations and sampled rounds take, where there are any.

@@ -1,14 +1,16 @@
 //! Log-probs of given responses: a forward pass over a whole data set. The reference policy's, and the `logp` verb's.
 
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example, Sequence, pack};
 use crate::device::{DType, Device};
 use crate::model::{Keep, Policy, PolicyActivations, Scratch, Storage};
+use crate::ranks::Ranks;
 
 /// What a policy says of a response, token by token.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogps {
     /// Log-prob of each token.
     pub logps: Vec<f64>,
@@ -26,6 +28,7 @@ pub struct Scorer {
     scratch: Scratch,
     batch: DeviceBatch,
     budget: usize,
+    ranks: Ranks,
 }
 
 /// How responses are scored.
@@ -70,7 +73,19 @@ impl Scorer {
             scratch: Scratch::new(&build, capacity.tokens, Keep::Nothing)?,
             batch: DeviceBatch::new(device, capacity)?,
             budget: scoring.tokens_per_micro_batch,
+            ranks: Ranks::alone(),
         })
+    }
+
+    /// This scorer, with a share of the work on each of some ranks: all score the same examples together.
+    pub fn on_ranks(mut self, ranks: &Ranks) -> Self {
+        self.ranks = ranks.clone();
+        self
+    }
+
+    /// The ranks that score.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
     }
 
     /// The log-probs of examples that the scorer was made for, in their order; `visit` gets some at a time, with
@@ -84,29 +99,39 @@ impl Scorer {
         mut visit: impl FnMut(usize, Vec<TokenLogps>) -> Result<()>,
     ) -> Result<()> {
         for (index, window) in examples.chunks(WINDOW).enumerate() {
+            let micro_batches = micro_batches(window, self.budget);
+            let ranks = self.ranks.clone();
+            let of_micro_batches =
+                ranks.deal(micro_batches.len(), |number| self.score_together(window, &micro_batches[number]))?;
             let mut scored = vec![TokenLogps::default(); window.len()];
-            for members in micro_batches(window, self.budget) {
-                self.batch.load(&sequences(window, &members))?;
-                self.policy.forward(&self.batch, &mut self.activations, &mut self.scratch);
-                let logps = self.activations.head.logp.read(self.batch.positions)?;
-                let entropies = self.activations.head.entropy.read(self.batch.positions)?;
-                let mut first = 0;
-                for &member in &members {
-                    let range = first..first + window[member].completion_ids.len();
-                    first = range.end;
-                    let (logps, entropies) = (logps[range.clone()].to_vec(), entropies[range].to_vec());
-                    ensure!(
-                        logps.iter().chain(&entropies).all(|value| value.is_finite()),
-                        "the log-probs of the row on line {} are not finite: are the weights damaged, or \
-                         constants of config.json (rms_norm_eps, rope) not the model's?",
-                        window[member].line
-                    );
-                    scored[member] = TokenLogps { logps, entropies };
-                }
+            for (member, of_member) in micro_batches.concat().into_iter().zip(of_micro_batches.concat()) {
+                scored[member] = of_member;
             }
             visit(index * WINDOW, scored)?;
         }
         Ok(())
+    }
+
+    /// The log-probs of the members of a micro-batch.
+    fn score_together(&mut self, window: &[Example], members: &[usize]) -> Result<Vec<TokenLogps>> {
+        self.batch.load(&sequences(window, members))?;
+        self.policy.forward(&self.batch, &mut self.activations, &mut self.scratch);
+        let logps = self.activations.head.logp.read(self.batch.positions)?;
+        let entropies = self.activations.head.entropy.read(self.batch.positions)?;
+        let mut first = 0;
+        let of_member = |&member: &usize| {
+            let range = first..first + window[member].completion_ids.len();
+            first = range.end;
+            let (logps, entropies) = (logps[range.clone()].to_vec(), entropies[range].to_vec());
+            ensure!(
+                logps.iter().chain(&entropies).all(|value| value.is_finite()),
+                "the log-probs of the row on line {} are not finite: are the weights damaged, or constants of config.json \
+                 (rms_norm_eps, rope) not the model's?",
+                window[member].line
+            );
+            Ok(TokenLogps { logps, entropies })
+        };
+        members.iter().map(of_member).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::config::TrainConfig;
-use super::course::{Course, CourseSettings, MicroBatch};
+use super::course::{Course, CourseSettings, MicroBatch, StepRoom};
 use super::logps::{Scorer, Scoring};
 use super::models::Models;
 use super::reference::{Origin, ReferenceLogps, ReferenceStore, Scorers};
@@ -13,7 +13,7 @@ use super::rows::{Known, Maker, Outlook, Place, Round, Rows};
 use super::selection::Selection;
 use super::source::Source;
 use super::watch::Watch;
-use crate::data::{AssumedRows, Capacity, Example, Examples, RowFile, Tokenizer};
+use crate::data::{AssumedRows, Example, Examples, RowFile, Tokenizer};
 use crate::device::Device;
 use crate::format::format_bytes;
 use crate::model::{Checkpoint, WeightType};
@@ -30,7 +30,7 @@ pub struct Offline {
     rows: Vec<Vec<usize>>,
     probes: Option<Probes>,
     settings: CourseSettings,
-    capacity: Capacity,
+    room: StepRoom,
     dtype: WeightType,
     has_reference: bool,
     /// Whether the method compares the responses to a prompt.
@@ -88,14 +88,14 @@ impl Offline {
             rounds: None,
         };
         examples.extend(probes.iter_mut().flat_map(|probes| std::mem::take(&mut probes.examples)));
-        let capacity = Course::new(&examples, &rows, probes.as_ref(), settings).capacity();
+        let room = Course::new(&examples, &rows, probes.as_ref(), settings).room();
         Ok(Self {
             path: file.path,
             examples,
             rows,
             probes,
             settings,
-            capacity,
+            room,
             dtype: config.model.dtype,
             has_reference: objective.reference().is_some(),
             compares: objective.trains_on() == TrainsOn::Compared,
@@ -160,8 +160,8 @@ impl Rows for Offline {
         self.course().total_steps
     }
 
-    fn capacity(&self) -> Capacity {
-        self.capacity
+    fn room(&self) -> StepRoom {
+        self.room
     }
 
     fn sampling(&self) -> Option<Sizes> {
@@ -199,38 +199,45 @@ impl Rows for Offline {
         }
         let mut progress = watch.progress(titled("reference", &self.path), self.examples.len(), 0);
         let store = ReferenceStore { run: place.output_dir, data: &self.path, examples: &self.examples };
-        if let Some(kept) = store.of_run(|line| progress.note(line))? {
-            self.reference = Some(kept);
+        let checkpoint = Checkpoint::open(&place.models.reference.dir)?;
+        let source = place.models.reference_source(Some(&checkpoint), None);
+        // Of the first rank, which looks for what is known.
+        let mut origin = None;
+        let known = place.ranks.of_first(|| {
+            let kept = store.of_run(|line| progress.note(line))?;
+            if kept.is_some() {
+                return Ok(kept);
+            }
+            if checkpoint.bytes() > LARGE {
+                let size = format_bytes(checkpoint.bytes());
+                progress
+                    .note(&format!("reference log-probs: reading {size} of weights, to tell whether they are known"));
+            }
+            let scorers = Scorers {
+                device: place.device,
+                dtype: self.dtype,
+                tokens_per_micro_batch: self.settings.tokens_per_micro_batch,
+            };
+            let origin = origin.insert(Origin::new(source, &checkpoint, &self.examples, scorers));
+            store.find(origin, |line| progress.note(line))
+        })?;
+        if known.is_some() {
+            self.reference = known;
             return Ok(true);
         }
-        let checkpoint = Checkpoint::open(&place.models.reference.dir)?;
-        if checkpoint.bytes() > LARGE {
-            let size = format_bytes(checkpoint.bytes());
-            progress.note(&format!("reference log-probs: reading {size} of weights, to tell whether they are known"));
+        let scorer = self.scorer_before(place.device, source)?.context("the reference has a scorer")?;
+        let finished = |count| {
+            progress.advance(count, "");
+            !watch.has_interrupted()
+        };
+        let mut scorer = scorer.on_ranks(place.ranks);
+        let Some(logps) = ReferenceLogps::compute(&mut scorer, &self.examples, finished)? else {
+            return Ok(false);
+        };
+        if let Some(origin) = origin {
+            store.keep(&logps, &origin, |line| progress.note(line))?;
         }
-        let source = place.models.reference_source(Some(&checkpoint), None);
-        let scorers = Scorers {
-            device: place.device,
-            dtype: self.dtype,
-            tokens_per_micro_batch: self.settings.tokens_per_micro_batch,
-        };
-        let origin = Origin::new(source, &checkpoint, &self.examples, scorers);
-        let found = store.find(&origin, |line| progress.note(line))?;
-        self.reference = match found {
-            Some(kept) => Some(kept),
-            None => {
-                let mut scorer = self.scorer_before(place.device, source)?.context("the reference has a scorer")?;
-                let finished = |count| {
-                    progress.advance(count, "");
-                    !watch.has_interrupted()
-                };
-                let Some(logps) = ReferenceLogps::compute(&mut scorer, &self.examples, finished)? else {
-                    return Ok(false);
-                };
-                store.keep(&logps, &origin, |line| progress.note(line))?;
-                Some(logps)
-            }
-        };
+        self.reference = Some(logps);
         Ok(true)
     }
 

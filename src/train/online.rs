@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use super::config::TrainConfig;
-use super::course::{Course, CourseSettings, Length, MicroBatch};
+use super::course::{Course, CourseSettings, Length, MicroBatch, StepRoom};
 use super::logps::{Scorer, Scoring, WINDOW};
 use super::models::Models;
 use super::reference::starts;
@@ -22,6 +24,7 @@ use crate::device::Device;
 use crate::files;
 use crate::grade::Task;
 use crate::objective::{Estimates, Metrics, Objective, Online as Method, RoundSizes, Scored};
+use crate::ranks::Ranks;
 use crate::sample::{AskedProblems, Generated, Request, Rollout, SamplingSettings, Sizes};
 
 /// The rounds of an online run.
@@ -32,6 +35,8 @@ pub struct Online {
     config: TrainConfig,
     /// Tokens that every one of the models computes.
     context: usize,
+    /// Where a rank that is not the first has the rounds' rows; the run's directory is the first one's.
+    elsewhere: Option<TempDir>,
     /// The round that is trained on.
     sampled: Option<SampledRound>,
 }
@@ -82,7 +87,7 @@ impl Online {
         let steps = &config.steps;
         let sizes = method.rounds();
         let rounds = Rounds::new(asked.len(), sizes, steps.batch_size, steps.length(), config.seed);
-        let online = Self { asked, rounds, sizes, config: config.clone(), context, sampled: None };
+        let online = Self { asked, rounds, sizes, config: config.clone(), context, elsewhere: None, sampled: None };
         online.check_length()?;
         Ok(online)
     }
@@ -136,14 +141,20 @@ impl Online {
     /// middle is what was kept of it.
     fn make(&self, maker: Maker, done: usize) -> Result<Option<SampledRound>> {
         let number = self.rounds.round_of(done);
-        let dir = maker.output_dir.join("rollouts");
-        let path = dir.join(format!("round-{:06}.jsonl", number + 1));
         let is_new = self.rounds.steps(number).start == done;
-        let Maker { session, reference, objective, models, tokenizer, watch, progress, .. } = maker;
-        if is_new {
+        let Maker { ranks, session, reference, objective, models, tokenizer, output_dir, watch, progress } = maker;
+        let dir = self.elsewhere.as_ref().map_or(output_dir, TempDir::path).join("rollouts");
+        let path = dir.join(format!("round-{:06}.jsonl", number + 1));
+        let rows = if is_new {
             let title = format!("round {}", number + 1);
             let tick = |count, total| progress.advance(0, &format!("{title}: {count} of {total} responses"));
-            let Some(rows) = self.sample(session, tokenizer, number, watch, tick)? else { return Ok(None) };
+            let Some(rows) = self.sample(session, ranks, tokenizer, number, watch, tick)? else { return Ok(None) };
+            rows
+        } else {
+            ranks
+                .of_first(|| fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display())))?
+        };
+        if is_new || !ranks.is_first() {
             fs::create_dir_all(&dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
             files::write_file(&path, rows.as_bytes())?;
         }
@@ -162,10 +173,12 @@ impl Online {
         let scores = if is_new {
             let reference = reference.context("an online run has a reference")?;
             let scores = self.score(session, reference, number, &examples, &starts, &path)?;
-            scores.write(&scores_path, &path)?;
+            if ranks.is_first() {
+                scores.write(&scores_path, &path)?;
+            }
             scores
         } else {
-            Scores::read(&scores_path, &path, starts[examples.len()])?
+            ranks.of_first(|| Scores::read(&scores_path, &path, starts[examples.len()]))?
         };
         let method = objective.online().context("an online run has an online method")?;
         let round = SampledRound::new(number, path, examples, starts, &scores, method);
@@ -177,12 +190,14 @@ impl Online {
     fn sample(
         &self,
         session: &mut Session,
+        ranks: &Ranks,
         tokenizer: &Tokenizer,
         number: usize,
         watch: Watch,
         mut tick: impl FnMut(usize, usize),
     ) -> Result<Option<String>> {
-        let wanted = self.rounds.wanted(number);
+        let all = self.rounds.wanted(number);
+        let wanted: Vec<_> = (0..all.len()).filter(|&index| ranks.takes(index)).map(|index| all[index]).collect();
         let requests = wanted.iter().map(|wanted| Request {
             prompt_ids: self.asked.prompts[wanted.problem].clone(),
             seed: self.config.seed,
@@ -206,7 +221,10 @@ impl Online {
         generator
             .run(&session.policy.network, requests, &settings, go_on, finished)
             .with_context(|| format!("round {}", number + 1))?;
-        Ok((written == wanted.len()).then(|| rows.concat()))
+        if ranks.any(written < wanted.len())? {
+            return Ok(None);
+        }
+        Ok(Some(ranks.in_order(rows)?.concat()))
     }
 
     /// Scores a new round: by the training's own forward passes over the micro-batches of its first epoch, so that the first
@@ -230,8 +248,10 @@ impl Online {
         let mut scores = Scores { logps_old: vec![0.0; tokens], logps_ref, values_old: vec![0.0; tokens] };
         let rows = each_by_itself(examples.len());
         let course = self.course(number, examples, &rows);
-        for micro_batch in (0..course.steps_per_epoch).flat_map(|done| course.step(done)) {
-            let passes = forward(session, &micro_batch)?;
+        let micro_batches: Vec<_> = (0..course.steps_per_epoch).flat_map(|done| course.step(done)).collect();
+        let ranks = reference.ranks();
+        let passes = ranks.deal(micro_batches.len(), |number| forward(session, &micro_batches[number]))?;
+        for (micro_batch, passes) in micro_batches.iter().zip(passes) {
             let mut first = 0;
             for &example in &micro_batch.examples {
                 let places = starts[example]..starts[example + 1];
@@ -267,6 +287,7 @@ fn problems(path: &Path, config: &TrainConfig, models: &Models, tokenizer: &Toke
 }
 
 /// What the networks say of a micro-batch's actions.
+#[derive(Serialize, Deserialize)]
 struct Passes {
     logps: Vec<f64>,
     values: Vec<f64>,
@@ -340,8 +361,13 @@ impl Rows for Online {
         self.rounds.total_steps()
     }
 
-    fn capacity(&self) -> Capacity {
-        self.capacity_of(self.config.steps.batch_size)
+    fn room(&self) -> StepRoom {
+        let steps = &self.config.steps;
+        let longest = steps.batch_size.saturating_mul(self.longest());
+        StepRoom {
+            capacity: self.capacity_of(steps.batch_size),
+            several: steps.batch_size > 1 && longest > steps.tokens_per_micro_batch,
+        }
     }
 
     fn sampling(&self) -> Option<Sizes> {
@@ -382,7 +408,10 @@ impl Rows for Online {
         Scorer::with_capacity(device, reference, "reference", scoring, capacity).map(Some)
     }
 
-    fn prepare(&mut self, _: Place, _: Watch) -> Result<bool> {
+    fn prepare(&mut self, place: Place, _: Watch) -> Result<bool> {
+        if !place.ranks.is_first() {
+            self.elsewhere = Some(TempDir::new().context("a directory for the rounds' rows cannot be made")?);
+        }
         Ok(true)
     }
 

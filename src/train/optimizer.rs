@@ -15,6 +15,8 @@ pub struct ParameterGroup {
     partner: Option<[Tensor; 4]>,
     /// Sums of squares of the gradients, block by block.
     partials: Tensor,
+    /// The sums of the gradients of a step's micro-batches so far, shard by shard; none where a step has a single one.
+    totals: Vec<Tensor>,
     options: OptimizerOptions,
 }
 
@@ -60,7 +62,8 @@ pub struct Update {
 }
 
 impl ParameterGroup {
-    /// The state for a network's weights, as they are now. `network` names it in memory plans and checkpoints.
+    /// The state for a network's weights, as they are now. `network` names it in memory plans and checkpoints; with `adds_up`
+    /// there is room to add up the gradients of several micro-batches.
     ///
     /// # Errors
     /// Where the device has no room.
@@ -69,8 +72,10 @@ impl ParameterGroup {
         network: &str,
         parameters: impl Iterator<Item = &'a mut Parameter>,
         options: &OptimizerOptions,
+        adds_up: bool,
     ) -> Result<Self> {
         let mut shards = Vec::new();
+        let mut totals = Vec::new();
         let mut blocks = 0;
         for parameter in parameters {
             for shard in parameter.shards().iter().filter(|shard| shard.gradient.is_some()) {
@@ -92,6 +97,9 @@ impl ParameterGroup {
                     None
                 };
                 blocks += shard.weight.len().div_ceil(SUM_SQUARES_BLOCK);
+                if adds_up {
+                    totals.push(tensor("gradient_totals")?);
+                }
                 shards.push(ShardState { name, moments, master });
             }
         }
@@ -102,8 +110,31 @@ impl ParameterGroup {
             shards,
             partner: has_partner.then(partner).transpose()?,
             partials: device.tensor(format!("{network}/gradient_norm"), &[blocks], DType::Real)?,
+            totals,
             options: options.clone(),
         })
+    }
+
+    /// Adds a micro-batch's gradient to those before it; it becomes zero. Each gradient is whole before it is added: however a
+    /// step's micro-batches are shared out, the sum is the same to the bit.
+    ///
+    /// # Panics
+    /// Where there is no room to add up.
+    pub fn add_up<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>) {
+        for (shard, total) in trained(parameters).zip(&mut self.totals) {
+            if let Some(gradient) = &mut shard.gradient {
+                add(device, gradient, total);
+            }
+        }
+    }
+
+    /// Makes the sum the gradient; it is zero then, for the next step.
+    pub fn take_total<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>) {
+        for (shard, total) in trained(parameters).zip(&mut self.totals) {
+            if let Some(gradient) = &mut shard.gradient {
+                add(device, total, gradient);
+            }
+        }
     }
 
     /// Adds up the squares of the group's gradient: see [`ParameterGroup::squares`].
@@ -184,6 +215,12 @@ impl ParameterGroup {
     }
 }
 
+/// `total += gradient`, `gradient = 0`: a step of SGD, uphill.
+fn add(device: &Device, gradient: &mut Tensor, total: &mut Tensor) {
+    let count = gradient.len() as u32;
+    device.run(Sgd { gradient, weight: total, count, step_size: -1.0 });
+}
+
 /// The shards of the trained weights, in order.
 fn trained<'a>(parameters: impl Iterator<Item = &'a mut Parameter>) -> impl Iterator<Item = &'a mut Shard> {
     parameters.flat_map(Parameter::shards_mut).filter(|shard| shard.gradient.is_some())
@@ -207,7 +244,7 @@ mod tests {
         };
         let mut parameters = [parameter("frozen", false), parameter("trained", true), parameter("frozen too", false)];
         let options = TrainConfig::default().optimizer;
-        let mut group = ParameterGroup::new(&device, "policy", parameters.iter_mut(), &options).unwrap();
+        let mut group = ParameterGroup::new(&device, "policy", parameters.iter_mut(), &options, false).unwrap();
         let names: Vec<_> = group.tensors_mut().map(|(name, _)| name).collect();
         assert_eq!(names, ["m/trained", "v/trained", "master/trained"]);
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::rows::Rows;
 use super::session::{EvalRoom, Session, Sources};
+use super::shared_sum::{SharedPlan, SharedSum};
 use crate::device::{Allocation, Device};
 use crate::format::{format_bytes, grouped};
 
@@ -36,6 +37,9 @@ pub struct Plan {
     pub steps: Option<usize>,
     /// Tokens of the largest micro-batch.
     pub micro_batch_tokens: usize,
+    /// What the ranks send each other, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<SharedPlan>,
     /// The most bytes that are allocated on the device at once.
     pub peak_bytes: u64,
     /// The device's memory, where it is known.
@@ -49,28 +53,29 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a run takes: the same code that allocates it, on a device that only counts.
+    /// What one of so many ranks takes: the same code that allocates it, on a device that only counts.
     ///
     /// # Errors
     /// Where a single tensor is larger than the device can hold.
-    pub fn of(inputs: &Inputs, rows: &dyn Rows, device: &Device) -> Result<Self> {
+    pub fn of(inputs: &Inputs, rows: &dyn Rows, device: &Device, ranks: usize) -> Result<Self> {
         let Inputs { config, objective, models, tokenizer, .. } = inputs;
         let planned = Device::plan(device);
         let mut phases = Vec::new();
         if let Some(_scorer) = rows.scorer_before(&planned, models.reference_source(None, None))? {
             phases.push(planned.allocations());
         }
-        let capacity = rows.capacity();
+        let room = inputs.train_room(rows, ranks);
         let sources = Sources {
             policy: models.policy.source(None, models.adapters.policy(), None),
             value: models.value.source(None, models.adapters.value(), None),
         };
-        let room = inputs.generation(rows).map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
-        let mut session = Session::new(&planned, sources, &**objective, config, capacity, room)?;
+        let eval = inputs.generation(rows).map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
+        let mut session = Session::new(&planned, sources, &**objective, config, room, eval)?;
         let base = models.shares_base(objective.reference()).then(|| session.policy.network.base());
         let _scorer = rows.scorer_beside(&planned, models.reference_source(None, base.as_ref()))?;
         phases.push(planned.allocations());
 
+        let gradients: usize = session.gradients_mut().iter().map(|gradient| gradient.len()).sum();
         let limits = device.limits();
         let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
         let outlook = rows.outlook();
@@ -83,7 +88,8 @@ impl Plan {
             dropped_rows: outlook.dropped_rows,
             rounds: outlook.rounds,
             steps: config.steps.max_steps.or_else(|| config.data.is_some().then(|| rows.total_steps())),
-            micro_batch_tokens: capacity.tokens,
+            micro_batch_tokens: room.capacity.tokens,
+            ranks: (ranks > 1).then(|| SharedSum::plan(gradients, ranks, device.precision())),
             peak_bytes: planned.peak_bytes(),
             device_bytes: limits.memory_bytes,
             largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),
@@ -147,6 +153,13 @@ impl fmt::Display for Plan {
             writeln!(f, "steps       {}", grouped(steps))?;
         }
         writeln!(f, "micro-batch {} tokens at most", grouped(self.micro_batch_tokens))?;
+        if let Some(SharedPlan { ranks, sent_bytes, host_bytes }) = &self.ranks {
+            let (sent, host) = (format_bytes(*sent_bytes), format_bytes(*host_bytes));
+            writeln!(
+                f,
+                "ranks       {ranks}; with a micro-batch each sends {sent} a step; {host} of the host's memory for that"
+            )?;
+        }
         if let Some(Allocation { name, bytes }) = &self.largest_binding {
             write!(f, "binding     {} at most", format_bytes(*bytes))?;
             if let Some(limit) = self.binding_limit {

@@ -18,6 +18,7 @@ use crate::model::Checkpoint;
 use crate::model::WeightType;
 
 /// Log-probs of every example's response tokens under the reference policy.
+#[derive(Serialize, Deserialize)]
 pub struct ReferenceLogps {
     /// All examples' tokens, end to end.
     logps: Vec<f64>,
@@ -71,7 +72,8 @@ impl ReferenceLogps {
         &self.logps[self.starts[example]..self.starts[example + 1]]
     }
 
-    /// Scores all examples; `finished` gets how many more are done and says whether to go on. `None` where it did not.
+    /// Scores all examples; `finished` gets how many more are done and says whether to go on. `None` where it did not, on any of
+    /// the scorer's ranks.
     ///
     /// # Errors
     /// Where the device fails or a log-prob is not finite.
@@ -87,7 +89,8 @@ impl ReferenceLogps {
                 logps.extend(scored.into_iter().flat_map(|scored| scored.logps));
                 Ok(())
             })?;
-            if !finished(window.len()) {
+            let stops = !finished(window.len());
+            if scorer.ranks().any(stops)? {
                 return Ok(None);
             }
         }

@@ -5,17 +5,18 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::course::{Course, MicroBatch};
+use super::course::{Course, MicroBatch, StepRoom};
 use super::logps::Scorer;
 use super::models::Models;
 use super::reference::ReferenceLogps;
 use super::session::Session;
 use super::source::Source;
 use super::watch::Watch;
-use crate::data::{Capacity, Tokenizer};
+use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::objective::{Metrics, Objective};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::sample::Sizes;
 
 /// The source of a run's rows.
@@ -26,8 +27,8 @@ pub trait Rows {
     /// Optimizer steps of the whole run.
     fn total_steps(&self) -> usize;
 
-    /// The room that every micro-batch fits.
-    fn capacity(&self) -> Capacity;
+    /// The room that every step fits.
+    fn room(&self) -> StepRoom;
 
     /// The room that sampling takes, where rows are sampled.
     fn sampling(&self) -> Option<Sizes>;
@@ -70,12 +71,14 @@ pub trait Rows {
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub device: &'a Device,
+    pub ranks: &'a Ranks,
     pub models: &'a Models,
     pub output_dir: &'a Path,
 }
 
 /// Who makes a round: the networks as they are, and who watches.
 pub struct Maker<'a> {
+    pub ranks: &'a Ranks,
     pub session: &'a mut Session,
     /// What scores for the reference, where [`Rows::scorer_beside`] has made it.
     pub reference: Option<&'a mut Scorer>,

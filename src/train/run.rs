@@ -20,6 +20,7 @@ use crate::files::Record;
 use crate::format::format_bytes;
 use crate::model::Checkpoint;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::sample::EvalSummary;
 
 /// A run that is checked and ready.
@@ -81,12 +82,27 @@ impl Run {
         Ok(Self { inputs, rows, device })
     }
 
+    /// This run, with a share of the work on each of some ranks, who all have opened it. The first one reads and writes the
+    /// run's directory.
+    pub fn on_ranks(mut self, ranks: &Ranks) -> Self {
+        self.inputs.ranks = ranks.clone();
+        self
+    }
+
     /// What the run takes.
     ///
     /// # Errors
     /// Where a single tensor is larger than the device can hold.
     pub fn plan(&self) -> Result<Plan> {
-        Plan::of(&self.inputs, &*self.rows, &self.device)
+        self.plan_on(self.inputs.ranks.count())
+    }
+
+    /// What one of so many ranks that run it together takes.
+    ///
+    /// # Errors
+    /// As [`Run::plan`].
+    pub fn plan_on(&self, ranks: usize) -> Result<Plan> {
+        Plan::of(&self.inputs, &*self.rows, &self.device, ranks)
     }
 
     /// Whether a run has begun in a directory, which `resume` then goes on with.
@@ -116,13 +132,18 @@ impl Run {
             watch.say(format_args!("reading {} of models and rows, to know them again", format_bytes(files.bytes())));
         }
         let record = Record::new(TrainSettings::to_table(&inputs.config, &*inputs.objective)?, &files)?;
+        let ranks = inputs.ranks.clone();
+        record.agree(&ranks.of_first(|| record.text())?, &["device", "output_dir"], "the first rank")?;
+        ranks.wait();
         let of_schedule: &[&str] = if inputs.config.optimizer.depends_on_length() { &["max_steps"] } else { &[] };
-        let mut dir = match resume {
-            true => RunDir::reopen(inputs.output_dir(), &record, &[rows.depends_on(), of_schedule].concat())?,
-            false => RunDir::create(inputs.output_dir(), &record)?,
+        let open = || match resume {
+            true => RunDir::reopen(inputs.output_dir(), &record, &[rows.depends_on(), of_schedule].concat()),
+            false => RunDir::create(inputs.output_dir(), &record),
         };
-        if !rows.prepare(Place { device: &device, models: &inputs.models, output_dir: dir.path() }, watch)? {
-            dir.keep();
+        let mut dir = ranks.is_first().then(open).transpose()?;
+        let place = Place { device: &device, ranks: &ranks, models: &inputs.models, output_dir: inputs.output_dir() };
+        if !rows.prepare(place, watch)? {
+            dir.iter_mut().for_each(RunDir::keep);
             return Ok(Outcome::Interrupted(None));
         }
         let mut trainer = Trainer::new(inputs, &*rows, &device, dir)?;
@@ -150,7 +171,8 @@ fn reference_beside(trainer: &mut Trainer, rows: &dyn Rows, device: &Device) -> 
     let Trainer { objective, session, models, .. } = trainer;
     let checkpoint = Checkpoint::open(&models.reference.dir)?;
     let base = models.shares_base(objective.reference()).then(|| session.policy.network.base());
-    rows.scorer_beside(device, models.reference_source(Some(&checkpoint), base.as_ref()))
+    let scorer = rows.scorer_beside(device, models.reference_source(Some(&checkpoint), base.as_ref()))?;
+    Ok(scorer.map(|scorer| scorer.on_ranks(&trainer.ranks)))
 }
 
 /// The only training loop: rounds, each of steps, with evaluations and checkpoints between them.
@@ -160,34 +182,33 @@ fn train_on(
     mut reference: Option<Scorer>,
     watch: Watch,
 ) -> Result<Outcome> {
-    trainer.dir.keep();
+    trainer.dir.iter_mut().for_each(RunDir::keep);
     let total_steps = rows.total_steps();
-    let mut signs = Signs::new(trainer.models.policy.config.vocab_size);
-    let mut log = MetricsLog::open(trainer.dir.path(), trainer.done(), |row| signs.of_record(row))?;
-    let mut warnings = if trainer.done() == 0 { rows.warnings().to_vec() } else { Vec::new() };
-    let mut progress = watch.progress("train", total_steps, trainer.done());
+    let mut records = Records::open(trainer, rows.warnings())?;
+    let done = trainer.done();
+    let mut progress = watch.progress("train", total_steps, done);
     if trainer.owes_evaluation() {
-        let done = trainer.done();
         let Some(evaluation) = evaluate(trainer, &mut progress, watch)? else {
             return Ok(Outcome::Interrupted((done > 0).then_some(done)));
         };
-        log.complete(done, &evaluation)?;
+        records.complete(done, &evaluation)?;
     }
     while trainer.done() < total_steps {
         let done = trainer.done();
-        let Trainer { objective, session, models, tokenizer, dir, .. } = &mut *trainer;
+        let Trainer { config, objective, session, models, tokenizer, ranks, .. } = &mut *trainer;
         let maker = Maker {
+            ranks,
             session,
             reference: reference.as_mut(),
             objective: &**objective,
             models,
             tokenizer,
-            output_dir: dir.path(),
+            output_dir: config.output_dir.as_deref().unwrap_or(Path::new(".")),
             watch,
             progress: &mut progress,
         };
         let Some(round) = rows.round(maker, done)? else {
-            save_checkpoint(trainer, &log, &progress)?;
+            save_checkpoint(trainer, &records, &progress)?;
             return Ok(Outcome::Interrupted(Some(done)));
         };
         while trainer.done() < round.steps.end {
@@ -196,23 +217,55 @@ fn train_on(
             if trainer.is_evaluated(is_last) {
                 row.extend(evaluate(trainer, &mut progress, watch)?.into_iter().flatten());
             }
-            let shown = signs.of_step(trainer.done(), &row);
-            shown.iter().for_each(|sign| progress.note(&format!("warning: {sign}")));
-            warnings.extend(shown);
-            log.add(trainer.done(), &row, &std::mem::take(&mut warnings))?;
+            records.add(trainer.done(), &row, &progress)?;
             progress.advance(1, &summary(&row));
 
-            let is_interrupted = watch.has_interrupted();
+            let is_interrupted = trainer.ranks.any(watch.has_interrupted())?;
             if is_interrupted || (trainer.is_saved() && !is_last) {
-                save_checkpoint(trainer, &log, &progress)?;
+                save_checkpoint(trainer, &records, &progress)?;
             }
             if is_interrupted {
                 return Ok(Outcome::Interrupted(Some(trainer.done())));
             }
         }
     }
-    save_checkpoint(trainer, &log, &progress)?;
+    save_checkpoint(trainer, &records, &progress)?;
     Ok(Outcome::Finished(trainer.save(Saved::Final, &progress)?))
+}
+
+/// What is written down of a run's steps, by the first rank, and what is said of them.
+struct Records {
+    log: Option<MetricsLog>,
+    signs: Signs,
+    /// What the next row has with it.
+    warnings: Vec<String>,
+}
+
+impl Records {
+    /// Behind the steps that are done; a run that begins begins with `warnings`.
+    fn open(trainer: &Trainer, warnings: &[String]) -> Result<Self> {
+        let mut signs = Signs::new(trainer.models.policy.config.vocab_size);
+        let done = trainer.done();
+        let open = |dir: &RunDir| MetricsLog::open(dir.path(), done, |row| signs.of_record(row));
+        let log = trainer.dir.as_ref().map(open).transpose()?;
+        Ok(Self { log, signs, warnings: if done == 0 { warnings.to_vec() } else { Vec::new() } })
+    }
+
+    fn add(&mut self, step: usize, row: &MetricsRow, progress: &Progress) -> Result<()> {
+        let shown = self.signs.of_step(step, row);
+        shown.iter().for_each(|sign| progress.note(&format!("warning: {sign}")));
+        self.warnings.extend(shown);
+        let warnings = std::mem::take(&mut self.warnings);
+        self.log.as_mut().map_or(Ok(()), |log| log.add(step, row, &warnings))
+    }
+
+    fn complete(&mut self, step: usize, metrics: &MetricsRow) -> Result<()> {
+        self.log.as_mut().map_or(Ok(()), |log| log.complete(step, metrics))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.log.as_ref().map_or(Ok(()), MetricsLog::sync)
+    }
 }
 
 /// The metrics of an evaluation; `None` where it was interrupted.
@@ -223,8 +276,8 @@ fn evaluate(trainer: &mut Trainer, progress: &mut Progress, watch: Watch) -> Res
 }
 
 /// A checkpoint, and before it the rows that it relies on: a power cut leaves both, or neither.
-fn save_checkpoint(trainer: &mut Trainer, log: &MetricsLog, progress: &Progress) -> Result<()> {
-    log.sync()?;
+fn save_checkpoint(trainer: &mut Trainer, records: &Records, progress: &Progress) -> Result<()> {
+    records.sync()?;
     trainer.save(Saved::Checkpoint, progress)?;
     Ok(())
 }

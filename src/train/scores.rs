@@ -4,11 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::model::Checkpoint;
 
 /// A number for every response token, example after example.
+#[derive(Serialize, Deserialize)]
 pub struct Scores {
     pub logps_old: Vec<f64>,
     pub logps_ref: Vec<f64>,

@@ -9,8 +9,11 @@ use super::source::Source;
 use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
-use crate::model::{Base, Build, Keep, Policy, PolicyActivations, Scratch, Storage, Value, ValueActivations};
+use crate::model::{
+    Base, Build, Keep, Parameter, Policy, PolicyActivations, Scratch, Shard, Storage, Value, ValueActivations,
+};
 use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
+use crate::ranks::Ranks;
 use crate::sample::{Generator, Sizes};
 
 /// Where the weights of the two networks come from.
@@ -59,6 +62,15 @@ pub struct Session {
     pub generator: Option<Generator>,
 }
 
+/// What a run's steps have room for.
+#[derive(Clone, Copy)]
+pub struct TrainRoom {
+    /// Every micro-batch fits it.
+    pub capacity: Capacity,
+    /// Whether the device adds up the gradients of several micro-batches.
+    pub adds_up: bool,
+}
+
 /// What a run's evaluations and online rounds have room for, and the tokens that end a response.
 #[derive(Clone, Copy)]
 pub struct EvalRoom<'a> {
@@ -67,7 +79,7 @@ pub struct EvalRoom<'a> {
 }
 
 impl Session {
-    /// Allocates a run whose micro-batches fit `capacity`, and reads the weights.
+    /// Allocates a run whose steps fit `room`, and reads the weights.
     ///
     /// # Errors
     /// Where a tensor is missing, of another shape, or has no room.
@@ -76,9 +88,10 @@ impl Session {
         sources: Sources,
         objective: &dyn Objective,
         config: &TrainConfig,
-        capacity: Capacity,
+        room: TrainRoom,
         eval: Option<EvalRoom>,
     ) -> Result<Self> {
+        let capacity = room.capacity;
         let Capacity { tokens, positions, longest, .. } = capacity;
         let batch_sequences = config.steps.batch_size * objective.trains_on().sequences_per_row();
         let storage = Storage { dtype: config.model.dtype.storage(), trainable: true };
@@ -94,12 +107,12 @@ impl Session {
         // Both networks' passes share it: room for the higher rank.
         let scratch_build = if value_build.low_rank() > build.low_rank() { &value_build } else { &build };
         let generator = eval.map(|room| Generator::new(&build, room.stop_ids.to_vec(), room.sizes)).transpose()?;
-        let group = ParameterGroup::new(device, "policy", network.parameters_mut(), &config.optimizer)?;
+        let group = ParameterGroup::new(device, "policy", network.parameters_mut(), &config.optimizer, room.adds_up)?;
         let activations = PolicyActivations::new(&build, tokens, positions, keep)?;
         let scratch = Scratch::new(scratch_build, tokens, keep)?;
         let policy = PolicySide { network, activations, group };
         let value = match objective.value_network() {
-            Some(_) => Some(ValueSide::new(&value_build, config, capacity, keep)?),
+            Some(_) => Some(ValueSide::new(&value_build, config, room, keep)?),
             None => None,
         };
         Ok(Self {
@@ -147,6 +160,46 @@ impl Session {
         if let Some(value) = value {
             value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
         }
+    }
+
+    /// Adds a micro-batch's gradients to those before it.
+    pub(super) fn add_up(&mut self) {
+        let Self { device, policy, value, .. } = self;
+        policy.group.add_up(device, policy.network.parameters_mut());
+        if let Some(value) = value {
+            value.group.add_up(device, value.network.parameters_mut());
+        }
+    }
+
+    /// Makes the sums of the micro-batches' gradients the gradients of the step.
+    pub(super) fn take_totals(&mut self) {
+        let Self { device, policy, value, .. } = self;
+        policy.group.take_total(device, policy.network.parameters_mut());
+        if let Some(value) = value {
+            value.group.take_total(device, value.network.parameters_mut());
+        }
+    }
+
+    /// The gradients of all trained weights, in order.
+    pub(super) fn gradients_mut(&mut self) -> Vec<&mut Tensor> {
+        self.trained_shards().filter_map(|shard| shard.gradient.as_mut()).collect()
+    }
+
+    fn trained_shards(&mut self) -> impl Iterator<Item = &mut Shard> {
+        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_mut());
+        let parameters = self.policy.network.parameters_mut().chain(value);
+        parameters.filter(|parameter| parameter.is_trained()).flat_map(Parameter::shards_mut)
+    }
+
+    /// Gives every rank the first one's weights, and with `optimizer` what the optimizer keeps of them.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub(super) fn copy_first(&mut self, ranks: &Ranks, optimizer: bool) -> Result<()> {
+        self.trained_shards().try_for_each(|shard| copy_first(ranks, shard.parts_mut().0))?;
+        let value = self.value.iter_mut().flat_map(|value| value.group.tensors_mut());
+        let mut tensors = self.policy.group.tensors_mut().chain(value).filter(|_| optimizer);
+        tensors.try_for_each(|(_, tensor)| copy_first(ranks, tensor))
     }
 
     /// Weights that have gradients.
@@ -221,6 +274,12 @@ impl Session {
     }
 }
 
+fn copy_first(ranks: &Ranks, tensor: &mut Tensor) -> Result<()> {
+    let mut bytes = tensor.read_bytes(tensor.len())?.into_owned();
+    ranks.copy_first(&mut bytes);
+    if ranks.is_first() { Ok(()) } else { tensor.write_bytes(&bytes) }
+}
+
 /// What a step is told by.
 pub(super) struct StepResults {
     /// `[sequences, Objective::statistics]`
@@ -237,10 +296,11 @@ pub(super) struct GradientNorms {
 }
 
 impl ValueSide {
-    fn new(build: &Build, config: &TrainConfig, capacity: Capacity, keep: Keep) -> Result<Self> {
-        let Capacity { tokens, positions, sequences, longest } = capacity;
+    fn new(build: &Build, config: &TrainConfig, room: TrainRoom, keep: Keep) -> Result<Self> {
+        let Capacity { tokens, positions, sequences, longest } = room.capacity;
         let mut network = Value::load(build, longest)?;
-        let group = ParameterGroup::new(build.device, "value", network.parameters_mut(), &config.optimizer)?;
+        let parameters = network.parameters_mut();
+        let group = ParameterGroup::new(build.device, "value", parameters, &config.optimizer, room.adds_up)?;
         let activations = ValueActivations::new(build, tokens, positions, sequences, keep)?;
         let dvalue = build.device.tensor("batch/dvalue", &[positions], DType::Real)?;
         Ok(Self { network, activations, group, dvalue })

@@ -1,6 +1,7 @@
 //! What trains: the networks and their optimizer, step by step, and what is written of them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use super::rows::{Round, Rows};
 use super::run_dir::{Best, ModelFiles, RunDir, State, load_state, saved_bytes};
 use super::schedule::Schedule;
 use super::session::{EvalRoom, GradientNorms, Session, Sources, StepResults};
+use super::shared_sum::{SharedSum, Traffic, Turn};
 use super::watch::Watch;
 use crate::data::{DropoutDraw, Tokenizer};
 use crate::device::Device;
@@ -25,7 +27,8 @@ use crate::grade::Grading;
 use crate::kernels::SequenceSum;
 use crate::model::{Checkpoint, NotFinite, WeightType};
 use crate::objective::{Objective, StepTotals};
-use crate::progress::{Progress, titled};
+use crate::progress::{Progress, say, titled};
+use crate::ranks::Ranks;
 use crate::sample::{AskedProblems, EvalSummary, Evaluation, SamplingSettings};
 
 /// A run in training.
@@ -37,7 +40,12 @@ pub struct Trainer {
     pub(super) tokenizer: Tokenizer,
     /// What evaluations ask.
     eval: Option<AskedProblems>,
-    pub(super) dir: RunDir,
+    /// The run's directory, which is the first rank's.
+    pub(super) dir: Option<RunDir>,
+    pub(super) ranks: Ranks,
+    sum: SharedSum,
+    /// Whether ranks compute with other rounding than the first one.
+    are_mixed: bool,
     schedule: Schedule,
     state: State,
     /// How whole networks are stored as results.
@@ -60,10 +68,10 @@ impl Trainer {
     ///
     /// # Errors
     /// Where a file is missing or wrong, or the device is too small.
-    pub(super) fn new(inputs: Inputs, rows: &dyn Rows, device: &Device, dir: RunDir) -> Result<Self> {
-        let room = inputs.generation(rows);
-        let Inputs { config, objective, models, tokenizer, eval } = inputs;
-        let checkpoint = dir.newest_checkpoint()?;
+    pub(super) fn new(inputs: Inputs, rows: &dyn Rows, device: &Device, dir: Option<RunDir>) -> Result<Self> {
+        let (room, eval_room) = (inputs.train_room(rows, inputs.ranks.count()), inputs.generation(rows));
+        let Inputs { config, objective, models, tokenizer, eval, ranks } = inputs;
+        let checkpoint = dir.as_ref().map(RunDir::newest_checkpoint).transpose()?.flatten();
         let kept = checkpoint.as_ref().map(|checkpoint| models.adapters.kept_in(checkpoint)).transpose()?;
         let adapters = kept.as_ref().unwrap_or(&models.adapters);
         // A base is never saved: it is the model's own.
@@ -78,15 +86,38 @@ impl Trainer {
             policy: models.policy.source(Some(&policy), adapters.policy(), None),
             value: models.value.source(value.as_ref(), adapters.value(), None),
         };
-        let room = room.map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
-        let mut session = Session::new(device, sources, &*objective, &config, rows.capacity(), room)?;
-        let state = match &checkpoint {
-            Some(checkpoint) => load_state(&mut session, checkpoint)?,
-            None => State::default(),
-        };
+        let eval_room = eval_room.map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
+        let mut session = Session::new(device, sources, &*objective, &config, room, eval_room)?;
+        let state = checkpoint.as_ref().map(|checkpoint| load_state(&mut session, checkpoint)).transpose()?;
+        let state: Option<State> = ranks.of_first(|| Ok(state))?;
+        if state.is_some() {
+            session.copy_first(&ranks, true)?;
+        }
+        let of_ranks = ranks.gather(device.description())?;
+        let are_mixed = of_ranks.iter().any(|description| *description != of_ranks[0]);
+        if are_mixed {
+            say(format_args!(
+                "warning: the ranks' devices differ ({}): the result is not to the bit what one of them would come to",
+                of_ranks.join("; ")
+            ));
+        }
         let schedule = config.optimizer.schedule(rows.total_steps());
         let result_dtype = result_dtype(&config, &Checkpoint::open(&models.policy.dir)?);
-        Ok(Self { config, objective, session, models, tokenizer, eval, dir, schedule, state, result_dtype })
+        Ok(Self {
+            config,
+            objective,
+            session,
+            models,
+            tokenizer,
+            eval,
+            dir,
+            ranks,
+            sum: SharedSum::default(),
+            are_mixed,
+            schedule,
+            state: state.unwrap_or_default(),
+            result_dtype,
+        })
     }
 
     /// Finished steps.
@@ -104,12 +135,9 @@ impl Trainer {
         self.probe(round, done)?;
         let micro_batches = round.course.step(done);
         let totals = self.totals(&micro_batches);
-        let mut first_sequence = 0;
-        for micro_batch in &micro_batches {
-            self.accumulate(micro_batch, round, first_sequence, totals)?;
-            first_sequence += micro_batch.sequences.len();
-        }
-        let StepResults { statistics, entropies, norms } = self.session.results(totals.sequences)?;
+        self.gradients(&micro_batches, round, totals)?;
+        let results = self.session.results(totals.sequences)?;
+        let StepResults { statistics, entropies, norms } = self.of_all(results, &micro_batches)?;
         let metrics = self.objective.metrics(&statistics, totals);
         let loss_is_finite = metrics.iter().map(|(_, value)| value).chain(&entropies).all(|value| value.is_finite());
         if !loss_is_finite {
@@ -123,6 +151,9 @@ impl Trainer {
         row.extend(round.metrics.iter().copied());
         row.push(("entropy", entropies.iter().sum::<f64>() / totals.tokens as f64));
         self.update(norms, &mut row);
+        if self.are_mixed {
+            self.session.copy_first(&self.ranks, false)?;
+        }
 
         let sequences = micro_batches.iter().flat_map(|micro_batch| &micro_batch.sequences);
         let tokens: usize = sequences.map(|sequence| sequence.example.len()).sum();
@@ -132,7 +163,53 @@ impl Trainer {
         row.push(("tokens_per_second", tokens as f64 / seconds));
         row.push(("seconds", seconds));
         row.push(("peak_memory_bytes", self.session.device.peak_bytes() as f64));
+        if self.ranks.are_several() {
+            let Traffic { bytes, seconds } = self.sum.take_traffic();
+            row.extend([("comm/bytes", bytes as f64), ("comm/seconds", seconds)]);
+        }
         Ok(row)
+    }
+
+    /// The gradients of a step: each micro-batch's by itself, added up in their order.
+    fn gradients(&mut self, micro_batches: &[MicroBatch], round: &Round, totals: StepTotals) -> Result<()> {
+        let count = self.ranks.count();
+        let mut first_sequence = 0;
+        for (turn, side_by_side) in micro_batches.chunks(count).enumerate() {
+            for (rank, micro_batch) in side_by_side.iter().enumerate() {
+                if rank == self.ranks.number() {
+                    self.accumulate(micro_batch, round, first_sequence, totals)?;
+                }
+                first_sequence += micro_batch.sequences.len();
+            }
+            let is_last = (turn + 1) * count >= micro_batches.len();
+            if count > 1 {
+                let turn = Turn { micro_batches: side_by_side.len(), is_last };
+                self.sum.add(&self.ranks, self.session.gradients_mut(), turn)?;
+            } else if micro_batches.len() > 1 {
+                self.session.add_up();
+                if is_last {
+                    self.session.take_totals();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the ranks' own passes have left, put together.
+    fn of_all(&self, own: StepResults, micro_batches: &[MicroBatch]) -> Result<StepResults> {
+        let width = self.objective.statistics();
+        let mut ends = Vec::with_capacity(micro_batches.len());
+        for micro_batch in micro_batches {
+            ends.push(ends.last().unwrap_or(&0) + micro_batch.sequences.len());
+        }
+        let rows = |number: usize| ends[number] - micro_batches[number].sequences.len()..ends[number];
+        let of_micro_batch = |number: usize| {
+            let Range { start, end } = rows(number);
+            Ok((own.statistics[start * width..end * width].to_vec(), own.entropies[start..end].to_vec()))
+        };
+        let (statistics, entropies): (Vec<_>, Vec<_>) =
+            self.ranks.deal(micro_batches.len(), of_micro_batch)?.into_iter().unzip();
+        Ok(StepResults { statistics: statistics.concat(), entropies: entropies.concat(), norms: own.norms })
     }
 
     fn totals(&self, micro_batches: &[MicroBatch]) -> StepTotals {
@@ -150,18 +227,19 @@ impl Trainer {
         let Some(reference) = round.reference else { return Ok(()) };
         let StepProbes { wanted, micro_batches } = round.course.probes(done);
         let Session { policy, scratch, batch, .. } = &mut self.session;
-        let mut log_ratios = HashMap::new();
-        for micro_batch in &micro_batches {
+        let log_ratios = self.ranks.deal(micro_batches.len(), |number| {
+            let micro_batch = &micro_batches[number];
             batch.load(&micro_batch.sequences)?;
             policy.network.forward(batch, &mut policy.activations, scratch);
             let mut logps = policy.activations.head.logp.read(batch.positions)?.into_iter();
-            for &number in &micro_batch.examples {
+            let log_ratio = |&number: &usize| {
                 // The reference first: zip takes of its first side once more than of its second.
                 let of_both = reference.of(number).iter().zip(logps.by_ref());
-                let log_ratio: f64 = of_both.map(|(logp_ref, logp)| logp - logp_ref).sum();
-                log_ratios.insert(number, log_ratio);
-            }
-        }
+                (number, of_both.map(|(logp_ref, logp)| logp - logp_ref).sum())
+            };
+            Ok(micro_batch.examples.iter().map(log_ratio).collect::<Vec<(usize, f64)>>())
+        })?;
+        let log_ratios: HashMap<usize, f64> = log_ratios.into_iter().flatten().collect();
         let log_ratios: Vec<f64> = wanted.iter().map(|number| log_ratios[number]).collect();
         if !log_ratios.iter().all(|log_ratio| log_ratio.is_finite()) {
             return Err(self.not_finite("the loss", round, &round.course.step(done), &[]));
@@ -235,9 +313,9 @@ impl Trainer {
         let (Some(asked), Some(generator)) = (&self.eval, &mut self.session.generator) else { return Ok(None) };
         let settings = SamplingSettings::greedy(self.config.evaluation.max_new_tokens);
         let (task, grading, seeds) = (self.config.task(), Grading::default(), &[self.config.seed]);
-        let evaluation = Evaluation { asked, task, grading, settings: &settings, seeds };
+        let evaluation = Evaluation { asked, task, grading, settings: &settings, seeds, ranks: &self.ranks };
         let policy = &self.session.policy.network;
-        let mut progress = watch.progress(titled("eval", &asked.file.path), asked.len(), 0);
+        let mut progress = watch.progress(titled("eval", &asked.file.path), evaluation.responses(), 0);
         let go_on = || !watch.has_interrupted();
         let predictions = evaluation.run(policy, generator, &self.tokenizer, go_on, &mut progress)?;
         self.state.owes_evaluation = predictions.is_none();
@@ -258,13 +336,15 @@ impl Trainer {
         every > 0 && self.done().is_multiple_of(every)
     }
 
-    /// Confirms that all work was done, then saves, and says so; returns where.
+    /// Confirms that all work was done, then saves, and says so; returns where. The first rank does.
     ///
     /// # Errors
     /// Where the device fails or a file cannot be written; what was saved before is kept then.
     pub(super) fn save(&mut self, what: Saved, progress: &Progress) -> Result<PathBuf> {
         self.session.confirm()?;
-        let Self { config, session, models, dir, state, result_dtype, .. } = self;
+        let Self { config, session, models, dir: Some(dir), state, result_dtype, .. } = self else {
+            return Ok(self.config.output_dir.clone().unwrap_or_default());
+        };
         let is_result = what != Saved::Checkpoint;
         let adapters_dtype = config.saving.save_dtype.map(WeightType::in_files);
         let files = ModelFiles {

@@ -7,6 +7,7 @@ use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example};
 use crate::device::Device;
 use crate::model::{Keep, Scratch, Storage, Value, ValueActivations};
+use crate::ranks::Ranks;
 
 /// A value network that only looks.
 pub struct ValueScorer {
@@ -15,6 +16,7 @@ pub struct ValueScorer {
     scratch: Scratch,
     batch: DeviceBatch,
     budget: usize,
+    ranks: Ranks,
 }
 
 impl ValueScorer {
@@ -42,31 +44,51 @@ impl ValueScorer {
             scratch: Scratch::new(&build, tokens, Keep::Nothing)?,
             batch: DeviceBatch::new(device, capacity)?,
             budget: scoring.tokens_per_micro_batch,
+            ranks: Ranks::alone(),
         })
     }
 
-    /// V of the state before each response token, of the examples that the scorer was made for, in their order.
+    /// This scorer, with a share of the work on each of some ranks: all score the same examples together.
+    pub fn on_ranks(mut self, ranks: &Ranks) -> Self {
+        self.ranks = ranks.clone();
+        self
+    }
+
+    /// V of the state before each response token, of the examples that the scorer was made for, in their order. `tick` hears how
+    /// many more this rank has scored.
     ///
     /// # Errors
     /// Where the device fails or a value is not finite.
     pub fn score(&mut self, examples: &[Example], mut tick: impl FnMut(usize)) -> Result<Vec<Vec<f64>>> {
+        let micro_batches = micro_batches(examples, self.budget);
+        let ranks = self.ranks.clone();
+        let of_micro_batches = ranks.deal(micro_batches.len(), |number| {
+            tick(micro_batches[number].len());
+            self.score_together(examples, &micro_batches[number])
+        })?;
         let mut scored = vec![Vec::new(); examples.len()];
-        for members in micro_batches(examples, self.budget) {
-            self.batch.load(&sequences(examples, &members))?;
-            self.network.forward(&self.batch, &mut self.activations, &mut self.scratch);
-            let mut values = self.activations.value.read(self.batch.positions)?.into_iter();
-            for &member in &members {
-                let example = &examples[member];
-                scored[member] = values.by_ref().take(example.completion_ids.len()).collect();
-                ensure!(
-                    scored[member].iter().all(|value| value.is_finite()),
-                    "the values of the row on line {} are not finite: are the weights damaged, or \
-                     constants of config.json (rms_norm_eps, rope) not the network's?",
-                    example.line
-                );
-            }
-            tick(members.len());
+        for (member, values) in micro_batches.concat().into_iter().zip(of_micro_batches.concat()) {
+            scored[member] = values;
         }
         Ok(scored)
+    }
+
+    /// The values of the members of a micro-batch.
+    fn score_together(&mut self, examples: &[Example], members: &[usize]) -> Result<Vec<Vec<f64>>> {
+        self.batch.load(&sequences(examples, members))?;
+        self.network.forward(&self.batch, &mut self.activations, &mut self.scratch);
+        let mut values = self.activations.value.read(self.batch.positions)?.into_iter();
+        let of_member = |&member: &usize| {
+            let example = &examples[member];
+            let values: Vec<f64> = values.by_ref().take(example.completion_ids.len()).collect();
+            ensure!(
+                values.iter().all(|value| value.is_finite()),
+                "the values of the row on line {} are not finite: are the weights damaged, or constants of config.json \
+                 (rms_norm_eps, rope) not the network's?",
+                example.line
+            );
+            Ok(values)
+        };
+        members.iter().map(of_member).collect()
     }
 }
