@@ -210,6 +210,26 @@ fn sampling_that_was_killed_goes_on_to_the_same_rows_on_another_number_of_ranks(
     });
 }
 
+#[test]
+fn devices_that_differ_are_told_and_train_together() {
+    if skip_gpu() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, output) = (rollouts(dir.path()), dir.path().join("out"));
+    let on_device = |device: &str| {
+        let mut command = train_by("sft", &rows, &output);
+        command.args(["--device", device, "--max-steps", "2", "--tokens-per-micro-batch", "12"]);
+        command
+    };
+    let mut launcher = on(1, &on_device("cpu"));
+    launcher.args([":", "-n", "1"]).arg(on_device("gpu").get_program()).args(on_device("gpu").get_args());
+    let ended = launcher.output().unwrap();
+    let said = stderr(&ended);
+    assert!(ended.status.success() && said.contains("warning: the ranks' devices differ (CPU"), "{said}");
+    assert!(output.join("final").exists());
+}
+
 /// The ranks of a launcher.
 fn ranks_of(launcher: &Child) -> Vec<String> {
     let found = Command::new("pgrep").arg("-P").arg(launcher.id().to_string()).output().unwrap();
@@ -301,6 +321,17 @@ fn ranks_that_were_started_with_different_things_are_refused() {
         "rank 1 of 2: --learning-rate is 0.5 here and 0.001 for the first rank; give all the same options"
     );
     assert!(!output.exists(), "it left something behind");
+    let eval = |seeds: &str| {
+        let mut command = with_model("eval", &asset("test.jsonl"));
+        command.args(["--max-problems", "2", "--sample", "--num-seeds", seeds]);
+        command
+    };
+    let mut launcher = on(1, &eval("1"));
+    launcher.args([":", "-n", "1"]).arg(eval("2").get_program()).args(eval("2").get_args());
+    assert_eq!(
+        error_on(&mut launcher, 1),
+        "rank 1 of 2: --num-seeds is 2 here and 1 for the first rank; give all the same options"
+    );
     // A fault that all ranks find is said once.
     let empty = error_on(&mut on(3, &with(&["--batch-size", "0"])), 1);
     assert_eq!(empty, "rank 0 of 3: --batch-size is 0; it must be at least 1");

@@ -39,6 +39,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::files::is_stream;
+use crate::gpu::take_turn;
 use crate::progress::{be_quiet, is_left_to_another, leave_it_to_another, say};
 use crate::ranks::Ranks;
 
@@ -108,6 +109,7 @@ pub fn main() -> ExitCode {
     if !ranks.is_first() {
         leave_it_to_another();
     }
+    take_turn(ranks.number_on_machine());
     let matches = match command().try_get_matches_from(with_dashes(std::env::args_os())) {
         Ok(matches) => matches,
         Err(error) => return wrong_usage(&ranks, &error),

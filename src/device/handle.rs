@@ -123,6 +123,11 @@ impl Device {
         }
     }
 
+    /// What results depend on to the bit: the CPU device's do not on the number of its threads, a GPU's do on its kind and driver.
+    pub fn kind(&self) -> String {
+        self.as_gpu().map_or_else(|| "CPU".to_owned(), |gpu| format!("{} {:?}", gpu.description(), gpu.traits()))
+    }
+
     /// The GPU of this device, where there is one: for timing and for what only it knows.
     pub fn as_gpu(&self) -> Option<&Gpu> {
         match &self.0.backend {

@@ -1,10 +1,21 @@
 //! The machine's adapters: which there are, which one a choice means, and what one must offer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use wgpu::{AdapterInfo, Backends, DeviceType, Features, Limits};
 
 use super::choice::DeviceChoice;
+
+/// Which of several equal adapters this process takes where its choice means any of them.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// Has this process take the adapter of this number, of several equal ones, where the user leaves the choice to it: processes that
+/// share a machine each have their own then.
+pub fn take_turn(number: usize) {
+    TURN.store(number, Ordering::Relaxed);
+}
 
 /// The adapters of every back end, in the order that `--device INDEX` counts.
 pub struct AdapterList(Vec<wgpu::Adapter>);
@@ -69,7 +80,22 @@ impl AdapterList {
             DeviceType::Other => 3,
             DeviceType::Cpu => 4,
         };
-        self.0.iter().filter(|adapter| allowed(&adapter.get_info())).min_by_key(rank)
+        let first = self.0.iter().filter(|adapter| allowed(&adapter.get_info())).min_by_key(rank)?;
+        // Its equals, each once: what other back ends and drivers have of the same card is no adapter more.
+        let of_first = first.get_info();
+        let mut equals: Vec<&wgpu::Adapter> = Vec::new();
+        for adapter in &self.0 {
+            let info = adapter.get_info();
+            let is_equal = info.backend == of_first.backend && rank(&adapter) == rank(&first) && allowed(&info);
+            let is_known = |known: &&wgpu::Adapter| {
+                let known = known.get_info().device_pci_bus_id;
+                !known.is_empty() && known == info.device_pci_bus_id
+            };
+            if is_equal && !equals.iter().any(is_known) {
+                equals.push(adapter);
+            }
+        }
+        equals.get(TURN.load(Ordering::Relaxed) % equals.len().max(1)).copied()
     }
 
     fn names(&self) -> String {

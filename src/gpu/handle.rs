@@ -132,6 +132,11 @@ impl Gpu {
         format!("{} ({:?})", self.info.name, self.info.backend)
     }
 
+    /// What tells the adapter from others of its machine.
+    pub fn place(&self) -> String {
+        format!("{} {}", self.info.name, self.info.device_pci_bus_id)
+    }
+
     /// What the adapter is and offers.
     pub fn about(&self) -> serde_json::Map<String, serde_json::Value> {
         describe(&self.info, self.device.features(), &self.device.limits())

@@ -16,7 +16,7 @@ mod traits;
 pub use activity::Activity;
 pub use adapter::{
     AdapterList, MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES, check_requirements,
-    describe_adapter,
+    describe_adapter, take_turn,
 };
 pub use choice::DeviceChoice;
 pub use handle::{BufferPart, Gpu};

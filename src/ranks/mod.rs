@@ -14,10 +14,15 @@ use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::files::Record;
+
 #[cfg(not(feature = "mpi"))]
 use nobody::Team;
 #[cfg(feature = "mpi")]
 use team::Team;
+
+/// Settings that ranks may have otherwise than the first one: where it writes, and what each computes on.
+const MAY_DIFFER: [&str; 3] = ["output", "output_dir", "device"];
 
 /// The ranks of a job, as one of them sees them; clones are of the same one.
 #[derive(Clone)]
@@ -50,6 +55,16 @@ impl Ranks {
     /// Whether this is the one that writes files and speaks to the user.
     pub fn is_first(&self) -> bool {
         self.number() == 0
+    }
+
+    /// Its number among those of its machine.
+    pub fn number_on_machine(&self) -> usize {
+        self.0.as_ref().map_or(0, |team| team.number_on_machine())
+    }
+
+    /// The name of its machine.
+    pub fn machine(&self) -> String {
+        self.0.as_ref().map_or_else(String::new, |team| team.machine())
     }
 
     /// Whether there are others.
@@ -110,6 +125,18 @@ impl Ranks {
             None => make(),
             Some(team) => team.of_first(self.is_first().then(make).transpose()?),
         }
+    }
+
+    /// Checks that all have the settings and files that the first one has; none goes on before all have been checked.
+    ///
+    /// # Errors
+    /// On the ranks that differ: names the option or the file that is another.
+    pub fn agree(&self, record: &Record) -> Result<()> {
+        if self.are_several() {
+            record.agree(&self.of_first(|| record.text())?, &MAY_DIFFER, "the first rank")?;
+            self.wait();
+        }
+        Ok(())
     }
 
     /// Whether any rank says so.

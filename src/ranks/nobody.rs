@@ -27,6 +27,14 @@ impl Team {
         match *self {}
     }
 
+    pub fn number_on_machine(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn machine(&self) -> String {
+        match *self {}
+    }
+
     pub fn gather<T>(&self, _: &T) -> Result<Vec<T>> {
         match *self {}
     }

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 /// The ranks, several. MPI ends with it.
 pub struct Team {
     world: SimpleCommunicator,
+    /// Its number among those of its machine.
+    on_machine: usize,
     _universe: Universe,
 }
 
@@ -36,7 +38,8 @@ impl Team {
         }
         let universe = mpi::initialize().context("MPI cannot be begun with")?;
         let world = universe.world();
-        Ok((world.size() > 1).then_some(Self { world, _universe: universe }))
+        let on_machine = world.split_shared(world.rank()).rank() as usize;
+        Ok((world.size() > 1).then_some(Self { world, on_machine, _universe: universe }))
     }
 
     pub fn number(&self) -> usize {
@@ -45,6 +48,14 @@ impl Team {
 
     pub fn count(&self) -> usize {
         self.world.size() as usize
+    }
+
+    pub fn number_on_machine(&self) -> usize {
+        self.on_machine
+    }
+
+    pub fn machine(&self) -> String {
+        mpi::environment::processor_name().unwrap_or_default()
     }
 
     pub fn gather<T: Serialize + DeserializeOwned>(&self, mine: &T) -> Result<Vec<T>> {

@@ -13,7 +13,7 @@ use super::generator::{Generated, Generator, Request};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
 use crate::data::{Columns, ProblemFile, Tokenizer};
-use crate::files::{spare, write_file};
+use crate::files::{Record, spare, write_file};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
@@ -255,6 +255,10 @@ pub fn eval(config: &EvalConfig, ranks: &Ranks, go_on: impl Fn() -> bool) -> Res
     let problems = ProblemFile::read(data, &config.columns, config.task)?;
     let asked = AskedProblems::new(problems, config.max_problems, &files.tokenizer, files.config.limits())?;
     asked.file.need_answers()?;
+    if ranks.are_several() {
+        let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
+        ranks.agree(&Record::new(toml::Table::try_from(config)?, &inputs)?)?;
+    }
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
     let wanted = asked.len() * config.num_seeds;

@@ -50,8 +50,7 @@ impl RowsInProgress {
         ranks: &Ranks,
     ) -> Result<Self> {
         let record = Record::new(toml::Table::try_from(settings)?, inputs)?;
-        record.agree(&ranks.of_first(|| record.text())?, &MAY_DIFFER, "the first rank")?;
-        ranks.wait();
+        ranks.agree(&record)?;
         let mut rows =
             Self { path: path.to_owned(), file: None, done: BTreeMap::new(), ranks: ranks.clone(), kept: Vec::new() };
         let places = ranks.of_first(|| {
@@ -193,9 +192,6 @@ impl RowsInProgress {
         written
     }
 }
-
-/// Settings that may be others on other ranks.
-const MAY_DIFFER: [&str; 2] = ["output", "device"];
 
 /// Settings that do not change what is written.
 const MAY_CHANGE: [&str; 3] = ["output", "batch_size", "device"];

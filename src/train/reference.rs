@@ -121,10 +121,7 @@ impl Origin {
             model: hex(&model.finalize()),
             rows: rows(examples),
             dtype,
-            // The CPU device's results do not depend on the number of its threads.
-            device: device
-                .as_gpu()
-                .map_or_else(|| "CPU".to_owned(), |gpu| format!("{} {:?}", gpu.description(), gpu.traits())),
+            device: device.kind(),
             tokens_per_micro_batch,
         }
     }

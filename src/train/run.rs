@@ -133,8 +133,7 @@ impl Run {
         }
         let record = Record::new(TrainSettings::to_table(&inputs.config, &*inputs.objective)?, &files)?;
         let ranks = inputs.ranks.clone();
-        record.agree(&ranks.of_first(|| record.text())?, &["device", "output_dir"], "the first rank")?;
-        ranks.wait();
+        ranks.agree(&record)?;
         let of_schedule: &[&str] = if inputs.config.optimizer.depends_on_length() { &["max_steps"] } else { &[] };
         let open = || match resume {
             true => RunDir::reopen(inputs.output_dir(), &record, &[rows.depends_on(), of_schedule].concat()),

@@ -93,14 +93,7 @@ impl Trainer {
         if state.is_some() {
             session.copy_first(&ranks, true)?;
         }
-        let of_ranks = ranks.gather(device.description())?;
-        let are_mixed = of_ranks.iter().any(|description| *description != of_ranks[0]);
-        if are_mixed {
-            say(format_args!(
-                "warning: the ranks' devices differ ({}): the result is not to the bit what one of them would come to",
-                of_ranks.join("; ")
-            ));
-        }
+        let are_mixed = look_at_devices(&ranks, device)?;
         let schedule = config.optimizer.schedule(rows.total_steps());
         let result_dtype = result_dtype(&config, &Checkpoint::open(&models.policy.dir)?);
         Ok(Self {
@@ -394,6 +387,27 @@ impl Trainer {
             round.path.display()
         )
     }
+}
+
+/// Whether ranks compute with other rounding than the first one. Says so, and where two share an adapter.
+fn look_at_devices(ranks: &Ranks, device: &Device) -> Result<bool> {
+    let kinds = ranks.gather([device.kind(), device.description()])?;
+    let other = kinds.iter().find(|[kind, _]| *kind != kinds[0][0]);
+    if let Some([_, description]) = other {
+        say(format_args!(
+            "warning: the ranks' devices differ ({} and {description}): the result is not to the bit what one of them would come to",
+            kinds[0][1]
+        ));
+    }
+    let place = device.as_gpu().filter(|_| device.is_real_gpu()).map(|gpu| (ranks.machine(), gpu.place()));
+    let places = ranks.gather(place)?;
+    let shared = (0..places.len()).find(|&rank| places[rank].is_some() && places[..rank].contains(&places[rank]));
+    if let Some((rank, (_, adapter))) = shared.and_then(|rank| Some((rank, places[rank].as_ref()?))) {
+        say(format_args!(
+            "warning: rank {rank} shares its adapter with another one: {adapter}; start fewer, or give each its --device"
+        ));
+    }
+    Ok(other.is_some())
 }
 
 /// The type of the model's own files, where that is not wider than what is trained.
