@@ -45,12 +45,7 @@ pub fn is_left_to_another() -> bool {
 /// A line on stderr. Where nobody reads it any more (a closed pipe, a full disk), the work goes on without.
 pub fn say(line: impl Display) {
     let line = line.to_string();
-    let kind = match (line.starts_with("error: "), must_be_read(&line)) {
-        (true, _) => Said::Errors,
-        (false, true) => Said::ErrorsAndWarnings,
-        (false, false) => Said::Everything,
-    };
-    if !says(kind) {
+    if !says(kind(&line)) {
         return;
     }
     // Whole, so that lines of two threads do not mix.
@@ -58,15 +53,19 @@ pub fn say(line: impl Display) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Whether a line is an error or a warning.
-fn must_be_read(line: &str) -> bool {
-    ["error: ", "warning: "].iter().any(|start| line.starts_with(start))
+/// How little may be said for a line still to be.
+fn kind(line: &str) -> Said {
+    match line {
+        _ if line.starts_with("error: ") => Said::Errors,
+        _ if line.starts_with("warning: ") => Said::ErrorsAndWarnings,
+        _ => Said::Everything,
+    }
 }
 
 /// Text as a terminal may show it: what a file has put into it neither moves the cursor nor begins a line that looks like
 /// ours. An error or a warning is one line, whatever it was made of.
 fn harmless(text: &str) -> String {
-    let is_one_line = must_be_read(text);
+    let is_one_line = kind(text) != Said::Everything;
     let mut shown = String::with_capacity(text.len());
     let mut characters = text.trim_end().chars().peekable();
     while let Some(character) = characters.next() {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::data::{Columns, Examples, RowFile};
-use crate::files::{Record, output_name, spare, write_file};
+use crate::files::{output_name, spare, write_file};
 use crate::model::{Checkpoint, ModelFiles, ModelOptions};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
@@ -59,10 +59,7 @@ pub fn run(args: LogpArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended>
     let output = output.context("--output is missing")?;
     let ModelFiles { dir, config, tokenizer, adapter } = model.open()?;
     spare(&[&data, &dir], &output)?;
-    if ranks.are_several() {
-        let inputs = model.input_files(&dir)?.with_file("--data", &data);
-        ranks.agree(&Record::new(settings, &inputs)?)?;
-    }
+    ranks.agree_on(&settings, || Ok(model.input_files(&dir)?.with_file("--data", &data)))?;
     let file = RowFile::read_with(&data, &columns)?;
     file.need_responses("logp")?;
     let built = Examples::build(&file, &tokenizer, config.limits(), usize::MAX)?;

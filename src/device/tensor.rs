@@ -254,7 +254,7 @@ impl Tensor {
     }
 
     fn widened(&self, start: usize, count: usize) -> Result<Vec<f64>> {
-        Ok(self.widen(&self.bytes(start, count)?))
+        Ok(self.widen(&self.read_part(start, count)?))
     }
 
     /// The values of elements as stored.
@@ -272,7 +272,7 @@ impl Tensor {
     /// # Errors
     /// Where the device was lost or reported an error.
     pub fn read_bytes(&self, count: usize) -> Result<Cow<'_, [u8]>> {
-        self.bytes(0, count)
+        self.read_part(0, count)
     }
 
     /// `count` elements from `start` on as stored, little-endian, after all that was run before.
@@ -280,19 +280,6 @@ impl Tensor {
     /// # Errors
     /// Where the device was lost or reported an error.
     pub fn read_part(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
-        self.bytes(start, count)
-    }
-
-    /// Overwrites all floating-point elements by what [`Tensor::read_bytes`] gave of as many of the same type.
-    ///
-    /// # Errors
-    /// Where the device reported an error.
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let values = self.widen(bytes);
-        self.write(0, values.into_iter())
-    }
-
-    fn bytes(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
         let range = self.range(start, count);
         Ok(match &self.data {
             Data::Gpu(_) => {
@@ -305,6 +292,15 @@ impl Tensor {
             Data::U32(elements) => bytemuck::cast_slice(&elements[range]).into(),
             Data::Planned => vec![0; count * self.element_bytes()].into(),
         })
+    }
+
+    /// Overwrites floating-point elements from `start` on by what [`Tensor::read_part`] gave of others of the same type.
+    ///
+    /// # Errors
+    /// Where the device reported an error.
+    pub fn write_part(&mut self, start: usize, bytes: &[u8]) -> Result<()> {
+        let values = self.widen(bytes);
+        self.write(start, values.into_iter())
     }
 
     /// A part of the GPU's buffer.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::file::write_file;
 use super::input_files::{Digests, InputFiles};
@@ -12,6 +12,13 @@ pub struct Record<'a> {
     settings: toml::Table,
     inputs: &'a InputFiles,
     digests: Digests,
+}
+
+/// A setting that is another, as messages have it.
+struct Difference {
+    option: String,
+    before: String,
+    now: String,
 }
 
 /// The key of the inputs' digests, in a file that has settings beside them.
@@ -51,16 +58,10 @@ impl<'a> Record<'a> {
     pub fn agree(&self, text: &str, may_differ: &[&str], other: &str) -> Result<()> {
         let mut table: toml::Table = text.parse()?;
         let digests: Digests = table.remove(INPUTS).map(toml::Value::try_into).transpose()?.unwrap_or_default();
-        for name in table.keys().chain(self.settings.keys()).filter(|name| !may_differ.contains(&name.as_str())) {
-            let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
-            let (theirs, ours) = (table.get(name), self.settings.get(name));
-            ensure!(
-                theirs == ours,
-                "--{} is {} here and {} for {other}; give all the same options",
-                name.replace('_', "-"),
-                text(ours),
-                text(theirs)
-            );
+        if let Some(Difference { option, before: theirs, now: ours }) =
+            self.difference(&table, |name| may_differ.contains(&name))
+        {
+            bail!("{option} is {ours} here and {theirs} for {other}; give all the same options");
         }
         for name in digests.keys().chain(self.digests.keys()) {
             ensure!(
@@ -81,21 +82,24 @@ impl<'a> Record<'a> {
         let damaged = || format!("{}: is damaged", path.display());
         let mut before: toml::Table = text.parse().with_context(damaged)?;
         let inputs = before.remove(INPUTS);
-        for name in before.keys().chain(self.settings.keys()).filter(|name| !may_change(name)) {
-            let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
-            let (before, now) = (before.get(name), self.settings.get(name));
-            ensure!(
-                before == now,
-                "--resume: --{} is {} in {} and {} now; {beginner} goes on as it began",
-                name.replace('_', "-"),
-                text(before),
-                path.display(),
-                text(now)
-            );
+        if let Some(Difference { option, before, now }) = self.difference(&before, may_change) {
+            bail!("--resume: {option} is {before} in {} and {now} now; {beginner} goes on as it began", path.display());
         }
         // Earlier versions kept none.
         let Some(inputs) = inputs else { return Ok(()) };
         self.inputs.compare(&inputs.try_into().with_context(damaged)?, &self.digests, beginner)
+    }
+
+    /// The first setting that is another `before`, but for those that `may_change`.
+    fn difference(&self, before: &toml::Table, may_change: impl Fn(&str) -> bool) -> Option<Difference> {
+        let text = |value: Option<&toml::Value>| value.map_or("unset".to_owned(), toml::Value::to_string);
+        let names = before.keys().chain(self.settings.keys()).filter(|name| !may_change(name));
+        let mut differing = names.filter(|name| before.get(*name) != self.settings.get(*name));
+        differing.next().map(|name| Difference {
+            option: format!("--{}", name.replace('_', "-")),
+            before: text(before.get(name)),
+            now: text(self.settings.get(name)),
+        })
     }
 }
 

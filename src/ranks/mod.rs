@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::files::Record;
+use crate::files::{InputFiles, Record};
 
 #[cfg(not(feature = "mpi"))]
 use nobody::Team;
@@ -72,14 +72,9 @@ impl Ranks {
         self.count() > 1
     }
 
-    /// Whether this one does the item of this number.
-    pub fn takes(&self, number: usize) -> bool {
-        number % self.count() == self.number()
-    }
-
-    /// The number of this one's item of that place among its own.
-    pub fn item(&self, place: usize) -> usize {
-        place * self.count() + self.number()
+    /// The numbers of what this one does of `items` items, which go round.
+    pub fn share(&self, items: usize) -> impl Iterator<Item = usize> + use<> {
+        (self.number()..items).step_by(self.count())
     }
 
     /// What `work` makes of each of `items` items, in their order; each is done by one rank, and every rank gets all.
@@ -91,7 +86,7 @@ impl Ranks {
         items: usize,
         work: impl FnMut(usize) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mine = (0..items).filter(|&number| self.takes(number)).map(work).collect::<Result<Vec<T>>>()?;
+        let mine = self.share(items).map(work).collect::<Result<Vec<T>>>()?;
         self.in_order(mine)
     }
 
@@ -137,6 +132,17 @@ impl Ranks {
             self.wait();
         }
         Ok(())
+    }
+
+    /// As [`Ranks::agree`], where nothing else wants a record: a process by itself makes none.
+    ///
+    /// # Errors
+    /// As [`Ranks::agree`], or where a file cannot be read.
+    pub fn agree_on(&self, settings: &impl Serialize, inputs: impl FnOnce() -> Result<InputFiles>) -> Result<()> {
+        if !self.are_several() {
+            return Ok(());
+        }
+        self.agree(&Record::new(toml::Table::try_from(settings)?, &inputs()?)?)
     }
 
     /// Whether any rank says so.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::correlation::{pearson, spearman};
 use super::response::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Columns, Example, Examples, Row, RowFile, Text, Tokenizer};
-use crate::files::{InputFiles, Record};
+use crate::files::InputFiles;
 use crate::kernels::{Weights, for_each_return};
 use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
 use crate::objective::range::{MOST_TOKENS, count};
@@ -95,13 +95,10 @@ pub fn value_responses(config: &ValuesConfig, ranks: &Ranks) -> Result<ValuedRes
         (Some(adapter), Some(dir)) => adapter.need_value_network(&format!("--adapter {}", dir.display()))?,
         _ => model.need_value_network(&format!("--value {value}"))?,
     }
-    if ranks.are_several() {
-        let mut inputs = InputFiles::default().with_model("--value", &dir)?.with_file("--data", data);
-        if let Some(adapter) = &config.adapter {
-            inputs = inputs.with_model("--adapter", adapter)?;
-        }
-        ranks.agree(&Record::new(toml::Table::try_from(config)?, &inputs)?)?;
-    }
+    ranks.agree_on(config, || {
+        let inputs = InputFiles::default().with_model("--value", &dir)?.with_file("--data", data);
+        config.adapter.iter().try_fold(inputs, |inputs, adapter| inputs.with_model("--adapter", adapter))
+    })?;
     let file = RowFile::read_with(data, &config.columns)?;
     file.need_responses("values")?;
     let built = Examples::build(&file, &tokenizer, model.limits(), usize::MAX)?;

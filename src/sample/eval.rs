@@ -13,7 +13,7 @@ use super::generator::{Generated, Generator, Request};
 use super::settings::SamplingSettings;
 use super::writer::{PolicyOptions, Writer};
 use crate::data::{Columns, ProblemFile, Tokenizer};
-use crate::files::{Record, spare, write_file};
+use crate::files::{spare, write_file};
 use crate::grade::{Grading, MathEqual, Task};
 use crate::model::Policy;
 use crate::objective::range::{MOST_ROWS, at_least_one, count};
@@ -141,12 +141,13 @@ impl Evaluation<'_> {
         let mut predictions = Vec::with_capacity(self.responses());
         let mut right = 0;
         // A problem's seeds follow each other: they share its prefill.
-        let requests = self.problems().flat_map(|problem| {
+        let problems: Vec<usize> = ranks.share(asked.len()).collect();
+        let requests = problems.iter().flat_map(|&problem| {
             let (prompt, stream) = (&asked.prompts[problem], asked.problem(problem).line as u64);
             seeds.iter().map(move |&seed| Request { prompt_ids: prompt.clone(), seed, stream })
         });
         let finished = |response: Generated| {
-            let prediction = self.grade(response, tokenizer)?;
+            let prediction = self.grade(response, &problems, tokenizer)?;
             right += usize::from(prediction.correct);
             predictions.push(prediction);
             progress.advance(1, &format!("{:.1} % right", 100.0 * right as f64 / predictions.len() as f64));
@@ -162,19 +163,15 @@ impl Evaluation<'_> {
         Ok(Some(predictions))
     }
 
-    /// The problems that this rank asks.
-    fn problems(&self) -> impl Iterator<Item = usize> {
-        (0..self.asked.len()).filter(|&problem| self.ranks.takes(problem))
-    }
-
     /// Responses that this rank writes.
     pub fn responses(&self) -> usize {
-        self.problems().count() * self.seeds.len()
+        self.ranks.share(self.asked.len()).count() * self.seeds.len()
     }
 
-    fn grade(&self, response: Generated, tokenizer: &Tokenizer) -> Result<Prediction> {
+    /// Of a response to one of these problems.
+    fn grade(&self, response: Generated, problems: &[usize], tokenizer: &Tokenizer) -> Result<Prediction> {
         let seeds = self.seeds.len();
-        let (problem, seed) = (self.ranks.item(response.request / seeds), self.seeds[response.request % seeds]);
+        let (problem, seed) = (problems[response.request / seeds], self.seeds[response.request % seeds]);
         let completion = tokenizer.decode(&response.completion_ids)?;
         let reference = self.asked.problem(problem).answer.as_deref().unwrap_or_default();
         Ok(Prediction {
@@ -255,10 +252,7 @@ pub fn eval(config: &EvalConfig, ranks: &Ranks, go_on: impl Fn() -> bool) -> Res
     let problems = ProblemFile::read(data, &config.columns, config.task)?;
     let asked = AskedProblems::new(problems, config.max_problems, &files.tokenizer, files.config.limits())?;
     asked.file.need_answers()?;
-    if ranks.are_several() {
-        let inputs = config.policy.model.input_files(&files.dir)?.with_file("--data", data);
-        ranks.agree(&Record::new(toml::Table::try_from(config)?, &inputs)?)?;
-    }
+    ranks.agree_on(config, || Ok(config.policy.model.input_files(&files.dir)?.with_file("--data", data)))?;
     let settings =
         if config.sample { config.sampling } else { SamplingSettings::greedy(config.sampling.max_new_tokens) };
     let wanted = asked.len() * config.num_seeds;

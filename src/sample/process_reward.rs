@@ -196,7 +196,7 @@ fn judge(
             return Ok(true);
         }
         let (samples, seed) = (config.num_samples, config.policy.seed);
-        let mine: Vec<usize> = (0..open.len()).filter(|&index| ranks.takes(index)).map(|index| open[index]).collect();
+        let mine: Vec<usize> = ranks.share(open.len()).map(|index| open[index]).collect();
         let requests = mine.iter().flat_map(|&row| {
             let judged = &rows[row];
             let end = judged.segments[judged.prefix - 1].end;

@@ -113,8 +113,7 @@ pub fn sample(config: &SampleConfig, resume: bool, ranks: &Ranks, interrupt: &At
         if ranks.are_several() { WINDOW * writer.generator.sizes().batch * ranks.count() } else { wanted.len() };
     let mut interrupted = false;
     for wanted in wanted.chunks(window) {
-        let mine: Vec<_> =
-            (0..wanted.len()).filter(|&number| ranks.takes(number)).map(|number| wanted[number]).collect();
+        let mine: Vec<_> = ranks.share(wanted.len()).map(|number| wanted[number]).collect();
         let requests = mine.iter().map(|&(index, sample)| Request {
             prompt_ids: asked.prompts[index].clone(),
             seed: config.policy.seed,

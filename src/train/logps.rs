@@ -1,6 +1,7 @@
 //! Log-probs of given responses: a forward pass over a whole data set. The reference policy's, and the `logp` verb's.
 
 use anyhow::{Result, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::source::Source;
@@ -101,12 +102,7 @@ impl Scorer {
         for (index, window) in examples.chunks(WINDOW).enumerate() {
             let micro_batches = micro_batches(window, self.budget);
             let ranks = self.ranks.clone();
-            let of_micro_batches =
-                ranks.deal(micro_batches.len(), |number| self.score_together(window, &micro_batches[number]))?;
-            let mut scored = vec![TokenLogps::default(); window.len()];
-            for (member, of_member) in micro_batches.concat().into_iter().zip(of_micro_batches.concat()) {
-                scored[member] = of_member;
-            }
+            let scored = of_members(&ranks, &micro_batches, |members| self.score_together(window, members))?;
             visit(index * WINDOW, scored)?;
         }
         Ok(())
@@ -133,6 +129,18 @@ impl Scorer {
         };
         members.iter().map(of_member).collect()
     }
+}
+
+/// What `score` says of each member of some micro-batches, which ranks share, in the order of the members' numbers.
+pub(super) fn of_members<T: Serialize + DeserializeOwned>(
+    ranks: &Ranks,
+    micro_batches: &[Vec<usize>],
+    mut score: impl FnMut(&[usize]) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
+    let scored = ranks.deal(micro_batches.len(), |number| score(&micro_batches[number]))?;
+    let mut by_member: Vec<_> = micro_batches.iter().flatten().zip(scored.into_iter().flatten()).collect();
+    by_member.sort_by_key(|(member, _)| **member);
+    Ok(by_member.into_iter().map(|(_, scored)| scored).collect())
 }
 
 pub(super) fn micro_batches(window: &[Example], budget: usize) -> Vec<Vec<usize>> {

@@ -197,7 +197,7 @@ impl Online {
         mut tick: impl FnMut(usize, usize),
     ) -> Result<Option<String>> {
         let all = self.rounds.wanted(number);
-        let wanted: Vec<_> = (0..all.len()).filter(|&index| ranks.takes(index)).map(|index| all[index]).collect();
+        let wanted: Vec<_> = ranks.share(all.len()).map(|index| all[index]).collect();
         let requests = wanted.iter().map(|wanted| Request {
             prompt_ids: self.asked.prompts[wanted.problem].clone(),
             seed: self.config.seed,

@@ -121,6 +121,7 @@ impl ParameterGroup {
     /// # Panics
     /// Where there is no room to add up.
     pub fn add_up<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>) {
+        assert_eq!(self.totals.len(), self.shards.len(), "no room to add gradients up");
         for (shard, total) in trained(parameters).zip(&mut self.totals) {
             if let Some(gradient) = &mut shard.gradient {
                 add(device, gradient, total);

@@ -275,9 +275,13 @@ impl Session {
 }
 
 fn copy_first(ranks: &Ranks, tensor: &mut Tensor) -> Result<()> {
-    let mut bytes = tensor.read_bytes(tensor.len())?.into_owned();
+    if ranks.is_first() {
+        ranks.copy_first(&mut tensor.read_bytes(tensor.len())?.into_owned());
+        return Ok(());
+    }
+    let mut bytes = vec![0; tensor.len() * tensor.element_bytes()];
     ranks.copy_first(&mut bytes);
-    if ranks.is_first() { Ok(()) } else { tensor.write_bytes(&bytes) }
+    tensor.write_part(0, &bytes)
 }
 
 /// What a step is told by.

@@ -95,10 +95,11 @@ impl SharedSum {
             let mine = to_bytes(precision, &share);
             self.traffic.bytes += (mine.len() * (ranks.count() - 1)) as u64;
             let whole = ranks.gather_bytes(mine).concat();
-            let mut values = of_bytes(precision, &whole).into_iter();
-            for part in bucket {
-                let of_part: Vec<f64> = values.by_ref().take(part.elements.len()).collect();
-                gradients[part.tensor].write(part.elements.start, of_part.into_iter())?;
+            let mut rest = &whole[..];
+            for Part { tensor, elements } in bucket {
+                let (of_part, behind) = rest.split_at(elements.len() * precision.bytes());
+                gradients[*tensor].write_part(elements.start, of_part)?;
+                rest = behind;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::logps::{Scoring, micro_batches, sequences};
+use super::logps::{Scoring, micro_batches, of_members, sequences};
 use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example};
 use crate::device::Device;
@@ -62,15 +62,11 @@ impl ValueScorer {
     pub fn score(&mut self, examples: &[Example], mut tick: impl FnMut(usize)) -> Result<Vec<Vec<f64>>> {
         let micro_batches = micro_batches(examples, self.budget);
         let ranks = self.ranks.clone();
-        let of_micro_batches = ranks.deal(micro_batches.len(), |number| {
-            tick(micro_batches[number].len());
-            self.score_together(examples, &micro_batches[number])
-        })?;
-        let mut scored = vec![Vec::new(); examples.len()];
-        for (member, values) in micro_batches.concat().into_iter().zip(of_micro_batches.concat()) {
-            scored[member] = values;
-        }
-        Ok(scored)
+        of_members(&ranks, &micro_batches, |members| {
+            let values = self.score_together(examples, members)?;
+            tick(members.len());
+            Ok(values)
+        })
     }
 
     /// The values of the members of a micro-batch.
