@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use crate::command::{dqo, json_of, stderr};
@@ -295,6 +297,71 @@ fn a_run_that_was_cut_goes_on_to_the_bit_on_another_number_of_ranks() {
         assert!(result(&cut) == result(&whole), "the cuts changed the run");
         true
     });
+}
+
+/// What ends a run before its time.
+#[derive(Debug)]
+enum Cut {
+    /// One of its ranks is killed.
+    Kill { rank: usize },
+    /// Its launcher is asked to end.
+    Terminate,
+}
+
+impl Cut {
+    fn any(count: usize, rng: &mut ChaCha8Rng) -> Self {
+        if rng.random() { Self::Terminate } else { Self::Kill { rank: rng.random_range(0..count) } }
+    }
+
+    /// Does it, unless the run has ended, or has no such rank yet.
+    fn does(self, launcher: &Child) -> bool {
+        match self {
+            Self::Terminate => signal(launcher, "TERM"),
+            Self::Kill { rank } => match ranks_of(launcher).get(rank) {
+                Some(process) => drop(Command::new("kill").args(["-KILL", process]).stderr(Stdio::null()).status()),
+                None => return false,
+            },
+        }
+        true
+    }
+}
+
+#[test]
+fn cut_at_forty_moments_a_run_goes_on_to_the_bit_on_other_numbers_of_ranks() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    done_on(1, &saving_run(&whole));
+    let start_of_run = Instant::now();
+    done_on(3, &saving_run(&cut));
+    let of_run = start_of_run.elapsed().as_secs_f64();
+    let (mut cuts, mut wholes) = (0, 0);
+    while cuts < 40 || !cut.join("final").exists() {
+        // With all its cuts behind it, it goes to its end.
+        if cut.join("final").exists() {
+            assert!(result(&cut) == result(&whole), "cuts changed the run");
+            wholes += 1;
+            fs::remove_dir_all(&cut).unwrap();
+        }
+        let count = rng.random_range(1..5);
+        let mut launcher = start(count, &cut);
+        if cuts < 40 {
+            std::thread::sleep(Duration::from_secs_f64(rng.random_range(0.0..of_run)));
+            let (what, before) = (Cut::any(count, &mut rng), steps_done(&cut));
+            let said = format!("{what:?} on {count} ranks after {before} steps");
+            let is_done = what.does(&launcher);
+            let code = ends_soon(&mut launcher);
+            cuts += usize::from(is_done && code != Some(0));
+            println!("{said}: {code:?}");
+            assert!(code != Some(0) || cut.join("final").exists(), "{said}");
+        } else {
+            assert_eq!(ends_soon(&mut launcher), Some(0));
+        }
+    }
+    assert!(result(&cut) == result(&whole), "cuts changed the run");
+    println!("{wholes} runs came to their end between the cuts");
 }
 
 #[test]

@@ -17,4 +17,4 @@ pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
 pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_terms, vectorized};
-pub use tensor::{MAX_ELEMENTS, Tensor, to_bf16};
+pub use tensor::{MAX_ELEMENTS, Tensor, TensorPart, to_bf16};

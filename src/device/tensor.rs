@@ -18,6 +18,12 @@ pub const MAX_ELEMENTS: usize = u32::MAX as usize;
 /// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Even, as two bf16 share a word.
 const PART: usize = 1 << 20;
 
+/// Some of a tensor's elements.
+pub struct TensorPart<'a> {
+    pub tensor: &'a Tensor,
+    pub elements: Range<usize>,
+}
+
 /// A named, row-major array on a [`Device`], zeroed when made.
 ///
 /// Kernels read `&Tensor` and write `&mut Tensor`: that no kernel reads what it writes through another binding is
@@ -76,7 +82,7 @@ impl Device {
     pub fn read<const N: usize>(&self, parts: [(&Tensor, usize); N]) -> Result<[Vec<f64>; N]> {
         let mut values = [const { Vec::new() }; N];
         if let Backend::Gpu(gpu) = &self.0.backend {
-            let read = gpu.download(&parts.map(|(tensor, count)| tensor.part(0, count)))?;
+            let read = gpu.download(&parts.map(|(tensor, count)| tensor.part(0..count)))?;
             for (values, (bytes, (tensor, _))) in values.iter_mut().zip(read.iter().zip(parts)) {
                 *values = tensor.widen(bytes);
             }
@@ -86,6 +92,27 @@ impl Device {
             }
         }
         Ok(values)
+    }
+
+    /// Parts of several tensors as stored, end to end, into as many bytes, after all that was run before: a GPU is waited for once.
+    ///
+    /// # Errors
+    /// Where the device was lost or reported an error.
+    pub fn read_parts(&self, parts: &[TensorPart], mut bytes: &mut [u8]) -> Result<()> {
+        let mut take = |part: &[u8]| {
+            if let Some(place) = bytes.split_off_mut(..part.len()) {
+                place.copy_from_slice(part);
+            }
+        };
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            let of_buffers: Vec<_> = parts.iter().map(|part| part.tensor.part(part.elements.clone())).collect();
+            gpu.download(&of_buffers)?.iter().for_each(|part| take(part));
+        } else {
+            for TensorPart { tensor, elements } in parts {
+                take(&tensor.read_part(elements.start, elements.len())?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -284,7 +311,7 @@ impl Tensor {
         Ok(match &self.data {
             Data::Gpu(_) => {
                 let Backend::Gpu(gpu) = &self.device.0.backend else { unreachable!("a buffer is on a GPU") };
-                gpu.download(&[self.part(start, count)])?.swap_remove(0).into()
+                gpu.download(&[self.part(range)])?.swap_remove(0).into()
             }
             Data::F32(elements) => bytemuck::cast_slice(&elements[range]).into(),
             Data::F64(elements) => bytemuck::cast_slice(&elements[range]).into(),
@@ -294,19 +321,32 @@ impl Tensor {
         })
     }
 
-    /// Overwrites floating-point elements from `start` on by what [`Tensor::read_part`] gave of others of the same type.
+    /// Overwrites elements from `start` on by what [`Tensor::read_part`] gave of others of the same type.
     ///
     /// # Errors
     /// Where the device reported an error.
     pub fn write_part(&mut self, start: usize, bytes: &[u8]) -> Result<()> {
-        let values = self.widen(bytes);
-        self.write(start, values.into_iter())
+        let range = self.range(start, bytes.len() / self.element_bytes());
+        let is_end = range.end == self.len();
+        match &mut self.data {
+            Data::F32(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
+            Data::F64(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
+            Data::Bf16(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
+            Data::U32(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
+            Data::Gpu(_) if bytes.len() % 4 == 2 && is_end => {
+                // The buffer is padded: the last word of bf16 is whole.
+                self.upload(start * self.element_bytes(), &[bytes, &[0, 0]].concat())?;
+            }
+            Data::Gpu(_) => self.upload(start * self.element_bytes(), bytes)?,
+            Data::Planned => {}
+        }
+        Ok(())
     }
 
     /// A part of the GPU's buffer.
-    fn part(&self, start: usize, count: usize) -> BufferPart<'_> {
+    fn part(&self, elements: Range<usize>) -> BufferPart<'_> {
         let Binding { tensor, buffer } = self.binding();
-        let (range, bytes) = (self.range(start, count), self.element_bytes());
+        let (range, bytes) = (self.range(elements.start, elements.len()), self.element_bytes());
         BufferPart { tensor, buffer, offset: range.start * bytes, size: range.len() * bytes }
     }
 

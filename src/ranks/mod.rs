@@ -28,6 +28,13 @@ const MAY_DIFFER: [&str; 3] = ["output", "output_dir", "device"];
 #[derive(Clone)]
 pub struct Ranks(Option<Arc<Team>>);
 
+/// Bytes of or for each rank, end to end; below 2^31 in all, as MPI counts.
+pub struct Parts<'a, B> {
+    pub bytes: B,
+    /// How many each rank's are.
+    pub lengths: &'a [usize],
+}
+
 impl Ranks {
     /// A process by itself.
     pub fn alone() -> Self {
@@ -153,20 +160,19 @@ impl Ranks {
         Ok(self.gather(mine)?.into_iter().any(|said| said))
     }
 
-    /// Hands bytes to each rank (all ranks' bytes stand end to end, `lengths` long, below 2^31 in all); what each rank has handed
-    /// to this one.
-    pub fn exchange(&self, bytes: Vec<u8>, lengths: &[usize]) -> Vec<Vec<u8>> {
+    /// Hands each rank its bytes of `sent`, and takes what each has for this one.
+    pub fn exchange(&self, sent: Parts<&[u8]>, received: Parts<&mut [u8]>) {
         match &self.0 {
-            None => vec![bytes],
-            Some(team) => team.exchange(&bytes, lengths),
+            None => received.bytes.copy_from_slice(sent.bytes),
+            Some(team) => team.exchange(sent, received),
         }
     }
 
-    /// The same bytes to every rank: what each has said, in the order of the ranks.
-    pub fn gather_bytes(&self, mine: Vec<u8>) -> Vec<Vec<u8>> {
+    /// Hands every rank the same bytes, and takes those of each.
+    pub fn gather_parts(&self, mine: &[u8], all: Parts<&mut [u8]>) {
         match &self.0 {
-            None => vec![mine],
-            Some(team) => team.gather_bytes(&mine),
+            None => all.bytes.copy_from_slice(mine),
+            Some(team) => team.gather_parts(mine, all),
         }
     }
 

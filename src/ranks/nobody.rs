@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 
+use super::Parts;
+
 /// Nobody: there is no value of it.
 pub enum Team {}
 
@@ -43,11 +45,11 @@ impl Team {
         match *self {}
     }
 
-    pub fn exchange(&self, _: &[u8], _: &[usize]) -> Vec<Vec<u8>> {
+    pub fn exchange(&self, _: Parts<&[u8]>, _: Parts<&mut [u8]>) {
         match *self {}
     }
 
-    pub fn gather_bytes(&self, _: &[u8]) -> Vec<Vec<u8>> {
+    pub fn gather_parts(&self, _: &[u8], _: Parts<&mut [u8]>) {
         match *self {}
     }
 

@@ -10,6 +10,8 @@ use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Root, Sour
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Parts;
+
 /// The ranks, several. MPI ends with it.
 pub struct Team {
     world: SimpleCommunicator,
@@ -83,39 +85,38 @@ impl Team {
         }
     }
 
-    pub fn gather_bytes(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+    /// What each rank sends: any number of bytes.
+    fn gather_bytes(&self, mine: &[u8]) -> Vec<Vec<u8>> {
         let mut lengths = vec![0u64; self.count()];
         self.world.all_gather_into(&[mine.len() as u64], &mut lengths);
         let mut gathered: Vec<Vec<u8>> = lengths.iter().map(|&length| Vec::with_capacity(length as usize)).collect();
         let piece = PIECE / self.count();
         let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+        let mut received = Vec::new();
         for first in (0..longest).step_by(piece) {
             let part = |length: usize| first.min(length)..(first + piece).min(length);
-            let counts: Vec<usize> = lengths.iter().map(|&length| part(length as usize).len()).collect();
-            let received = self.gather_piece(&mine[part(mine.len())], &counts);
-            gathered.iter_mut().zip(&received).for_each(|(gathered, piece)| gathered.extend(piece));
+            let lengths: Vec<usize> = lengths.iter().map(|&length| part(length as usize).len()).collect();
+            received.resize(lengths.iter().sum(), 0);
+            self.gather_parts(&mine[part(mine.len())], Parts { bytes: &mut received, lengths: &lengths });
+            let mut rest = &received[..];
+            for (gathered, length) in gathered.iter_mut().zip(lengths) {
+                gathered.extend(rest.split_off(..length).unwrap_or_default());
+            }
         }
         gathered
     }
 
-    /// What each rank sends, `counts` long.
-    fn gather_piece(&self, mine: &[u8], counts: &[usize]) -> Vec<Vec<u8>> {
-        let mut received = room(counts);
-        let mut partition = PartitionMut::new(&mut received[..], in_mpi(counts), starts(counts));
-        self.world.all_gather_varcount_into(somewhere(mine), &mut partition);
-        split(&received, counts)
+    pub fn gather_parts(&self, mine: &[u8], all: Parts<&mut [u8]>) {
+        let mut all = PartitionMut::new(all.bytes, in_mpi(all.lengths), starts(all.lengths));
+        self.world.all_gather_varcount_into(somewhere(mine), &mut all);
     }
 
-    pub fn exchange(&self, bytes: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
-        let sent = in_mpi(lengths);
-        let mut counts = vec![0i32; self.count()];
-        self.world.all_to_all_into(&sent[..], &mut counts[..]);
-        let counts: Vec<usize> = counts.into_iter().map(|count| count as usize).collect();
-        let mut received = room(&counts);
-        let partition = Partition::new(somewhere(bytes), sent, starts(lengths));
-        let mut received_partition = PartitionMut::new(&mut received[..], in_mpi(&counts), starts(&counts));
-        self.world.all_to_all_varcount_into(&partition, &mut received_partition);
-        split(&received, &counts)
+    pub fn exchange(&self, sent: Parts<&[u8]>, received: Parts<&mut [u8]>) {
+        let sent = Partition::new(somewhere(sent.bytes), in_mpi(sent.lengths), starts(sent.lengths));
+        let mut nothing = [0; 1];
+        let place = if received.bytes.is_empty() { &mut nothing[..0] } else { received.bytes };
+        let mut received = PartitionMut::new(place, in_mpi(received.lengths), starts(received.lengths));
+        self.world.all_to_all_varcount_into(&sent, &mut received);
     }
 
     /// The first rank tells the others that it has failed; another one hears whether it has, within a moment.
@@ -173,16 +174,4 @@ fn starts(counts: &[usize]) -> Vec<i32> {
 fn somewhere(bytes: &[u8]) -> &[u8] {
     static SOMEWHERE: [u8; 1] = [0];
     if bytes.is_empty() { &SOMEWHERE[..0] } else { bytes }
-}
-
-/// Room for parts of these lengths; an address of its own, as [`somewhere`] has it.
-fn room(counts: &[usize]) -> Vec<u8> {
-    let length = counts.iter().sum();
-    let mut room = Vec::with_capacity(usize::max(length, 1));
-    room.resize(length, 0);
-    room
-}
-
-fn split(mut bytes: &[u8], counts: &[usize]) -> Vec<Vec<u8>> {
-    counts.iter().filter_map(|&count| Some(bytes.split_off(..count)?.to_vec())).collect()
 }

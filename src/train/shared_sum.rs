@@ -10,14 +10,15 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::device::{Precision, Tensor};
-use crate::ranks::Ranks;
+use crate::device::{Precision, Real, Tensor, TensorPart, vectorized};
+use crate::ranks::{Parts, Ranks};
 
 /// Micro-batches that were computed side by side: the first ranks have one each.
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub micro_batches: usize,
-    /// Whether it is the step's last.
+    /// Its place in the step.
+    pub is_first: bool,
     pub is_last: bool,
 }
 
@@ -25,7 +26,10 @@ pub struct Turn {
 #[derive(Default)]
 pub struct SharedSum {
     /// This rank's share of each bucket.
-    shares: Vec<Vec<f64>>,
+    shares: Vec<Room>,
+    /// A bucket on its way out, and what comes in for one.
+    sent: Room,
+    received: Room,
     traffic: Traffic,
 }
 
@@ -46,14 +50,21 @@ pub struct SharedPlan {
     pub host_bytes: u64,
 }
 
+/// Elements that travel together: few enough to stand beside a network, and enough to be worth a call.
+const BUCKET: usize = 1 << 20;
+
 /// A part of a gradient.
 struct Part {
     tensor: usize,
     elements: Range<usize>,
 }
 
-/// Elements that travel together: few enough to stand beside a network, and enough to be worth a call.
-const BUCKET: usize = 1 << 20;
+/// Parts that travel together.
+struct Bucket(Vec<Part>);
+
+/// Memory that is used again and again: bytes where numbers of either precision may stand.
+#[derive(Default)]
+struct Room(Vec<f64>);
 
 impl SharedSum {
     /// Adds the gradients of a turn to those before it, in order; after the last turn every rank's gradients are the step's.
@@ -63,57 +74,85 @@ impl SharedSum {
     /// Where the device fails.
     pub fn add(&mut self, ranks: &Ranks, mut gradients: Vec<&mut Tensor>, turn: Turn) -> Result<()> {
         let start = Instant::now();
-        let buckets = buckets(&gradients.iter().map(|gradient| gradient.len()).collect::<Vec<_>>());
-        let has_one = ranks.number() < turn.micro_batches;
-        self.shares.resize(buckets.len(), Vec::new());
-        for (bucket, share) in buckets.iter().zip(&mut self.shares) {
-            let count = elements(bucket);
-            share.resize(share_of(ranks, ranks.number(), count).len(), 0.0);
-            let mine = if has_one { read(&gradients, bucket)? } else { Vec::new() };
-            let width = gradients[0].element_bytes();
-            let length = |rank: usize| if has_one { share_of(ranks, rank, count).len() * width } else { 0 };
-            let lengths: Vec<usize> = (0..ranks.count()).map(length).collect();
-            self.traffic.bytes += (lengths.iter().sum::<usize>() - lengths[ranks.number()]) as u64;
-            let precision = gradients[0].device().precision();
-            for received in ranks.exchange(mine, &lengths).iter().take(turn.micro_batches) {
-                add(precision, share, received);
+        let buckets = Bucket::all(&gradients);
+        self.shares.resize_with(buckets.len(), Room::default);
+        for (number, bucket) in buckets.iter().enumerate() {
+            self.add_bucket(ranks, &gradients, number, bucket, turn)?;
+            if turn.is_last {
+                self.spread(ranks, &mut gradients, number, bucket)?;
             }
         }
-        if turn.is_last {
-            self.spread(ranks, &mut gradients, &buckets)?;
-        } else if has_one {
+        if !turn.is_last && ranks.number() < turn.micro_batches {
             gradients.iter_mut().try_for_each(|gradient| gradient.write(0, vec![0.0; gradient.len()].into_iter()))?;
         }
         self.traffic.seconds += start.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Gives every rank the sum, whose shares the ranks have; they are zero then.
-    fn spread(&mut self, ranks: &Ranks, gradients: &mut [&mut Tensor], buckets: &[Vec<Part>]) -> Result<()> {
-        let precision = gradients[0].device().precision();
-        for (bucket, share) in buckets.iter().zip(self.shares.drain(..)) {
-            let mine = to_bytes(precision, &share);
-            self.traffic.bytes += (mine.len() * (ranks.count() - 1)) as u64;
-            let whole = ranks.gather_bytes(mine).concat();
-            let mut rest = &whole[..];
-            for Part { tensor, elements } in bucket {
-                let (of_part, behind) = rest.split_at(elements.len() * precision.bytes());
-                gradients[*tensor].write_part(elements.start, of_part)?;
-                rest = behind;
+    /// Adds what the ranks have of a bucket to this rank's share of it.
+    fn add_bucket(
+        &mut self,
+        ranks: &Ranks,
+        gradients: &[&mut Tensor],
+        number: usize,
+        bucket: &Bucket,
+        turn: Turn,
+    ) -> Result<()> {
+        let device = gradients[0].device();
+        let shares = bucket.shares(ranks, device.precision());
+        let mine = shares[ranks.number()];
+        let has_one = ranks.number() < turn.micro_batches;
+        let sent_lengths = if has_one { shares } else { vec![0; ranks.count()] };
+        let sent = self.sent.bytes(sent_lengths.iter().sum());
+        if has_one {
+            device.read_parts(&bucket.parts(gradients), sent)?;
+        }
+        let received_length = |rank: usize| if rank < turn.micro_batches { mine } else { 0 };
+        let received_lengths: Vec<usize> = (0..ranks.count()).map(received_length).collect();
+        let received = self.received.bytes(received_lengths.iter().sum());
+        ranks.exchange(
+            Parts { bytes: sent, lengths: &sent_lengths },
+            Parts { bytes: received, lengths: &received_lengths },
+        );
+        self.traffic.bytes += (sent.len() - sent_lengths[ranks.number()]) as u64;
+        let share = self.shares[number].bytes(mine);
+        if turn.is_first {
+            share.fill(0);
+        }
+        for of_rank in received.chunks(mine.max(1)) {
+            match device.precision() {
+                Precision::F32 => add::<f32>(share, of_rank),
+                Precision::F64 => add::<f64>(share, of_rank),
             }
+        }
+        Ok(())
+    }
+
+    /// Gives every rank the sum of a bucket, whose shares the ranks have.
+    fn spread(&mut self, ranks: &Ranks, gradients: &mut [&mut Tensor], number: usize, bucket: &Bucket) -> Result<()> {
+        let precision = gradients[0].device().precision();
+        let lengths = bucket.shares(ranks, precision);
+        let mine = self.shares[number].bytes(lengths[ranks.number()]);
+        let whole = self.received.bytes(lengths.iter().sum());
+        ranks.gather_parts(mine, Parts { bytes: whole, lengths: &lengths });
+        self.traffic.bytes += (mine.len() * (ranks.count() - 1)) as u64;
+        let mut rest = &*whole;
+        for Part { tensor, elements } in &bucket.0 {
+            let (of_part, behind) = rest.split_at(elements.len() * precision.bytes());
+            gradients[*tensor].write_part(elements.start, of_part)?;
+            rest = behind;
         }
         Ok(())
     }
 
     /// What gradients of so many elements take.
     pub fn plan(elements: usize, ranks: usize, precision: Precision) -> SharedPlan {
-        let width = precision.bytes();
+        let (width, bucket) = (precision.bytes(), BUCKET.min(elements));
         let share = elements.div_ceil(ranks);
-        let held = size_of::<f64>() * (share + 2 * BUCKET.min(elements));
         SharedPlan {
             ranks,
             sent_bytes: (2 * (ranks - 1) * share * width) as u64,
-            host_bytes: (held + 4 * width * BUCKET.min(elements)) as u64,
+            host_bytes: ((share + 2 * bucket) * width) as u64,
         }
     }
 
@@ -123,61 +162,54 @@ impl SharedSum {
     }
 }
 
-/// Gradients of these lengths, end to end, cut into buckets.
-fn buckets(lengths: &[usize]) -> Vec<Vec<Part>> {
-    let count: usize = lengths.iter().sum();
-    let mut buckets: Vec<Vec<Part>> = (0..count.div_ceil(BUCKET)).map(|_| Vec::new()).collect();
-    let mut first = 0;
-    for (tensor, &length) in lengths.iter().enumerate() {
-        let mut start = 0;
-        while start < length {
-            let place = first + start;
-            let end = length.min(start + BUCKET - place % BUCKET);
-            buckets[place / BUCKET].push(Part { tensor, elements: start..end });
-            start = end;
+impl Bucket {
+    /// Gradients end to end, cut into buckets.
+    fn all(gradients: &[&mut Tensor]) -> Vec<Self> {
+        let count: usize = gradients.iter().map(|gradient| gradient.len()).sum();
+        let mut buckets: Vec<Self> = (0..count.div_ceil(BUCKET)).map(|_| Self(Vec::new())).collect();
+        let mut first = 0;
+        for (tensor, gradient) in gradients.iter().enumerate() {
+            let mut start = 0;
+            while start < gradient.len() {
+                let place = first + start;
+                let end = gradient.len().min(start + BUCKET - place % BUCKET);
+                buckets[place / BUCKET].0.push(Part { tensor, elements: start..end });
+                start = end;
+            }
+            first += gradient.len();
         }
-        first += length;
+        buckets
     }
-    buckets
-}
 
-fn elements(bucket: &[Part]) -> usize {
-    bucket.iter().map(|part| part.elements.len()).sum()
-}
-
-/// The elements of a bucket of `count` that a rank adds up.
-fn share_of(ranks: &Ranks, rank: usize, count: usize) -> Range<usize> {
-    count * rank / ranks.count()..count * (rank + 1) / ranks.count()
-}
-
-fn read(gradients: &[&mut Tensor], bucket: &[Part]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(elements(bucket) * gradients[0].element_bytes());
-    for Part { tensor, elements } in bucket {
-        bytes.extend_from_slice(&gradients[*tensor].read_part(elements.start, elements.len())?);
+    fn parts<'a>(&self, gradients: &'a [&mut Tensor]) -> Vec<TensorPart<'a>> {
+        let part =
+            |Part { tensor, elements }: &Part| TensorPart { tensor: &*gradients[*tensor], elements: elements.clone() };
+        self.0.iter().map(part).collect()
     }
-    Ok(bytes)
+
+    /// The bytes of it that each rank adds up.
+    fn shares(&self, ranks: &Ranks, precision: Precision) -> Vec<usize> {
+        let (ranks, elements) = (ranks.count(), self.0.iter().map(|part| part.elements.len()).sum::<usize>());
+        let start = |rank: usize| elements * rank / ranks;
+        (0..ranks).map(|rank| (start(rank + 1) - start(rank)) * precision.bytes()).collect()
+    }
 }
 
-/// As a device adds: the sum of two f32 in f64 rounds to what their sum in f32 is.
-fn add(precision: Precision, sum: &mut [f64], bytes: &[u8]) {
-    for (sum, value) in sum.iter_mut().zip(of_bytes(precision, bytes)) {
-        *sum += value;
-        if precision == Precision::F32 {
-            *sum = f64::from(*sum as f32);
+impl Room {
+    /// The first so many bytes.
+    fn bytes(&mut self, count: usize) -> &mut [u8] {
+        let words = count.div_ceil(size_of::<f64>());
+        if self.0.len() < words {
+            self.0.resize(words, 0.0);
         }
+        &mut bytemuck::cast_slice_mut(&mut self.0)[..count]
     }
 }
 
-fn of_bytes(precision: Precision, bytes: &[u8]) -> Vec<f64> {
-    match precision {
-        Precision::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(bytes).into_iter().map(f64::from).collect(),
-        Precision::F64 => bytemuck::pod_collect_to_vec(bytes),
-    }
-}
-
-fn to_bytes(precision: Precision, values: &[f64]) -> Vec<u8> {
-    match precision {
-        Precision::F32 => values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
-        Precision::F64 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-    }
+fn add<T: Real>(sum: &mut [u8], values: &[u8]) {
+    let (sum, values): (&mut [T], &[T]) = (bytemuck::cast_slice_mut(sum), bytemuck::cast_slice(values));
+    vectorized(
+        #[inline(always)]
+        || sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value),
+    );
 }

@@ -176,7 +176,7 @@ impl Trainer {
             }
             let is_last = (turn + 1) * count >= micro_batches.len();
             if count > 1 {
-                let turn = Turn { micro_batches: side_by_side.len(), is_last };
+                let turn = Turn { micro_batches: side_by_side.len(), is_first: turn == 0, is_last };
                 self.sum.add(&self.ranks, self.session.gradients_mut(), turn)?;
             } else if micro_batches.len() > 1 {
                 self.session.add_up();
