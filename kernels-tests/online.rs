@@ -180,15 +180,15 @@ pub fn short_run(data: &Path, output: &Path, device: &str) -> Command {
     command
 }
 
+/// The files of a short run's rounds.
+pub fn rounds(output: &Path) -> Vec<Vec<u8>> {
+    let of_round = |round| ["jsonl", "safetensors"].map(|kind| format!("rollouts/round-{round:06}.{kind}"));
+    (1..=3).flat_map(of_round).map(|name| fs::read(output.join(name)).unwrap()).collect()
+}
+
 /// A run's result, and its rounds.
-pub fn outcome(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
-    let (mut files, metrics) = result(output);
-    for round in 1..=3 {
-        for extension in ["jsonl", "safetensors"] {
-            files.push(fs::read(output.join(format!("rollouts/round-{round:06}.{extension}"))).unwrap());
-        }
-    }
-    (files, metrics)
+fn outcome(output: &Path) -> ((Vec<Vec<u8>>, Vec<Value>), Vec<Vec<u8>>) {
+    (result(output), rounds(output))
 }
 
 #[cfg(unix)]

@@ -13,7 +13,7 @@ use crate::command::{dqo, json_of, stderr};
 use crate::harness::skip_gpu;
 use crate::methods::{OFFLINE, by_method, rollouts, train_by};
 use crate::model::{golden, json_lines};
-use crate::online::{outcome, short_run};
+use crate::online::{rounds, short_run};
 use crate::resume::{long_run, signal, steps_done, until_caught, wait_until};
 use crate::whole_loop::{assert_same_rows, asset, problems, sample, with_model};
 
@@ -88,41 +88,57 @@ fn same_on(counts: &[usize], method: &str, device: &str, more: &[&str]) {
     }
 }
 
+/// Every offline method, whole networks and adapters, AdamW with clipping.
+#[track_caller]
+fn every_method_is_the_same_on(device: &str) {
+    for method in OFFLINE {
+        same_on(&[2, 3, 4], method, device, &[]);
+        same_on(&[2, 3, 4], method, device, &["--lora-r", "4", "--lora-dropout", "0.1"]);
+    }
+}
+
 #[test]
 fn every_method_comes_to_the_same_bits_on_any_number_of_ranks() {
-    for method in OFFLINE {
-        same_on(&[2, 3, 4], method, "cpu", &[]);
-        same_on(&[2, 3, 4], method, "cpu", &["--lora-r", "4", "--lora-dropout", "0.1"]);
-    }
+    every_method_is_the_same_on("cpu");
 }
 
 #[test]
-fn every_method_comes_to_the_same_bits_on_several_ranks_of_a_gpu() {
-    if skip_gpu() {
-        return;
+fn every_method_comes_to_the_same_bits_on_any_number_of_ranks_of_a_gpu() {
+    if !skip_gpu() {
+        every_method_is_the_same_on("gpu");
     }
-    for method in OFFLINE {
-        same_on(&[3], method, "gpu", &[]);
-    }
-    same_on(&[2], "dqo", "gpu", &["--lora-r", "4"]);
 }
 
-#[test]
-fn sampled_rounds_and_evaluations_are_the_same_on_any_number_of_ranks() {
+/// Rounds of ppo, evaluations between them.
+#[track_caller]
+fn sampled_rounds_are_the_same_on(device: &str, more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let data = problems(dir.path(), 20);
     let run = |count: usize| {
         let output = dir.path().join(format!("on-{count}"));
-        let mut command = short_run(&data, &output, "cpu");
-        command.arg("--eval-data").arg(&data).args(["--eval-steps", "5", "--eval-on-start"]);
+        let mut command = short_run(&data, &output, device);
+        command.arg("--eval-data").arg(&data).args(["--eval-steps", "5", "--eval-on-start"]).args(more);
         done_on(count, &command);
-        let (files, _) = outcome(&output);
-        (files, result(&output))
+        (rounds(&output), result(&output))
     };
     let alone = run(1);
     assert!(alone.1.1.iter().any(|row| row["eval/accuracy"].is_f64()));
-    for count in [2, 3] {
-        assert!(run(count) == alone, "{count} ranks");
+    for count in [2, 3, 4] {
+        assert!(run(count) == alone, "{device} {more:?}: {count} ranks");
+    }
+}
+
+#[test]
+fn sampled_rounds_and_evaluations_are_the_same_on_any_number_of_ranks() {
+    sampled_rounds_are_the_same_on("cpu", &[]);
+    sampled_rounds_are_the_same_on("cpu", &["--lora-r", "4", "--lora-dropout", "0.1"]);
+}
+
+#[test]
+fn sampled_rounds_and_evaluations_are_the_same_on_any_number_of_ranks_of_a_gpu() {
+    if !skip_gpu() {
+        sampled_rounds_are_the_same_on("gpu", &[]);
+        sampled_rounds_are_the_same_on("gpu", &["--lora-r", "4", "--lora-dropout", "0.1"]);
     }
 }
 
