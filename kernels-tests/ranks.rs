@@ -425,6 +425,53 @@ fn ranks_that_were_started_with_different_things_are_refused() {
 }
 
 #[test]
+fn ranks_that_are_asked_to_end_save_once_and_say_so() {
+    // Whether all get the signal, as from `srun`, or one does.
+    for asked in [0..2, 1..2] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let mut command = long_run(&output, "cpu");
+        command.args(["--save-steps", "0", "--max-steps", "1000000"]);
+        let mut launcher = on(2, &command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        assert!(wait_until(&mut launcher, || steps_done(&output) >= 20));
+        let ranks = ranks_of(&launcher);
+        assert!(Command::new("kill").arg("-TERM").args(&ranks[asked]).status().unwrap().success());
+        assert_eq!(ends_soon(&mut launcher), Some(130));
+        let saved = fs::read_dir(&output).unwrap().flatten();
+        let saved = saved.filter(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint")).count();
+        assert_eq!(saved, 1);
+    }
+}
+
+/// As [`bad_input`](crate::bad_input) has it of one process: a limit on the size of files stands in for a full disk.
+#[test]
+fn a_full_disk_and_a_loss_that_is_not_finite_end_all_ranks() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out");
+    let run = |rows: &Path| {
+        let mut command = train_by("dqo", rows, &output);
+        command.args(["--max-steps", "2", "--tokens-per-micro-batch", "12"]);
+        command
+    };
+    let rows = rollouts(dir.path());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]);
+    limited.arg(run(&rows).get_program()).args(run(&rows).get_args());
+    // No memory in files between the ranks.
+    let error = error_on(on(3, &limited).env("OMPI_MCA_btl", "tcp,self"), 1);
+    let model = output.join(".checkpoint-000002.dqo-new/policy/model.safetensors");
+    assert!(error.starts_with(&format!("rank 0 of 3: {}: cannot be written: ", model.display())), "{error}");
+    assert!(!output.join("final").exists() && !output.join("checkpoint-000002").exists());
+
+    fs::remove_dir_all(&output).unwrap();
+    let text = fs::read_to_string(&rows).unwrap();
+    fs::write(&rows, text.replacen("\"reward\": 1.0", "\"reward\": 1e30", 1)).unwrap();
+    let error = error_on(&mut on(3, &run(&rows)), 1);
+    assert!(error.starts_with("rank 0 of 3: step ") && error.contains(": the loss is not finite, with "), "{error}");
+    assert!(!output.join("final").exists());
+}
+
+#[test]
 fn what_travels_is_at_most_twice_the_gradients_and_is_planned() {
     for adapters in [false, true] {
         let dir = tempfile::tempdir().unwrap();
