@@ -103,7 +103,7 @@ impl Setup {
     /// The method's gradients at the seam, then the backward passes.
     fn backward(&mut self) -> (Vec<f64>, Vec<f64>) {
         self.objective.gradients(self.session.seam(0, self.totals)).unwrap();
-        self.session.backward();
+        self.session.backward(&mut |_| ());
         let Session { dlogp, value, .. } = &self.session;
         let dvalue = value.as_ref().map(|value| value.dvalue.read(self.positions).unwrap());
         (dlogp.read(self.positions).unwrap(), dvalue.unwrap_or_default())
@@ -168,6 +168,29 @@ fn sft_is_its_finite_differences() {
         setup.forward();
         setup.backward();
         check(&mut setup, family, |logp, _| -logp.iter().sum::<f64>() / logp.len() as f64);
+    }
+}
+
+/// What travels while a backward pass goes on must not change behind it.
+#[test]
+fn gradients_are_whole_when_they_are_heard_of_and_come_in_order() {
+    let gradients = |parameters: &mut dyn Iterator<Item = &mut Parameter>| -> Vec<(String, Vec<f64>)> {
+        let trained = parameters.filter(|parameter| parameter.is_trained());
+        let gradient = |parameter: &Parameter| parameter.shards()[0].gradient.as_ref().unwrap().read(parameter.len());
+        trained.map(|parameter| (parameter.name().to_owned(), gradient(parameter).unwrap())).collect()
+    };
+    let adapters = setup_with_dropout(&golden("lora/llama"), 0.3, Box::new(Dqo::default()));
+    let whole = FAMILIES.map(|family| setup(&golden("dqo").join(family), Box::new(Dqo::default())));
+    for mut setup in whole.into_iter().chain([adapters]) {
+        setup.forward();
+        setup.objective.gradients(setup.session.seam(0, setup.totals)).unwrap();
+        let mut heard = Vec::new();
+        setup.session.backward(&mut |finished| heard.extend(gradients(finished)));
+        let Session { policy, value, .. } = &mut setup.session;
+        let value = value.iter_mut().flat_map(|value| value.network.parameters_as_finished_mut());
+        let in_order = gradients(&mut policy.network.parameters_as_finished_mut().chain(value));
+        assert_eq!(heard.len(), setup.parameters().len());
+        assert!(heard == in_order);
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Shared {
 pub(super) enum Backend {
     Gpu(Box<Gpu>),
     Cpu(Precision),
-    Plan { precision: Precision, limits: Limits },
+    Plan { precision: Precision, limits: Limits, of_gpu: bool },
     Compiler(Box<Gpu>),
 }
 
@@ -82,8 +82,9 @@ impl Device {
     /// A device that allocates and computes nothing but keeps the ledger of `of`'s size limits: what is built
     /// on it is a memory plan.
     pub fn plan(of: &Device) -> Self {
-        let device = Self::new(Backend::Plan { precision: of.precision(), limits: of.limits() });
-        if of.as_gpu().is_some() {
+        let of_gpu = of.computes_apart();
+        let device = Self::new(Backend::Plan { precision: of.precision(), limits: of.limits(), of_gpu });
+        if of_gpu {
             device.count_transfers();
         }
         device
@@ -134,6 +135,11 @@ impl Device {
             Backend::Gpu(gpu) | Backend::Compiler(gpu) => Some(gpu),
             _ => None,
         }
+    }
+
+    /// Whether it computes what it was handed while the host goes on, or plans for what does.
+    pub fn computes_apart(&self) -> bool {
+        matches!(self.0.backend, Backend::Gpu(_) | Backend::Plan { of_gpu: true, .. })
     }
 
     /// Whether this is a GPU, and not the CPU device or an adapter that is a CPU.

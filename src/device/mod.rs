@@ -9,6 +9,7 @@ mod exp;
 mod handle;
 mod kernel;
 mod ledger;
+mod read_ahead;
 mod real;
 mod tensor;
 
@@ -16,5 +17,6 @@ pub use data::{DType, Precision};
 pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
+pub use read_ahead::ReadAhead;
 pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_terms, vectorized};
 pub use tensor::{MAX_ELEMENTS, Tensor, TensorPart, to_bf16};

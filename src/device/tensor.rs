@@ -93,27 +93,6 @@ impl Device {
         }
         Ok(values)
     }
-
-    /// Parts of several tensors as stored, end to end, into as many bytes, after all that was run before: a GPU is waited for once.
-    ///
-    /// # Errors
-    /// Where the device was lost or reported an error.
-    pub fn read_parts(&self, parts: &[TensorPart], mut bytes: &mut [u8]) -> Result<()> {
-        let mut take = |part: &[u8]| {
-            if let Some(place) = bytes.split_off_mut(..part.len()) {
-                place.copy_from_slice(part);
-            }
-        };
-        if let Backend::Gpu(gpu) = &self.0.backend {
-            let of_buffers: Vec<_> = parts.iter().map(|part| part.tensor.part(part.elements.clone())).collect();
-            gpu.download(&of_buffers)?.iter().for_each(|part| take(part));
-        } else {
-            for TensorPart { tensor, elements } in parts {
-                take(&tensor.read_part(elements.start, elements.len())?);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Tensor {
@@ -344,7 +323,7 @@ impl Tensor {
     }
 
     /// A part of the GPU's buffer.
-    fn part(&self, elements: Range<usize>) -> BufferPart<'_> {
+    pub(super) fn part(&self, elements: Range<usize>) -> BufferPart<'_> {
         let Binding { tensor, buffer } = self.binding();
         let (range, bytes) = (self.range(elements.start, elements.len()), self.element_bytes());
         BufferPart { tensor, buffer, offset: range.start * bytes, size: range.len() * bytes }

@@ -13,65 +13,24 @@ use super::launch::{Binding, Launch, Signature};
 use super::limits::Limits;
 use super::pipeline::{BuiltPipeline, Pipelines};
 use super::rates::Rates;
-use super::recorder::{Recorder, TRANSFER_BYTES, UPLOAD_BYTES};
+use super::read_back::BufferPart;
+use super::recorder::{Recorder, UPLOAD_BYTES};
 use super::settings::Settings;
 use super::traits::Traits;
 use crate::format::format_bytes;
 
 /// An open GPU. All methods may be called from any thread; dispatches run in the order they were recorded.
 pub struct Gpu {
-    device: wgpu::Device,
+    pub(super) device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     traits: Traits,
     limits: Limits,
     rates: Rates,
     fault: Fault,
-    recorder: Mutex<Recorder>,
+    pub(super) recorder: Mutex<Recorder>,
     pipelines: Mutex<Pipelines>,
-    staging: Mutex<Option<wgpu::Buffer>>,
-}
-
-/// A part of a tensor's buffer that is read, in bytes.
-#[derive(Clone, Copy)]
-pub struct BufferPart<'a> {
-    /// The tensor's name, for errors.
-    pub tensor: &'a str,
-    pub buffer: &'a wgpu::Buffer,
-    /// A multiple of 4.
-    pub offset: usize,
-    pub size: usize,
-}
-
-/// Some of what is read of a part, and where in the read-back buffer it passes.
-#[derive(Debug, PartialEq, Eq)]
-struct Piece {
-    part: usize,
-    /// The first byte of the part.
-    start: usize,
-    place: usize,
-    size: usize,
-}
-
-/// Packs parts of these sizes into loads of at most `room` bytes; all begin at multiples of 4.
-fn loads(sizes: &[usize], room: usize) -> Vec<Vec<Piece>> {
-    let mut loads = Vec::new();
-    let (mut load, mut end) = (Vec::new(), 0);
-    for (part, &size) in sizes.iter().enumerate() {
-        let mut start = 0;
-        while start < size {
-            if end == room {
-                loads.push(std::mem::take(&mut load));
-                end = 0;
-            }
-            let piece = (size - start).min(room - end);
-            load.push(Piece { part, start, place: end, size: piece });
-            start += piece;
-            end = (end + piece).next_multiple_of(4);
-        }
-    }
-    loads.extend((!load.is_empty()).then_some(load));
-    loads
+    pub(super) staging: Mutex<Option<wgpu::Buffer>>,
 }
 
 impl Gpu {
@@ -266,63 +225,6 @@ impl Gpu {
         Ok(())
     }
 
-    /// Reads parts of buffers, after all that was recorded before: waits once where they are no more than
-    /// [`TRANSFER_BYTES`].
-    ///
-    /// # Errors
-    /// Where the device has a fault, now or by the time it is done.
-    pub fn download(&self, parts: &[BufferPart]) -> Result<Vec<Vec<u8>>> {
-        let mut read: Vec<Vec<u8>> = parts.iter().map(|part| Vec::with_capacity(part.size)).collect();
-        let mut staging = lock(&self.staging);
-        let sizes: Vec<usize> = parts.iter().map(|part| part.size).collect();
-        for load in loads(&sizes, TRANSFER_BYTES as usize) {
-            let names = || load.iter().map(|piece| parts[piece.part].tensor).collect::<Vec<_>>().join(", ");
-            self.download_load(&mut staging, parts, &load, &mut read)
-                .with_context(|| format!("reading {}", names()))?;
-        }
-        Ok(read)
-    }
-
-    /// Reads what is read with one wait.
-    fn download_load(
-        &self,
-        staging: &mut Option<wgpu::Buffer>,
-        parts: &[BufferPart],
-        load: &[Piece],
-        read: &mut [Vec<u8>],
-    ) -> Result<()> {
-        let target = staging.get_or_insert_with(|| {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read-back"),
-                size: TRANSFER_BYTES,
-                usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        });
-        let mut recorder = lock(&self.recorder);
-        let encoder = recorder.encoder(&self.device);
-        for piece in load {
-            let BufferPart { buffer, offset, .. } = parts[piece.part];
-            let (from, to) = ((offset + piece.start) as u64, piece.place as u64);
-            encoder.copy_buffer_to_buffer(buffer, from, target, to, piece.size.next_multiple_of(4) as u64);
-        }
-        self.submit(&mut recorder)?;
-        let slice = target.slice(..);
-        let (sender, receiver) = std::sync::mpsc::channel();
-        slice.map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result); // the receiver is gone only where waiting failed
-        });
-        self.wait(&mut recorder)?;
-        receiver.recv().context("the GPU did not answer")??;
-        let view = slice.get_mapped_range().map_err(|error| anyhow!("{error}"))?;
-        for piece in load {
-            read[piece.part].extend_from_slice(&view[piece.place..][..piece.size]);
-        }
-        drop(view);
-        target.unmap();
-        self.check()
-    }
-
     /// Hands what is recorded to the GPU, which begins with it while the host goes on. A fault is kept for [`Gpu::check`].
     pub fn begin(&self) {
         let mut recorder = lock(&self.recorder);
@@ -336,9 +238,8 @@ impl Gpu {
     /// # Errors
     /// Where the device has a fault by then.
     pub fn synchronize(&self) -> Result<()> {
-        let mut recorder = lock(&self.recorder);
-        self.submit(&mut recorder)?;
-        self.wait(&mut recorder)?;
+        self.submit(&mut lock(&self.recorder))?;
+        self.wait_for(None)?;
         self.check()
     }
 
@@ -393,34 +294,23 @@ impl Gpu {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
     }
 
-    fn submit(&self, recorder: &mut Recorder) -> Result<()> {
+    pub(super) fn submit(&self, recorder: &mut Recorder) -> Result<()> {
         self.check()?;
-        recorder
-            .submit(&self.device, &self.queue)
-            .map_err(|error| anyhow!("the GPU did not finish its work: {error}"))?;
+        recorder.submit(&self.device, &self.queue).map_err(not_finished)?;
         self.check()
     }
 
-    fn wait(&self, recorder: &mut Recorder) -> Result<()> {
-        recorder.wait(&self.device).map_err(|error| anyhow!("the GPU did not finish its work: {error}"))
+    /// Waits for a submission and those before it; without one for all.
+    pub(super) fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        lock(&self.recorder).wait_for(&self.device, submission).map_err(not_finished)
     }
+}
+
+fn not_finished(error: wgpu::PollError) -> anyhow::Error {
+    anyhow!("the GPU did not finish its work: {error}")
 }
 
 /// What the mutexes here guard is whole between any two calls, so a lock that a panicking thread held is still good.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_read_in_as_few_loads_as_hold_them() {
-        let piece = |part, start, place, size| Piece { part, start, place, size };
-        assert_eq!(loads(&[6, 0, 4], 16), [[piece(0, 0, 0, 6), piece(2, 0, 8, 4)]]);
-        let cut = [vec![piece(0, 0, 0, 5), piece(1, 0, 8, 8)], vec![piece(1, 8, 0, 16)], vec![piece(1, 24, 0, 1)]];
-        assert_eq!(loads(&[5, 25], 16), cut);
-        assert_eq!(loads(&[0], 16), [] as [Vec<Piece>; 0]);
-    }
 }

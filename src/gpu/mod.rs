@@ -9,6 +9,7 @@ mod launch;
 mod limits;
 mod pipeline;
 mod rates;
+mod read_back;
 mod recorder;
 mod settings;
 mod traits;
@@ -19,11 +20,12 @@ pub use adapter::{
     describe_adapter, take_turn,
 };
 pub use choice::DeviceChoice;
-pub use handle::{BufferPart, Gpu};
+pub use handle::Gpu;
 pub use launch::{Access, Binding, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
 pub use pipeline::BuiltPipeline;
 pub use rates::Rates;
+pub use read_back::{BufferPart, Load};
 pub use recorder::TRANSFER_BYTES;
 pub use settings::Settings;
 pub use traits::{Subgroups, Traits};

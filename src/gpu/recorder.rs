@@ -104,10 +104,18 @@ impl Recorder {
         Ok(())
     }
 
-    /// Waits for everything that was submitted.
-    pub fn wait(&mut self, device: &wgpu::Device) -> Result<(), wgpu::PollError> {
-        self.in_flight.clear();
-        self.poll(device, wgpu::PollType::wait_indefinitely())
+    /// The last submission that may not have ended.
+    pub fn newest(&self) -> Option<wgpu::SubmissionIndex> {
+        self.in_flight.back().cloned()
+    }
+
+    /// Waits for a submission and those before it; without one for everything that was submitted.
+    pub fn wait_for(
+        &mut self,
+        device: &wgpu::Device,
+        submission: Option<wgpu::SubmissionIndex>,
+    ) -> Result<(), wgpu::PollError> {
+        self.poll(device, wgpu::PollType::Wait { submission_index: submission, timeout: None })
     }
 
     fn poll(&mut self, device: &wgpu::Device, until: wgpu::PollType) -> Result<(), wgpu::PollError> {

@@ -10,7 +10,7 @@ use super::keep::Keep;
 use super::layer::{Layer, LayerActivations, LayerGradients, LayerScratch};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
-use super::pass::{Pass, SharedScratch};
+use super::pass::{Finished, Pass, SharedScratch};
 use super::stream::Stream;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
@@ -165,6 +165,7 @@ impl Decoder {
         activations: &mut Activations,
         scratch: &mut Scratch,
         dhidden: &Tensor,
+        finished: Finished,
     ) {
         let Activations { stream, layers: saved, last, .. } = activations;
         let Scratch { shared, layer: scratch, at_hand, backward: Some(backward) } = scratch else {
@@ -176,6 +177,7 @@ impl Decoder {
         let h = stream.at(self.last_site());
         let pass = &mut Pass { device: &self.device, batch, cache: None, scratch: shared };
         self.norm.backward(pass, h, &last.rstd, &gradients.dnormed, dstream);
+        finished(&mut self.norm.parameters_mut());
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let saved = match at_hand {
                 Some(at_hand) => {
@@ -185,8 +187,10 @@ impl Decoder {
                 None => &saved[index],
             };
             layer.backward(pass, stream, saved, scratch, gradients, dstream);
+            finished(&mut layer.parameters_mut());
         }
         self.embed_backward(batch, dstream);
+        finished(&mut std::iter::once(&mut self.embed_tokens));
     }
 
     /// Where the last norm reads the stream.
@@ -241,5 +245,11 @@ impl Decoder {
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         let layers = self.layers.iter_mut().flat_map(Layer::parameters_mut);
         std::iter::once(&mut self.embed_tokens).chain(layers).chain(self.norm.parameters_mut())
+    }
+
+    /// All weights, in the order in which a backward pass has finished their gradients.
+    pub fn parameters_as_finished_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        let layers = self.layers.iter_mut().rev().flat_map(Layer::parameters_mut);
+        self.norm.parameters_mut().chain(layers).chain(std::iter::once(&mut self.embed_tokens))
     }
 }

@@ -41,6 +41,7 @@ pub use merge::merge_adapter;
 pub use network::{Policy, PolicyActivations, Value, ValueActivations};
 pub use options::{DeviceOptions, ModelFiles, ModelOptions};
 pub use parameter::{Parameter, Shard, Storage};
+pub use pass::Finished;
 pub use rope::{Llama3Scaling, Rope};
 pub use save::{save_policy, save_value};
 pub use stored::{NotFinite, Stored, write_safetensors};

@@ -8,6 +8,7 @@ use super::decoder::{Activations, Decoder, Scratch};
 use super::keep::Keep;
 use super::lm_head::{self, LmHeadActivations, LmHeadInput};
 use super::parameter::Parameter;
+use super::pass::Finished;
 use crate::data::DeviceBatch;
 use crate::device::Tensor;
 use crate::kernels::{BLOCK_ROWS, ColumnSum, ValueHead, ValueHeadBackward};
@@ -98,7 +99,7 @@ impl Policy {
         lm_head::logits(input, self.head(), logits);
     }
 
-    /// Adds to every weight's gradient what `dlogp` `[positions]` gives it.
+    /// Adds to every weight's gradient what `dlogp` `[positions]` gives it; `finished` hears of each, as it is whole.
     ///
     /// # Panics
     /// Where activations or scratch were made for a forward pass alone.
@@ -108,13 +109,15 @@ impl Policy {
         activations: &mut PolicyActivations,
         scratch: &mut Scratch,
         dlogp: &Tensor,
+        finished: Finished,
     ) {
         let PolicyActivations { decoder, head, dhidden } = activations;
         let dhidden = dhidden.as_mut().expect("activations for a backward pass");
         let input = LmHeadInput { device: &self.decoder.device, batch, hidden: &decoder.hidden };
         let weight = self.lm_head.as_mut().unwrap_or(&mut self.decoder.embed_tokens);
         lm_head::backward(input, weight, head, dlogp, dhidden);
-        self.decoder.backward(batch, decoder, scratch, dhidden);
+        finished(&mut self.lm_head.iter_mut());
+        self.decoder.backward(batch, decoder, scratch, dhidden, finished);
     }
 
     /// `[vocabulary, hidden]`
@@ -131,6 +134,11 @@ impl Policy {
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.decoder.parameters_mut().chain(&mut self.lm_head)
+    }
+
+    /// All weights, in the order in which a backward pass has finished their gradients.
+    pub fn parameters_as_finished_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.lm_head.iter_mut().chain(self.decoder.parameters_as_finished_mut())
     }
 }
 
@@ -200,7 +208,7 @@ impl Value {
         self.head(final_hidden, bootstrap, batch.sequences);
     }
 
-    /// Adds to every weight's gradient what `dvalue` `[positions]` gives it.
+    /// Adds to every weight's gradient what `dvalue` `[positions]` gives it; `finished` hears of each, as it is whole.
     ///
     /// # Panics
     /// Where activations or scratch were made for a forward pass alone.
@@ -210,11 +218,13 @@ impl Value {
         activations: &mut ValueActivations,
         scratch: &mut Scratch,
         dvalue: &Tensor,
+        finished: Finished,
     ) {
         let ValueActivations { decoder, dhidden, .. } = activations;
         let dhidden = dhidden.as_mut().expect("activations for a backward pass");
         self.head_backward(&decoder.hidden, dvalue, dhidden, scratch.partial(), batch.positions);
-        self.decoder.backward(batch, decoder, scratch, dhidden);
+        finished(&mut [&mut self.weight, &mut self.bias].into_iter());
+        self.decoder.backward(batch, decoder, scratch, dhidden, finished);
     }
 
     /// `value = w h + b` for `rows` rows.
@@ -248,5 +258,10 @@ impl Value {
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.decoder.parameters_mut().chain([&mut self.weight, &mut self.bias])
+    }
+
+    /// All weights, in the order in which a backward pass has finished their gradients.
+    pub fn parameters_as_finished_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        [&mut self.weight, &mut self.bias].into_iter().chain(self.decoder.parameters_as_finished_mut())
     }
 }

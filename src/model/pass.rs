@@ -5,9 +5,13 @@ use anyhow::Result;
 use super::build::Build;
 use super::cache::InCache;
 use super::keep::Keep;
+use super::parameter::Parameter;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
 use crate::kernels::BLOCK_ROWS;
+
+/// Hears of weights as soon as a backward pass has their gradients whole.
+pub type Finished<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = &mut Parameter>);
 
 /// What every layer of a pass shares.
 pub struct Pass<'a> {

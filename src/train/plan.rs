@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::rows::Rows;
 use super::session::{EvalRoom, Session, Sources};
-use super::shared_sum::{SharedPlan, SharedSum};
+use super::shared_sum::{SharedPlan, read_ahead};
 use crate::device::{Allocation, Device};
 use crate::format::{format_bytes, grouped};
 
@@ -73,9 +73,10 @@ impl Plan {
         let mut session = Session::new(&planned, sources, &**objective, config, room, eval)?;
         let base = models.shares_base(objective.reference()).then(|| session.policy.network.base());
         let _scorer = rows.scorer_beside(&planned, models.reference_source(None, base.as_ref()))?;
+        let gradients = session.gradient_elements();
+        let _outgoing = (ranks > 1).then(|| read_ahead(&planned, gradients));
         phases.push(planned.allocations());
 
-        let gradients: usize = session.gradients_mut().iter().map(|gradient| gradient.len()).sum();
         let limits = device.limits();
         let bytes = |phase: &Vec<Allocation>| phase.iter().map(|buffer| buffer.bytes).sum::<u64>();
         let outlook = rows.outlook();
@@ -89,7 +90,7 @@ impl Plan {
             rounds: outlook.rounds,
             steps: config.steps.max_steps.or_else(|| config.data.is_some().then(|| rows.total_steps())),
             micro_batch_tokens: room.capacity.tokens,
-            ranks: (ranks > 1).then(|| SharedSum::plan(gradients, ranks, device.precision())),
+            ranks: (ranks > 1).then(|| SharedPlan::of(device, ranks, gradients)),
             peak_bytes: planned.peak_bytes(),
             device_bytes: limits.memory_bytes,
             largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),

@@ -10,7 +10,7 @@ use crate::data::{Capacity, DeviceBatch};
 use crate::device::{DType, Device, Tensor};
 use crate::kernels::MarkStep;
 use crate::model::{
-    Base, Build, Keep, Parameter, Policy, PolicyActivations, Scratch, Shard, Storage, Value, ValueActivations,
+    Base, Build, Finished, Keep, Parameter, Policy, PolicyActivations, Scratch, Shard, Storage, Value, ValueActivations,
 };
 use crate::objective::{Objective, Seam, StepTotals, ValueSeam};
 use crate::ranks::Ranks;
@@ -153,12 +153,13 @@ impl Session {
         Seam { device, batch, rollout, logp, value, dlogp, statistics, first_sequence, totals }
     }
 
-    /// The networks' backward passes from what the method wrote; gradients are added to.
-    pub fn backward(&mut self) {
+    /// The networks' backward passes from what the method wrote; gradients are added to. `finished` hears of each weight, in the
+    /// order of [`Session::gradients_mut`].
+    pub fn backward(&mut self, finished: Finished) {
         let Self { policy, value, scratch, batch, dlogp, .. } = self;
-        policy.network.backward(batch, &mut policy.activations, scratch, dlogp);
+        policy.network.backward(batch, &mut policy.activations, scratch, dlogp, finished);
         if let Some(value) = value {
-            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue);
+            value.network.backward(batch, &mut value.activations, scratch, &value.dvalue, finished);
         }
     }
 
@@ -180,9 +181,16 @@ impl Session {
         }
     }
 
-    /// The gradients of all trained weights, in order.
+    /// The gradients of all trained weights, in the order in which backward passes finish them.
     pub(super) fn gradients_mut(&mut self) -> Vec<&mut Tensor> {
-        self.trained_shards().filter_map(|shard| shard.gradient.as_mut()).collect()
+        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_as_finished_mut());
+        let parameters = self.policy.network.parameters_as_finished_mut().chain(value);
+        parameters.flat_map(Parameter::shards_mut).filter_map(|shard| shard.gradient.as_mut()).collect()
+    }
+
+    /// Elements of all gradients.
+    pub(super) fn gradient_elements(&mut self) -> usize {
+        self.gradients_mut().iter().map(|gradient| gradient.len()).sum()
     }
 
     fn trained_shards(&mut self) -> impl Iterator<Item = &mut Shard> {

@@ -2,19 +2,19 @@
 //! micro-batches, then all get the whole.
 //!
 //! Of G bytes of gradients each of N ranks sends G (N-1)/N for every micro-batch that it has computed, and as much for its share of
-//! the sum.
+//! the sum. What a GPU has finished of a gradient travels while it computes the rest of the backward pass.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::device::{Precision, Real, Tensor, TensorPart, vectorized};
+use crate::device::{Device, Precision, ReadAhead, Real, Tensor, TensorPart, vectorized};
+use crate::model::{Parameter, Shard};
 use crate::ranks::{Parts, Ranks};
 
-/// Micro-batches that were computed side by side: the first ranks have one each.
-#[derive(Clone, Copy)]
+/// Micro-batches that are computed side by side: the first ranks have one each.
+#[derive(Clone, Copy, Default)]
 pub struct Turn {
     pub micro_batches: usize,
     /// Its place in the step.
@@ -22,14 +22,19 @@ pub struct Turn {
     pub is_last: bool,
 }
 
-/// What this rank has added up so far, and what travelled for it.
-#[derive(Default)]
+/// What this rank has added up so far, and what travels for it.
 pub struct SharedSum {
+    device: Device,
+    ranks: Ranks,
+    buckets: Buckets,
+    turn: Turn,
+    /// Gradients of the turn on their way out; of their elements so many were offered, and so many buckets were exchanged.
+    outgoing: ReadAhead,
+    offered: usize,
+    exchanged: usize,
+    received: Room,
     /// This rank's share of each bucket.
     shares: Vec<Room>,
-    /// A bucket on its way out, and what comes in for one.
-    sent: Room,
-    received: Room,
     traffic: Traffic,
 }
 
@@ -53,107 +58,172 @@ pub struct SharedPlan {
 /// Elements that travel together: few enough to stand beside a network, and enough to be worth a call.
 const BUCKET: usize = 1 << 20;
 
-/// A part of a gradient.
-struct Part {
-    tensor: usize,
-    elements: Range<usize>,
-}
+/// Buckets that a GPU may have finished before they travel: a layer's of a network of half a billion weights.
+const AHEAD: usize = 16;
 
-/// Parts that travel together.
-struct Bucket(Vec<Part>);
+/// Gradients end to end, cut into buckets.
+#[derive(Clone, Copy)]
+struct Buckets {
+    elements: usize,
+    ranks: usize,
+    precision: Precision,
+}
 
 /// Memory that is used again and again: bytes where numbers of either precision may stand.
 #[derive(Default)]
 struct Room(Vec<f64>);
 
 impl SharedSum {
-    /// Adds the gradients of a turn to those before it, in order; after the last turn every rank's gradients are the step's.
+    /// For gradients of so many elements in all.
+    pub fn new(device: &Device, ranks: &Ranks, elements: usize) -> Self {
+        let buckets = Buckets { elements, ranks: ranks.count(), precision: device.precision() };
+        Self {
+            device: device.clone(),
+            ranks: ranks.clone(),
+            buckets,
+            turn: Turn::default(),
+            outgoing: read_ahead(device, elements),
+            offered: 0,
+            exchanged: 0,
+            received: Room::default(),
+            shares: (0..buckets.count()).map(|_| Room::default()).collect(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Begins a turn: before this rank's backward pass.
+    pub fn begin(&mut self, turn: Turn) {
+        (self.turn, self.offered, self.exchanged) = (turn, 0, 0);
+    }
+
+    /// Weights whose gradients the backward pass has finished, in the order of [`SharedSum::end`]. A GPU computes on while those
+    /// before them travel; on the CPU device they would only hold it up.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn hear(&mut self, finished: &mut dyn Iterator<Item = &mut Parameter>) -> Result<()> {
+        if !self.device.computes_apart() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        self.device.begin();
+        while self.outgoing.sent() > 0 {
+            self.exchange()?;
+        }
+        for gradient in finished.flat_map(Parameter::shards_mut).filter_map(|shard: &mut Shard| shard.gradient.as_ref())
+        {
+            self.offer(gradient)?;
+        }
+        self.outgoing.send()?;
+        self.traffic.seconds += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Adds the gradients of the turn to those before it, in order; after the last turn every rank's gradients are the step's.
     /// Before it they become zero.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn add(&mut self, ranks: &Ranks, mut gradients: Vec<&mut Tensor>, turn: Turn) -> Result<()> {
+    pub fn end(&mut self, mut gradients: Vec<&mut Tensor>) -> Result<()> {
         let start = Instant::now();
-        let buckets = Bucket::all(&gradients);
-        self.shares.resize_with(buckets.len(), Room::default);
-        for (number, bucket) in buckets.iter().enumerate() {
-            self.add_bucket(ranks, &gradients, number, bucket, turn)?;
-            if turn.is_last {
-                self.spread(ranks, &mut gradients, number, bucket)?;
+        if self.has_one() {
+            let mut before = 0;
+            for gradient in &gradients {
+                // Whole ones were offered while the backward pass went on.
+                if before == self.offered {
+                    self.offer(gradient)?;
+                }
+                before += gradient.len();
             }
         }
-        if !turn.is_last && ranks.number() < turn.micro_batches {
+        while self.exchanged < self.buckets.count() {
+            self.exchange()?;
+        }
+        if self.turn.is_last {
+            self.spread(&mut gradients)?;
+        } else if self.has_one() {
             gradients.iter_mut().try_for_each(|gradient| gradient.write(0, vec![0.0; gradient.len()].into_iter()))?;
         }
         self.traffic.seconds += start.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// Adds what the ranks have of a bucket to this rank's share of it.
-    fn add_bucket(
-        &mut self,
-        ranks: &Ranks,
-        gradients: &[&mut Tensor],
-        number: usize,
-        bucket: &Bucket,
-        turn: Turn,
-    ) -> Result<()> {
-        let device = gradients[0].device();
-        let shares = bucket.shares(ranks, device.precision());
-        let mine = shares[ranks.number()];
-        let has_one = ranks.number() < turn.micro_batches;
-        let sent_lengths = if has_one { shares } else { vec![0; ranks.count()] };
-        let sent = self.sent.bytes(sent_lengths.iter().sum());
-        if has_one {
-            device.read_parts(&bucket.parts(gradients), sent)?;
-        }
-        let received_length = |rank: usize| if rank < turn.micro_batches { mine } else { 0 };
-        let received_lengths: Vec<usize> = (0..ranks.count()).map(received_length).collect();
-        let received = self.received.bytes(received_lengths.iter().sum());
-        ranks.exchange(
-            Parts { bytes: sent, lengths: &sent_lengths },
-            Parts { bytes: received, lengths: &received_lengths },
-        );
-        self.traffic.bytes += (sent.len() - sent_lengths[ranks.number()]) as u64;
-        let share = self.shares[number].bytes(mine);
-        if turn.is_first {
-            share.fill(0);
-        }
-        for of_rank in received.chunks(mine.max(1)) {
-            match device.precision() {
-                Precision::F32 => add::<f32>(share, of_rank),
-                Precision::F64 => add::<f64>(share, of_rank),
+    /// Whether this rank has a micro-batch in the turn.
+    fn has_one(&self) -> bool {
+        self.ranks.number() < self.turn.micro_batches
+    }
+
+    /// Has a gradient read, behind those before it.
+    fn offer(&mut self, gradient: &Tensor) -> Result<()> {
+        let mut start = 0;
+        while start < gradient.len() {
+            let end = gradient.len().min(start + BUCKET - self.offered % BUCKET);
+            self.outgoing.push(TensorPart { tensor: gradient, elements: start..end })?;
+            self.offered += end - start;
+            start = end;
+            if self.offered.is_multiple_of(BUCKET) || self.offered == self.buckets.elements {
+                self.outgoing.close();
+                if self.outgoing.is_full() {
+                    self.exchange()?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Gives every rank the sum of a bucket, whose shares the ranks have.
-    fn spread(&mut self, ranks: &Ranks, gradients: &mut [&mut Tensor], number: usize, bucket: &Bucket) -> Result<()> {
-        let precision = gradients[0].device().precision();
-        let lengths = bucket.shares(ranks, precision);
-        let mine = self.shares[number].bytes(lengths[ranks.number()]);
-        let whole = self.received.bytes(lengths.iter().sum());
-        ranks.gather_parts(mine, Parts { bytes: whole, lengths: &lengths });
-        self.traffic.bytes += (mine.len() * (ranks.count() - 1)) as u64;
-        let mut rest = &*whole;
-        for Part { tensor, elements } in &bucket.0 {
-            let (of_part, behind) = rest.split_at(elements.len() * precision.bytes());
-            gradients[*tensor].write_part(elements.start, of_part)?;
-            rest = behind;
+    /// Adds what the ranks have of the next bucket to this rank's share of it.
+    fn exchange(&mut self) -> Result<()> {
+        let shares = self.buckets.shares(self.exchanged);
+        let (me, turn) = (self.ranks.number(), self.turn);
+        let mine = shares[me];
+        let received_length = |rank: usize| if rank < turn.micro_batches { mine } else { 0 };
+        let received_lengths: Vec<usize> = (0..shares.len()).map(received_length).collect();
+        let received = self.received.bytes(received_lengths.iter().sum());
+        let incoming = Parts { bytes: &mut *received, lengths: &received_lengths };
+        if self.ranks.number() < turn.micro_batches {
+            let count: usize = shares.iter().sum();
+            let send = |bytes: &[u8]| self.ranks.exchange(Parts { bytes: &bytes[..count], lengths: &shares }, incoming);
+            self.outgoing.take(send)?;
+            self.traffic.bytes += (count - mine) as u64;
+        } else {
+            self.ranks.exchange(Parts { bytes: &[], lengths: &vec![0; shares.len()] }, incoming);
         }
+        let share = self.shares[self.exchanged].bytes(mine);
+        if turn.is_first {
+            share.fill(0);
+        }
+        for of_rank in received.chunks(mine.max(1)) {
+            match self.buckets.precision {
+                Precision::F32 => add::<f32>(share, of_rank),
+                Precision::F64 => add::<f64>(share, of_rank),
+            }
+        }
+        self.exchanged += 1;
         Ok(())
     }
 
-    /// What gradients of so many elements take.
-    pub fn plan(elements: usize, ranks: usize, precision: Precision) -> SharedPlan {
-        let (width, bucket) = (precision.bytes(), BUCKET.min(elements));
-        let share = elements.div_ceil(ranks);
-        SharedPlan {
-            ranks,
-            sent_bytes: (2 * (ranks - 1) * share * width) as u64,
-            host_bytes: ((share + 2 * bucket) * width) as u64,
+    /// Gives every rank the sum, whose shares the ranks have.
+    fn spread(&mut self, gradients: &mut [&mut Tensor]) -> Result<()> {
+        let width = self.buckets.precision.bytes();
+        let (mut tensor, mut start) = (0, 0);
+        for (number, share) in self.shares.iter_mut().enumerate() {
+            let lengths = self.buckets.shares(number);
+            let mine = share.bytes(lengths[self.ranks.number()]);
+            let whole = self.received.bytes(lengths.iter().sum());
+            self.ranks.gather_parts(mine, Parts { bytes: whole, lengths: &lengths });
+            self.traffic.bytes += (mine.len() * (lengths.len() - 1)) as u64;
+            let mut rest = &*whole;
+            while !rest.is_empty() {
+                let count = (rest.len() / width).min(gradients[tensor].len() - start);
+                let (of_tensor, behind) = rest.split_at(count * width);
+                gradients[tensor].write_part(start, of_tensor)?;
+                (rest, start) = (behind, start + count);
+                if start == gradients[tensor].len() {
+                    (tensor, start) = (tensor + 1, 0);
+                }
+            }
         }
+        Ok(())
     }
 
     /// What travelled since the last call.
@@ -162,36 +232,34 @@ impl SharedSum {
     }
 }
 
-impl Bucket {
-    /// Gradients end to end, cut into buckets.
-    fn all(gradients: &[&mut Tensor]) -> Vec<Self> {
-        let count: usize = gradients.iter().map(|gradient| gradient.len()).sum();
-        let mut buckets: Vec<Self> = (0..count.div_ceil(BUCKET)).map(|_| Self(Vec::new())).collect();
-        let mut first = 0;
-        for (tensor, gradient) in gradients.iter().enumerate() {
-            let mut start = 0;
-            while start < gradient.len() {
-                let place = first + start;
-                let end = gradient.len().min(start + BUCKET - place % BUCKET);
-                buckets[place / BUCKET].0.push(Part { tensor, elements: start..end });
-                start = end;
-            }
-            first += gradient.len();
+/// What gradients of so many elements pass through on their way from a device.
+pub fn read_ahead(device: &Device, elements: usize) -> ReadAhead {
+    ReadAhead::new(device, "transfer/gradients", AHEAD.min(elements.div_ceil(BUCKET)))
+}
+
+impl SharedPlan {
+    /// What gradients of so many elements take on the host, beside [`read_ahead`].
+    pub fn of(device: &Device, ranks: usize, elements: usize) -> Self {
+        let (width, share) = (device.precision().bytes(), elements.div_ceil(ranks));
+        let buckets_at_hand = if device.computes_apart() { 1 } else { 2 };
+        Self {
+            ranks,
+            sent_bytes: (2 * (ranks - 1) * share * width) as u64,
+            host_bytes: ((share + buckets_at_hand * BUCKET.min(elements)) * width) as u64,
         }
-        buckets
+    }
+}
+
+impl Buckets {
+    fn count(self) -> usize {
+        self.elements.div_ceil(BUCKET)
     }
 
-    fn parts<'a>(&self, gradients: &'a [&mut Tensor]) -> Vec<TensorPart<'a>> {
-        let part =
-            |Part { tensor, elements }: &Part| TensorPart { tensor: &*gradients[*tensor], elements: elements.clone() };
-        self.0.iter().map(part).collect()
-    }
-
-    /// The bytes of it that each rank adds up.
-    fn shares(&self, ranks: &Ranks, precision: Precision) -> Vec<usize> {
-        let (ranks, elements) = (ranks.count(), self.0.iter().map(|part| part.elements.len()).sum::<usize>());
-        let start = |rank: usize| elements * rank / ranks;
-        (0..ranks).map(|rank| (start(rank + 1) - start(rank)) * precision.bytes()).collect()
+    /// The bytes of a bucket that each rank adds up.
+    fn shares(self, number: usize) -> Vec<usize> {
+        let elements = BUCKET.min(self.elements - number * BUCKET);
+        let start = |rank: usize| elements * rank / self.ranks;
+        (0..self.ranks).map(|rank| (start(rank + 1) - start(rank)) * self.precision.bytes()).collect()
     }
 }
 

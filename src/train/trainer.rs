@@ -43,7 +43,8 @@ pub struct Trainer {
     /// The run's directory, which is the first rank's.
     pub(super) dir: Option<RunDir>,
     pub(super) ranks: Ranks,
-    sum: SharedSum,
+    /// Where there are several ranks.
+    sum: Option<SharedSum>,
     /// Whether ranks compute with other rounding than the first one.
     are_mixed: bool,
     schedule: Schedule,
@@ -94,6 +95,7 @@ impl Trainer {
             session.copy_first(&ranks, true)?;
         }
         let are_mixed = look_at_devices(&ranks, device)?;
+        let sum = ranks.are_several().then(|| SharedSum::new(device, &ranks, session.gradient_elements()));
         let schedule = config.optimizer.schedule(rows.total_steps());
         let result_dtype = result_dtype(&config, &Checkpoint::open(&models.policy.dir)?);
         Ok(Self {
@@ -105,7 +107,7 @@ impl Trainer {
             eval,
             dir,
             ranks,
-            sum: SharedSum::default(),
+            sum,
             are_mixed,
             schedule,
             state: state.unwrap_or_default(),
@@ -156,8 +158,8 @@ impl Trainer {
         row.push(("tokens_per_second", tokens as f64 / seconds));
         row.push(("seconds", seconds));
         row.push(("peak_memory_bytes", self.session.device.peak_bytes() as f64));
-        if self.ranks.are_several() {
-            let Traffic { bytes, seconds } = self.sum.take_traffic();
+        if let Some(sum) = &mut self.sum {
+            let Traffic { bytes, seconds } = sum.take_traffic();
             row.extend([("comm/bytes", bytes as f64), ("comm/seconds", seconds)]);
         }
         Ok(row)
@@ -168,16 +170,18 @@ impl Trainer {
         let count = self.ranks.count();
         let mut first_sequence = 0;
         for (turn, side_by_side) in micro_batches.chunks(count).enumerate() {
+            let is_last = (turn + 1) * count >= micro_batches.len();
+            if let Some(sum) = &mut self.sum {
+                sum.begin(Turn { micro_batches: side_by_side.len(), is_first: turn == 0, is_last });
+            }
             for (rank, micro_batch) in side_by_side.iter().enumerate() {
                 if rank == self.ranks.number() {
                     self.accumulate(micro_batch, round, first_sequence, totals)?;
                 }
                 first_sequence += micro_batch.sequences.len();
             }
-            let is_last = (turn + 1) * count >= micro_batches.len();
-            if count > 1 {
-                let turn = Turn { micro_batches: side_by_side.len(), is_first: turn == 0, is_last };
-                self.sum.add(&self.ranks, self.session.gradients_mut(), turn)?;
+            if let Some(sum) = &mut self.sum {
+                sum.end(self.session.gradients_mut())?;
             } else if micro_batches.len() > 1 {
                 self.session.add_up();
                 if is_last {
@@ -266,8 +270,13 @@ impl Trainer {
             sequences: batch.sequences as u32,
             first_sequence: first_sequence as u32,
         });
-        self.session.backward();
-        Ok(())
+        let mut heard = Ok(());
+        self.session.backward(&mut |finished| {
+            if let (Some(sum), Ok(())) = (&mut self.sum, &heard) {
+                heard = sum.hear(finished);
+            }
+        });
+        heard
     }
 
     /// Steps the weights, each group at its learning rate; what that was goes into the step's row.

@@ -1,0 +1,125 @@
+//! Parts of tensors on their way to the host.
+
+use std::collections::VecDeque;
+
+use anyhow::Result;
+
+use super::handle::{Backend, Device};
+use super::tensor::TensorPart;
+use crate::gpu::{Load, TRANSFER_BYTES};
+
+/// Reads parts of tensors in loads, first in, first out. A GPU goes on meanwhile with what is recorded after a load was sent; on
+/// the CPU device a load is there at once.
+pub struct ReadAhead {
+    device: Device,
+    staging: Staging,
+    /// The CPU device's load.
+    at_hand: Vec<u8>,
+    ledger_key: u64,
+}
+
+/// The buffers that a GPU's loads pass through.
+#[derive(Default)]
+struct Staging {
+    free: Vec<wgpu::Buffer>,
+    /// What is recorded of the load that is being made.
+    open: Option<Open>,
+    /// Complete, and not handed over yet.
+    closed: Vec<wgpu::Buffer>,
+    sent: VecDeque<Load>,
+}
+
+struct Open {
+    buffer: wgpu::Buffer,
+    end: usize,
+}
+
+impl ReadAhead {
+    /// Room for so many loads that are on their way at once, of [`TRANSFER_BYTES`] each; on the CPU device for one.
+    pub fn new(device: &Device, name: &str, loads: usize) -> Self {
+        let mut staging = Staging::default();
+        if let Some(gpu) = device.as_gpu() {
+            staging.free.extend((0..loads).map(|_| gpu.create_staging()));
+        }
+        let bytes = if device.computes_apart() { TRANSFER_BYTES * loads as u64 } else { 0 };
+        let ledger_key = device.ledger().add(name, bytes);
+        Self { device: device.clone(), staging, at_hand: Vec::new(), ledger_key }
+    }
+
+    /// Adds a part to the load that is being made, as it is after all that was run before.
+    ///
+    /// # Errors
+    /// Where the device reported an error.
+    ///
+    /// # Panics
+    /// Where there is no room for another load.
+    pub fn push(&mut self, part: TensorPart) -> Result<()> {
+        let Backend::Gpu(gpu) = &self.device.0.backend else {
+            self.at_hand.extend_from_slice(&part.tensor.read_part(part.elements.start, part.elements.len())?);
+            return Ok(());
+        };
+        let open = self.staging.open.get_or_insert_with(|| {
+            let buffer = self.staging.free.pop().expect("room for another load");
+            Open { buffer, end: 0 }
+        });
+        let part = part.tensor.part(part.elements);
+        gpu.copy_out(part, &open.buffer, open.end);
+        open.end += part.size;
+        Ok(())
+    }
+
+    /// The load is complete; what is pushed next belongs to another one.
+    pub fn close(&mut self) {
+        self.staging.closed.extend(self.staging.open.take().map(|open| open.buffer));
+    }
+
+    /// Whether a load must be taken before another one is begun.
+    pub fn is_full(&self) -> bool {
+        match self.device.as_gpu() {
+            Some(_) => self.staging.free.is_empty(),
+            None => !self.at_hand.is_empty(),
+        }
+    }
+
+    /// Hands complete loads to the GPU, with all that was recorded.
+    ///
+    /// # Errors
+    /// Where the device has a fault.
+    pub fn send(&mut self) -> Result<()> {
+        if let Some(gpu) = self.device.as_gpu().filter(|_| !self.staging.closed.is_empty()) {
+            self.staging.sent.extend(gpu.send_out(std::mem::take(&mut self.staging.closed))?);
+        }
+        Ok(())
+    }
+
+    /// How many loads were sent and not taken.
+    pub fn sent(&self) -> usize {
+        self.staging.sent.len()
+    }
+
+    /// Waits for the oldest complete load; `take` gets it, and what is behind it in its buffer.
+    ///
+    /// # Errors
+    /// Where the device has a fault.
+    pub fn take<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        self.send()?;
+        match self.device.as_gpu().zip(self.staging.sent.pop_front()) {
+            Some((gpu, load)) => {
+                let taken = gpu.receive(&load, take)?;
+                self.staging.free.push(load.staging);
+                Ok(taken)
+            }
+            None => {
+                let taken = take(&self.at_hand);
+                self.at_hand.clear();
+                Ok(taken)
+            }
+        }
+    }
+}
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.device.ledger().remove(self.ledger_key);
+    }
+}
