@@ -48,6 +48,7 @@ mod report;
 mod resume;
 mod saved_type;
 mod shards;
+mod shared_sum;
 mod shell;
 mod signs;
 mod streams;

@@ -40,7 +40,7 @@ pub use run::{Outcome, Run};
 pub use schedule::{Schedule, SchedulerType};
 pub use session::{EvalRoom, Session, Sources, TrainRoom};
 pub use settings::{MethodArgs, TrainSettings, read_table};
-pub use shared_sum::SharedPlan;
+pub use shared_sum::{BUCKET, SharedPlan, SharedSum, Turn};
 pub use source::Source;
 pub use trainer::{Saved, Trainer};
 pub use values::ValueScorer;

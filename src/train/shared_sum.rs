@@ -56,7 +56,7 @@ pub struct SharedPlan {
 }
 
 /// Elements that travel together: few enough to stand beside a network, and enough to be worth a call.
-const BUCKET: usize = 1 << 20;
+pub const BUCKET: usize = 1 << 20;
 
 /// Buckets that a GPU may have finished before they travel: a layer's of a network of half a billion weights.
 const AHEAD: usize = 16;
