@@ -15,7 +15,7 @@ pub struct ReadAhead {
     staging: Staging,
     /// The CPU device's load.
     at_hand: Vec<u8>,
-    ledger_key: u64,
+    ledger_key: Option<u64>,
 }
 
 /// The buffers that a GPU's loads pass through.
@@ -35,14 +35,16 @@ struct Open {
 }
 
 impl ReadAhead {
-    /// Room for so many loads that are on their way at once, of [`TRANSFER_BYTES`] each; on the CPU device for one.
+    /// The bytes of a GPU's load, at most.
+    pub const GPU_LOAD: usize = TRANSFER_BYTES as usize;
+
+    /// Room for so many loads that are on their way at once; on the CPU device for one, of any size.
     pub fn new(device: &Device, name: &str, loads: usize) -> Self {
         let mut staging = Staging::default();
         if let Some(gpu) = device.as_gpu() {
             staging.free.extend((0..loads).map(|_| gpu.create_staging()));
         }
-        let bytes = if device.computes_apart() { TRANSFER_BYTES * loads as u64 } else { 0 };
-        let ledger_key = device.ledger().add(name, bytes);
+        let ledger_key = device.computes_apart().then(|| device.ledger().add(name, TRANSFER_BYTES * loads as u64));
         Self { device: device.clone(), staging, at_hand: Vec::new(), ledger_key }
     }
 
@@ -120,6 +122,6 @@ impl ReadAhead {
 
 impl Drop for ReadAhead {
     fn drop(&mut self) {
-        self.device.ledger().remove(self.ledger_key);
+        self.ledger_key.into_iter().for_each(|key| self.device.ledger().remove(key));
     }
 }

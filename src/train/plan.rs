@@ -93,7 +93,7 @@ impl Plan {
             ranks: (ranks > 1).then(|| SharedPlan::of(device, ranks, gradients)),
             peak_bytes: planned.peak_bytes(),
             device_bytes: limits.memory_bytes,
-            largest_binding: phases.iter().flatten().max_by_key(|buffer| buffer.bytes).cloned(),
+            largest_binding: phases.iter().flatten().filter(is_bound).max_by_key(|buffer| buffer.bytes).cloned(),
             binding_limit: (limits.tensor_bytes < u64::MAX).then_some(limits.tensor_bytes),
             buffers: phases.into_iter().max_by_key(bytes).unwrap_or_default(),
         })
@@ -123,6 +123,11 @@ impl Plan {
         }
         groups
     }
+}
+
+/// Whether kernels see a buffer, not copies alone.
+fn is_bound(buffer: &&Allocation) -> bool {
+    !buffer.name.starts_with("transfer/")
 }
 
 /// First parts of names that belong to no network.

@@ -38,7 +38,7 @@ pub struct SharedSum {
     traffic: Traffic,
 }
 
-/// What was sent by this rank in a step, and how long it took, with the time that it waited for others.
+/// What was sent by this rank in a step, and how long it took, with the time that it waited for other ranks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
     pub bytes: u64,
@@ -56,7 +56,7 @@ pub struct SharedPlan {
 }
 
 /// Elements that travel together: few enough to stand beside a network, and enough to be worth a call.
-pub const BUCKET: usize = 1 << 20;
+pub const BUCKET: usize = ReadAhead::GPU_LOAD / size_of::<f32>();
 
 /// Buckets that a GPU may have finished before they travel: a layer's of a network of half a billion weights.
 const AHEAD: usize = 16;
@@ -105,7 +105,6 @@ impl SharedSum {
         if !self.device.computes_apart() {
             return Ok(());
         }
-        let start = Instant::now();
         self.device.begin();
         while self.outgoing.sent() > 0 {
             self.exchange()?;
@@ -114,9 +113,7 @@ impl SharedSum {
         {
             self.offer(gradient)?;
         }
-        self.outgoing.send()?;
-        self.traffic.seconds += start.elapsed().as_secs_f64();
-        Ok(())
+        self.outgoing.send()
     }
 
     /// Adds the gradients of the turn to those before it, in order; after the last turn every rank's gradients are the step's.
@@ -125,7 +122,6 @@ impl SharedSum {
     /// # Errors
     /// Where the device fails.
     pub fn end(&mut self, mut gradients: Vec<&mut Tensor>) -> Result<()> {
-        let start = Instant::now();
         if self.has_one() {
             let mut before = 0;
             for gradient in &gradients {
@@ -140,12 +136,12 @@ impl SharedSum {
             self.exchange()?;
         }
         if self.turn.is_last {
-            self.spread(&mut gradients)?;
+            self.spread(&mut gradients)
         } else if self.has_one() {
-            gradients.iter_mut().try_for_each(|gradient| gradient.write(0, vec![0.0; gradient.len()].into_iter()))?;
+            gradients.iter_mut().try_for_each(|gradient| gradient.write(0, std::iter::repeat_n(0.0, gradient.len())))
+        } else {
+            Ok(())
         }
-        self.traffic.seconds += start.elapsed().as_secs_f64();
-        Ok(())
     }
 
     /// Whether this rank has a micro-batch in the turn.
@@ -180,13 +176,15 @@ impl SharedSum {
         let received_lengths: Vec<usize> = (0..shares.len()).map(received_length).collect();
         let received = self.received.bytes(received_lengths.iter().sum());
         let incoming = Parts { bytes: &mut *received, lengths: &received_lengths };
-        if self.ranks.number() < turn.micro_batches {
+        let exchange = |bytes: &[u8], lengths: &[usize]| {
+            self.traffic.time(|| self.ranks.exchange(Parts { bytes, lengths }, incoming));
+        };
+        if me < turn.micro_batches {
             let count: usize = shares.iter().sum();
-            let send = |bytes: &[u8]| self.ranks.exchange(Parts { bytes: &bytes[..count], lengths: &shares }, incoming);
-            self.outgoing.take(send)?;
+            self.outgoing.take(|bytes| exchange(&bytes[..count], &shares))?;
             self.traffic.bytes += (count - mine) as u64;
         } else {
-            self.ranks.exchange(Parts { bytes: &[], lengths: &vec![0; shares.len()] }, incoming);
+            exchange(&[], &vec![0; shares.len()]);
         }
         let share = self.shares[self.exchanged].bytes(mine);
         if turn.is_first {
@@ -210,7 +208,7 @@ impl SharedSum {
             let lengths = self.buckets.shares(number);
             let mine = share.bytes(lengths[self.ranks.number()]);
             let whole = self.received.bytes(lengths.iter().sum());
-            self.ranks.gather_parts(mine, Parts { bytes: whole, lengths: &lengths });
+            self.traffic.time(|| self.ranks.gather_parts(mine, Parts { bytes: whole, lengths: &lengths }));
             self.traffic.bytes += (mine.len() * (lengths.len() - 1)) as u64;
             let mut rest = &*whole;
             while !rest.is_empty() {
@@ -235,6 +233,15 @@ impl SharedSum {
 /// What gradients of so many elements pass through on their way from a device.
 pub fn read_ahead(device: &Device, elements: usize) -> ReadAhead {
     ReadAhead::new(device, "transfer/gradients", AHEAD.min(elements.div_ceil(BUCKET)))
+}
+
+impl Traffic {
+    fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let made = work();
+        self.seconds += start.elapsed().as_secs_f64();
+        made
+    }
 }
 
 impl SharedPlan {
