@@ -187,8 +187,9 @@ pub fn rounds(output: &Path) -> Vec<Vec<u8>> {
 }
 
 /// A run's result, and its rounds.
-fn outcome(output: &Path) -> ((Vec<Vec<u8>>, Vec<Value>), Vec<Vec<u8>>) {
-    (result(output), rounds(output))
+fn outcome(output: &Path) -> (Vec<Vec<u8>>, Vec<Value>) {
+    let (weights, metrics) = result(output);
+    ([weights, rounds(output)].concat(), metrics)
 }
 
 #[cfg(unix)]

@@ -1,7 +1,6 @@
 //! An open GPU: buffers, recording, read-back, time and faults.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use wgpu::{BufferUsages, Features};
@@ -13,7 +12,6 @@ use super::launch::{Binding, Launch, Signature};
 use super::limits::Limits;
 use super::pipeline::{BuiltPipeline, Pipelines};
 use super::rates::Rates;
-use super::read_back::BufferPart;
 use super::recorder::{Recorder, UPLOAD_BYTES};
 use super::settings::Settings;
 use super::traits::Traits;
@@ -22,7 +20,7 @@ use crate::format::format_bytes;
 /// An open GPU. All methods may be called from any thread; dispatches run in the order they were recorded.
 pub struct Gpu {
     pub(super) device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     traits: Traits,
     limits: Limits,
@@ -252,41 +250,6 @@ impl Gpu {
     /// Drops what holds a buffer that is about to be freed.
     pub fn forget(&self, buffer: &wgpu::Buffer) {
         lock(&self.pipelines).forget(buffer);
-    }
-
-    /// Seconds that the dispatches of `work` take: by the GPU's timestamps where it has them, else by the clock.
-    ///
-    /// # Errors
-    /// Where the device has a fault by then.
-    pub fn measure(&self, work: impl FnOnce()) -> Result<f64> {
-        self.synchronize()?;
-        if !self.device.features().contains(Features::TIMESTAMP_QUERY) {
-            let start = Instant::now();
-            work();
-            self.synchronize()?;
-            return Ok(start.elapsed().as_secs_f64());
-        }
-        let query_set = self.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("time"),
-            ty: wgpu::QueryType::Timestamp,
-            count: 2,
-        });
-        let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("timestamps"),
-            size: 16,
-            usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        lock(&self.recorder).timestamps = Some(query_set.clone());
-        work();
-        {
-            let mut recorder = lock(&self.recorder);
-            recorder.timestamps = None;
-            recorder.encoder(&self.device).resolve_query_set(&query_set, 0..2, &resolved, 0);
-        }
-        let part = BufferPart { tensor: "timestamps", buffer: &resolved, offset: 0, size: 16 };
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.download(&[part])?[0]);
-        Ok(ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.queue.get_timestamp_period()) * 1e-9)
     }
 
     /// Bytes that the driver's allocator holds, blocks that are not full included, where it reports them.

@@ -7,6 +7,7 @@ mod fault;
 mod handle;
 mod launch;
 mod limits;
+mod measure;
 mod pipeline;
 mod rates;
 mod read_back;
