@@ -154,7 +154,7 @@ impl Session {
     }
 
     /// The networks' backward passes from what the method wrote; gradients are added to. `finished` hears of each weight, in the
-    /// order of [`Session::gradients_mut`].
+    /// order of `gradients_mut`.
     pub fn backward(&mut self, finished: Finished) {
         let Self { policy, value, scratch, batch, dlogp, .. } = self;
         policy.network.backward(batch, &mut policy.activations, scratch, dlogp, finished);

@@ -245,7 +245,7 @@ impl Traffic {
 }
 
 impl SharedPlan {
-    /// What gradients of so many elements take on the host, beside [`read_ahead`].
+    /// What gradients of so many elements take on the host, beside what they pass through.
     pub fn of(device: &Device, ranks: usize, elements: usize) -> Self {
         let (width, share) = (device.precision().bytes(), elements.div_ceil(ranks));
         let buckets_at_hand = if device.computes_apart() { 1 } else { 2 };
