@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+#[cfg(unix)]
+use crate::command::on_full_disk;
 use crate::command::{copy_of, dqo, error_of, train};
 use crate::model::golden;
 
@@ -378,21 +380,14 @@ fn a_directory_without_write_permission_is_refused() {
     assert_eq!(message, format!("{}: cannot be made: Permission denied (os error 13)", output.display()));
 }
 
-/// A limit on the size of files stands in for a full disk: writing fails in the middle of a file.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_nothing_half_written() {
     let dir = tempfile::tempdir().unwrap();
     let (rows, output) = (golden(SET).join("rows.jsonl"), dir.path().join("out"));
     let command = train(SET, &rows, &output);
-    let mut limited = std::process::Command::new("sh");
-    // 16 blocks of 512 bytes hold the configuration and the metrics, not a model; the signal is ignored so that the
-    // write fails as it does where a disk is full.
-    limited
-        .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""])
-        .arg(command.get_program())
-        .args(command.get_args());
-    let message = error_of(&mut limited);
+    // 16 blocks hold the configuration and the metrics, not a model.
+    let message = error_of(&mut on_full_disk(16, &command));
     let model = output.join(".checkpoint-000001.dqo-new/policy/model.safetensors");
     assert!(message.starts_with(&format!("{}: cannot be written: ", model.display())), "{message}");
     let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();

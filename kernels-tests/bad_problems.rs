@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+#[cfg(unix)]
+use crate::command::on_full_disk;
 use crate::command::{dqo, error_of, train};
 use crate::model::{golden, json_lines};
 use crate::whole_loop::{assert_same_rows, model_in, problems, sample, verb, with_model};
@@ -200,7 +202,6 @@ fn an_output_is_neither_written_over_nor_believed() {
     assert!(error.starts_with("rows.jsonl:1: is damaged: "), "{error}");
 }
 
-/// A limit on the size of files stands in for a full disk.
 #[cfg(unix)]
 #[test]
 fn a_disk_that_fills_up_keeps_the_finished_rows() {
@@ -209,13 +210,8 @@ fn a_disk_that_fills_up_keeps_the_finished_rows() {
     let (whole, output) = (dir.path().join("whole.jsonl"), dir.path().join("rows.jsonl"));
     assert!(sample(&data, &whole, &[]).output().unwrap().status.success());
     let command = sample(&data, &output, &[]);
-    let mut limited = Command::new("sh");
-    // 40 blocks of 512 bytes hold some of the rows.
-    limited
-        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
-        .arg(command.get_program())
-        .args(command.get_args());
-    let message = error_in(dir.path(), &mut limited);
+    // 40 blocks hold some of the rows.
+    let message = error_in(dir.path(), &mut on_full_disk(40, &command));
     assert!(message.starts_with("rows.jsonl: cannot be written; the finished rows are kept: "), "{message}");
     let kept = json_lines(&output).len();
     assert!((5..90).contains(&kept), "{kept} rows are kept");

@@ -12,6 +12,16 @@ pub fn dqo() -> Command {
     command
 }
 
+/// A command whose files end after so many blocks of 512 bytes, in the middle of a write: it stands in for a full disk. The
+/// signal is ignored, so that the write fails as it does there.
+#[cfg(unix)]
+pub fn on_full_disk(blocks: u32, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited
+}
+
 /// `train` on a golden set's networks and rows. Golden rows are copied beside `output`: runs write beside their rows.
 pub fn train(set: &str, rows: &Path, output: &Path) -> Command {
     let set = golden(set);

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::command::{dqo, json_of, stderr};
+use crate::command::{dqo, json_of, on_full_disk, stderr};
 use crate::harness::skip_gpu;
 use crate::methods::{OFFLINE, by_method, rollouts, train_by};
 use crate::model::{golden, json_lines};
@@ -219,7 +219,7 @@ fn sampling_that_was_killed_goes_on_to_the_same_rows_on_another_number_of_ranks(
         if !wait_until(&mut launcher, || rows() >= 100) {
             return false;
         }
-        assert!(Command::new("kill").arg("-KILL").arg(&ranks_of(&launcher)[2]).status().unwrap().success());
+        send("KILL", &ranks_of(&launcher)[2..]);
         assert_ne!(ends_soon(&mut launcher), Some(0));
         assert!(rows() < 900);
         done_on(2, &sample(&data, &cut, &["--resume"]));
@@ -252,6 +252,12 @@ fn devices_that_differ_are_told_and_train_together() {
 fn ranks_of(launcher: &Child) -> Vec<String> {
     let found = Command::new("pgrep").arg("-P").arg(launcher.id().to_string()).output().unwrap();
     String::from_utf8(found.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+/// Sends processes a signal.
+#[track_caller]
+fn send(name: &str, processes: &[String]) {
+    assert!(Command::new("kill").arg(format!("-{name}")).args(processes).status().unwrap().success());
 }
 
 fn ends_soon(launcher: &mut Child) -> Option<i32> {
@@ -296,7 +302,7 @@ fn a_run_that_was_cut_goes_on_to_the_bit_on_another_number_of_ranks() {
         }
         let ranks = ranks_of(&launcher);
         assert_eq!(ranks.len(), 3);
-        assert!(Command::new("kill").arg("-KILL").arg(&ranks[1]).status().unwrap().success());
+        send("KILL", &ranks[1..2]);
         assert_ne!(ends_soon(&mut launcher), Some(0));
         for (count, stop_at) in [(2, 20), (4, 60)] {
             let mut launcher = start(count, &cut);
@@ -435,7 +441,7 @@ fn ranks_that_are_asked_to_end_save_once_and_say_so() {
         let mut launcher = on(2, &command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         assert!(wait_until(&mut launcher, || steps_done(&output) >= 20));
         let ranks = ranks_of(&launcher);
-        assert!(Command::new("kill").arg("-TERM").args(&ranks[asked]).status().unwrap().success());
+        send("TERM", &ranks[asked]);
         assert_eq!(ends_soon(&mut launcher), Some(130));
         let saved = fs::read_dir(&output).unwrap().flatten();
         let saved = saved.filter(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint")).count();
@@ -443,7 +449,6 @@ fn ranks_that_are_asked_to_end_save_once_and_say_so() {
     }
 }
 
-/// As [`bad_input`](crate::bad_input) has it of one process: a limit on the size of files stands in for a full disk.
 #[test]
 fn a_full_disk_and_a_loss_that_is_not_finite_end_all_ranks() {
     let dir = tempfile::tempdir().unwrap();
@@ -454,9 +459,7 @@ fn a_full_disk_and_a_loss_that_is_not_finite_end_all_ranks() {
         command
     };
     let rows = rollouts(dir.path());
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]);
-    limited.arg(run(&rows).get_program()).args(run(&rows).get_args());
+    let limited = on_full_disk(16, &run(&rows));
     // No memory in files between the ranks.
     let error = error_on(on(3, &limited).env("OMPI_MCA_btl", "tcp,self"), 1);
     let model = output.join(".checkpoint-000002.dqo-new/policy/model.safetensors");

@@ -42,6 +42,13 @@ fn adds_up_and_comes_back(device: &Device) {
     }
 }
 
+/// Its model of the cost counts the calls.
+#[test]
+fn the_bench_of_ranks_has_the_buckets_that_there_are() {
+    let line = format!("\nBUCKET_BYTES = {} << 20\n", (size_of::<f32>() * BUCKET) >> 20);
+    assert!(include_str!("../tools/bench_ranks").contains(&line), "it says something else than{line}");
+}
+
 #[test]
 fn gradients_add_up_and_come_back_on_the_cpu() {
     adds_up_and_comes_back(&Device::cpu(Precision::F32));

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::handle::{Backend, Device};
 use super::tensor::TensorPart;
-use crate::gpu::{Load, TRANSFER_BYTES};
+use crate::gpu::{Gpu, Load, TRANSFER_BYTES};
 
 /// Reads parts of tensors in loads, first in, first out. A GPU goes on meanwhile with what is recorded after a load was sent; on
 /// the CPU device a load is there at once.
@@ -41,7 +41,7 @@ impl ReadAhead {
     /// Room for so many loads that are on their way at once; on the CPU device for one, of any size.
     pub fn new(device: &Device, name: &str, loads: usize) -> Self {
         let mut staging = Staging::default();
-        if let Some(gpu) = device.as_gpu() {
+        if let Some(gpu) = computing(device) {
             staging.free.extend((0..loads).map(|_| gpu.create_staging()));
         }
         let ledger_key = device.computes_apart().then(|| device.ledger().add(name, TRANSFER_BYTES * loads as u64));
@@ -56,7 +56,7 @@ impl ReadAhead {
     /// # Panics
     /// Where there is no room for another load.
     pub fn push(&mut self, part: TensorPart) -> Result<()> {
-        let Backend::Gpu(gpu) = &self.device.0.backend else {
+        let Some(gpu) = computing(&self.device) else {
             self.at_hand.extend_from_slice(&part.tensor.read_part(part.elements.start, part.elements.len())?);
             return Ok(());
         };
@@ -77,7 +77,7 @@ impl ReadAhead {
 
     /// Whether a load must be taken before another one is begun.
     pub fn is_full(&self) -> bool {
-        match self.device.as_gpu() {
+        match computing(&self.device) {
             Some(_) => self.staging.free.is_empty(),
             None => !self.at_hand.is_empty(),
         }
@@ -88,7 +88,7 @@ impl ReadAhead {
     /// # Errors
     /// Where the device has a fault.
     pub fn send(&mut self) -> Result<()> {
-        if let Some(gpu) = self.device.as_gpu().filter(|_| !self.staging.closed.is_empty()) {
+        if let Some(gpu) = computing(&self.device).filter(|_| !self.staging.closed.is_empty()) {
             self.staging.sent.extend(gpu.send_out(std::mem::take(&mut self.staging.closed))?);
         }
         Ok(())
@@ -103,20 +103,27 @@ impl ReadAhead {
     ///
     /// # Errors
     /// Where the device has a fault.
-    pub fn take<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    pub fn take(&mut self, take: impl FnOnce(&[u8])) -> Result<()> {
         self.send()?;
-        match self.device.as_gpu().zip(self.staging.sent.pop_front()) {
+        match computing(&self.device).zip(self.staging.sent.pop_front()) {
             Some((gpu, load)) => {
-                let taken = gpu.receive(&load, take)?;
+                gpu.receive(&load, take)?;
                 self.staging.free.push(load.staging);
-                Ok(taken)
             }
             None => {
-                let taken = take(&self.at_hand);
+                take(&self.at_hand);
                 self.at_hand.clear();
-                Ok(taken)
             }
         }
+        Ok(())
+    }
+}
+
+/// The GPU of a device that computes on one: a compiler has one too, and nothing on it.
+fn computing(device: &Device) -> Option<&Gpu> {
+    match &device.0.backend {
+        Backend::Gpu(gpu) => Some(gpu),
+        _ => None,
     }
 }
 

@@ -206,10 +206,7 @@ impl Tensor {
             (Data::Gpu(_), DType::Bf16) => {
                 let mut values = values.map(to_bf16);
                 for first in (start..end).step_by(PART) {
-                    let mut elements: Vec<bf16> = values.by_ref().take(PART).collect();
-                    if elements.len() % 2 == 1 && end == self.len() {
-                        elements.push(bf16::ZERO); // the buffer is padded: the last word is whole
-                    }
+                    let elements: Vec<bf16> = values.by_ref().take(PART).collect();
                     self.upload(first * 2, bytemuck::cast_slice(&elements))?;
                 }
             }
@@ -306,16 +303,11 @@ impl Tensor {
     /// Where the device reported an error.
     pub fn write_part(&mut self, start: usize, bytes: &[u8]) -> Result<()> {
         let range = self.range(start, bytes.len() / self.element_bytes());
-        let is_end = range.end == self.len();
         match &mut self.data {
             Data::F32(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
             Data::F64(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
             Data::Bf16(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
             Data::U32(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
-            Data::Gpu(_) if bytes.len() % 4 == 2 && is_end => {
-                // The buffer is padded: the last word of bf16 is whole.
-                self.upload(start * self.element_bytes(), &[bytes, &[0, 0]].concat())?;
-            }
             Data::Gpu(_) => self.upload(start * self.element_bytes(), bytes)?,
             Data::Planned => {}
         }
@@ -337,6 +329,10 @@ impl Tensor {
     }
 
     fn upload(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        // The buffer is padded: the last word of bf16 is whole.
+        if bytes.len() % 4 == 2 && offset + bytes.len() == self.len() * self.element_bytes() {
+            return self.upload(offset, &[bytes, &[0, 0]].concat());
+        }
         match (&self.device.0.backend, &self.data) {
             (Backend::Gpu(gpu), Data::Gpu(buffer)) => gpu.upload(&self.name, buffer, offset, bytes),
             _ => unreachable!("only a GPU tensor is uploaded"),

@@ -128,17 +128,16 @@ impl Gpu {
     ///
     /// # Errors
     /// Where the device has a fault by the time it is done.
-    pub fn receive<R>(&self, load: &Load, take: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    pub fn receive(&self, load: &Load, take: impl FnOnce(&[u8])) -> Result<()> {
         let Load { staging, submission, mapped } = load;
         self.wait_for(submission.clone())?;
         mapped.recv().context("the GPU did not answer")??;
         let slice = staging.slice(..);
         let view = slice.get_mapped_range().map_err(|error| anyhow!("{error}"))?;
-        let taken = take(&view);
+        take(&view);
         drop(view);
         staging.unmap();
-        self.check()?;
-        Ok(taken)
+        self.check()
     }
 }
 

@@ -183,9 +183,7 @@ impl Session {
 
     /// The gradients of all trained weights, in the order in which backward passes finish them.
     pub(super) fn gradients_mut(&mut self) -> Vec<&mut Tensor> {
-        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_as_finished_mut());
-        let parameters = self.policy.network.parameters_as_finished_mut().chain(value);
-        parameters.flat_map(Parameter::shards_mut).filter_map(|shard| shard.gradient.as_mut()).collect()
+        self.trained_shards().filter_map(|shard| shard.gradient.as_mut()).collect()
     }
 
     /// Elements of all gradients.
@@ -194,9 +192,13 @@ impl Session {
     }
 
     fn trained_shards(&mut self) -> impl Iterator<Item = &mut Shard> {
-        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_mut());
-        let parameters = self.policy.network.parameters_mut().chain(value);
-        parameters.filter(|parameter| parameter.is_trained()).flat_map(Parameter::shards_mut)
+        self.trained_parameters().flat_map(Parameter::shards_mut)
+    }
+
+    fn trained_parameters(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_as_finished_mut());
+        let parameters = self.policy.network.parameters_as_finished_mut().chain(value);
+        parameters.filter(|parameter| parameter.is_trained())
     }
 
     /// Gives every rank the first one's weights, and with `optimizer` what the optimizer keeps of them.
@@ -212,9 +214,7 @@ impl Session {
 
     /// Weights that have gradients.
     pub(super) fn trainable_parameters(&mut self) -> usize {
-        let value = self.value.iter_mut().flat_map(|value| value.network.parameters_mut());
-        let parameters = self.policy.network.parameters_mut().chain(value);
-        parameters.filter(|parameter| parameter.is_trained()).map(|parameter| parameter.len()).sum()
+        self.trained_parameters().map(|parameter| parameter.len()).sum()
     }
 
     /// What the passes of a step over so many sequences have left, read with one wait.

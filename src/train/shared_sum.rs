@@ -105,7 +105,10 @@ impl SharedSum {
         if !self.device.computes_apart() {
             return Ok(());
         }
-        self.device.begin();
+        if self.outgoing.sent() > 0 {
+            // What was recorded meanwhile, for the GPU to do while this travels.
+            self.device.begin();
+        }
         while self.outgoing.sent() > 0 {
             self.exchange()?;
         }
@@ -170,8 +173,8 @@ impl SharedSum {
     /// Adds what the ranks have of the next bucket to this rank's share of it.
     fn exchange(&mut self) -> Result<()> {
         let shares = self.buckets.shares(self.exchanged);
-        let (me, turn) = (self.ranks.number(), self.turn);
-        let mine = shares[me];
+        let (has_one, turn) = (self.has_one(), self.turn);
+        let mine = shares[self.ranks.number()];
         let received_length = |rank: usize| if rank < turn.micro_batches { mine } else { 0 };
         let received_lengths: Vec<usize> = (0..shares.len()).map(received_length).collect();
         let received = self.received.bytes(received_lengths.iter().sum());
@@ -179,7 +182,7 @@ impl SharedSum {
         let exchange = |bytes: &[u8], lengths: &[usize]| {
             self.traffic.time(|| self.ranks.exchange(Parts { bytes, lengths }, incoming));
         };
-        if me < turn.micro_batches {
+        if has_one {
             let count: usize = shares.iter().sum();
             self.outgoing.take(|bytes| exchange(&bytes[..count], &shares))?;
             self.traffic.bytes += (count - mine) as u64;
@@ -236,11 +239,10 @@ pub fn read_ahead(device: &Device, elements: usize) -> ReadAhead {
 }
 
 impl Traffic {
-    fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    fn time(&mut self, work: impl FnOnce()) {
         let start = Instant::now();
-        let made = work();
+        work();
         self.seconds += start.elapsed().as_secs_f64();
-        made
     }
 }
 
