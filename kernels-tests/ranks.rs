@@ -260,15 +260,33 @@ fn send(name: &str, processes: &[String]) {
     assert!(Command::new("kill").arg(format!("-{name}")).args(processes).status().unwrap().success());
 }
 
+/// How many ranks of a launcher run; one that has ended and that it has not asked for does not.
+fn running_ranks(launcher: &Child) -> usize {
+    let all = Command::new("ps").args(["-A", "-o", "ppid=,stat="]).output().unwrap();
+    let of_launcher = launcher.id().to_string();
+    let is_running = |line: &&str| {
+        let mut fields = line.split_whitespace();
+        fields.next() == Some(&of_launcher) && fields.next().is_some_and(|state| !state.starts_with('Z'))
+    };
+    String::from_utf8(all.stdout).unwrap().lines().filter(is_running).count()
+}
+
+/// The code of a launcher that ends, which no rank may keep from it.
+///
+/// Open MPI's own can lock itself up in `PMIx_server_finalize` where a rank ends in the moment in which it calls in: that one has no
+/// rank left, waits for itself, and is ended from here, without a code.
 fn ends_soon(launcher: &mut Child) -> Option<i32> {
     let start = Instant::now();
-    loop {
+    while start.elapsed() < Duration::from_secs(30) {
         if let Some(status) = launcher.try_wait().unwrap() {
             return status.code();
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "it hung");
         std::thread::sleep(Duration::from_millis(5));
     }
+    assert_eq!(running_ranks(launcher), 0, "ranks hang");
+    println!("the launcher locked itself up");
+    launcher.kill().unwrap();
+    launcher.wait().unwrap().code()
 }
 
 /// A run that goes on for longer than a launcher takes to pass a signal on.
@@ -372,12 +390,12 @@ fn cut_at_forty_moments_a_run_goes_on_to_the_bit_on_other_numbers_of_ranks() {
         if cuts < 40 {
             std::thread::sleep(Duration::from_secs_f64(rng.random_range(0.0..of_run)));
             let (what, before) = (Cut::any(count, &mut rng), steps_done(&cut));
-            let said = format!("{what:?} on {count} ranks after {before} steps");
+            println!("{what:?} on {count} ranks after {before} steps");
             let is_done = what.does(&launcher);
             let code = ends_soon(&mut launcher);
+            println!("it ended with {code:?}");
             cuts += usize::from(is_done && code != Some(0));
-            println!("{said}: {code:?}");
-            assert!(code != Some(0) || cut.join("final").exists(), "{said}");
+            assert!(code != Some(0) || cut.join("final").exists());
         } else {
             assert_eq!(ends_soon(&mut launcher), Some(0));
         }
