@@ -18,5 +18,5 @@ pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
 pub use read_ahead::ReadAhead;
-pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_terms, vectorized};
+pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_over, sum_terms, vectorized};
 pub use tensor::{MAX_ELEMENTS, Tensor, TensorPart, to_bf16};

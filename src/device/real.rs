@@ -61,30 +61,62 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums: the compiler can vectorise it, and the rounding
-/// error grows with `len / 16`.
+/// Partial sums side by side: the compiler can vectorise over them, and the rounding error grows with the length over this.
+const LANES: usize = 16;
+
+/// Sums of `term(i)` for `i < len`, in 16 interleaved partial sums.
 #[inline]
 pub fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T; N]) -> [T; N] {
-    const LANES: usize = 16;
     let mut sums = [[T::zero(); LANES]; N];
-    let mut add = |i: usize, lane: usize| {
+    for i in 0..len {
         let terms = term(i);
         for n in 0..N {
-            sums[n][lane] += terms[n];
+            sums[n][i % LANES] += terms[n];
         }
-    };
-    let whole = len - len % LANES;
+    }
+    totals(sums)
+}
+
+/// As [`sum_terms`] of the values at each place of slices of one length, for loops over many: nothing is checked value by value.
+#[inline(always)] // so that it is compiled with the features of the loop that it stands in
+pub fn sum_over<T: Real, const M: usize, const N: usize>(slices: [&[T]; M], term: impl Fn([T; M]) -> [T; N]) -> [T; N] {
+    // Plain loops over arrays: those of the standard library are not inlined here.
+    let (len, whole) = (slices[0].len(), slices[0].len() / LANES * LANES);
+    assert!(slices.iter().all(|slice| slice.len() == len), "slices of several lengths");
+    let (mut sums, mut values) = ([[T::zero(); LANES]; N], [T::zero(); M]);
     for first in (0..whole).step_by(LANES) {
+        let mut lanes = [[T::zero(); LANES]; M];
+        for m in 0..M {
+            lanes[m].copy_from_slice(&slices[m][first..first + LANES]);
+        }
         for lane in 0..LANES {
-            add(first + lane, lane);
+            for m in 0..M {
+                values[m] = lanes[m][lane];
+            }
+            let terms = term(values);
+            for n in 0..N {
+                sums[n][lane] += terms[n];
+            }
         }
     }
     for i in whole..len {
-        add(i, i - whole);
+        for m in 0..M {
+            values[m] = slices[m][i];
+        }
+        let terms = term(values);
+        for n in 0..N {
+            sums[n][i - whole] += terms[n];
+        }
     }
+    totals(sums)
+}
+
+/// Of each sum its lanes, in order.
+#[inline(always)] // as above
+fn totals<T: Real, const N: usize>(sums: [[T; LANES]; N]) -> [T; N] {
     let mut totals = [T::zero(); N];
     for n in 0..N {
-        for &sum in &sums[n] {
+        for sum in sums[n] {
             totals[n] += sum;
         }
     }
@@ -92,9 +124,8 @@ pub fn sum_terms<T: Real, const N: usize>(len: usize, term: impl Fn(usize) -> [T
 }
 
 /// The largest of `values`, NaN aside; negative infinity where there is none.
-#[inline]
+#[inline(always)] // as above
 pub fn largest<T: Real>(values: &[T]) -> T {
-    const LANES: usize = 16;
     let larger = |a: T, b: T| if b > a { b } else { a };
     let mut lanes = [T::neg_infinity(); LANES];
     let (blocks, rest) = values.as_chunks::<LANES>();

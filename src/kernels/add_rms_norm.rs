@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms, vectorized};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/add_rms_norm.wgsl"));
@@ -74,7 +74,7 @@ impl Kernel for AddRmsNorm<'_> {
                             h[c] += delta[c];
                         }
                     }
-                    let [squares] = sum_terms(cols, |c| [h[c] * h[c]]);
+                    let [squares] = sum_over([h], |[h]| [h * h]);
                     *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
                     for c in 0..cols {
                         y[c] = h[c] * *rstd * (offset + weight[c]);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::device::{
-    Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_terms, vectorized, word,
+    Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_over, vectorized, word,
 };
 use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
@@ -313,7 +313,7 @@ impl Kernel for Attention<'_> {
                             for s in &mut *seen {
                                 *s = (scale * (*s - largest)).exp_in_loops();
                             }
-                            let [sum] = sum_terms(seen.len(), |key| [seen[key]]);
+                            let [sum] = sum_over([seen], |p| p);
                             for s in &mut *seen {
                                 *s /= sum;
                             }

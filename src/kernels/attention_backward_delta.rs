@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
@@ -50,7 +50,7 @@ impl Kernel for AttentionBackwardDelta<'_> {
         let inputs = (o.par_chunks(dim), dout.par_chunks(dim), lse.par_iter()).into_par_iter();
         inputs.zip(row_statistics.par_chunks_mut(2)).for_each(|((o, dout, &lse), row_statistics)| {
             row_statistics[0] = lse;
-            [row_statistics[1]] = sum_terms(dim, |c| [o[c] * dout[c]]);
+            [row_statistics[1]] = sum_over([o, dout], |[o, dout]| [o * dout]);
         });
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, largest, reaches, sum_terms, vectorized};
+use crate::device::{Kernel, Real, kernel, largest, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/log_softmax.wgsl"));
@@ -76,9 +76,9 @@ impl Kernel for LogSoftmax<'_> {
                 #[inline(always)]
                 || {
                     let m = before[0].max(largest(x));
-                    let sums = sum_terms(x.len(), |c| {
-                        let e = (x[c] - m).exp_in_loops();
-                        [e, (x[c] - m) * e]
+                    let sums = sum_over([x], |[x]| {
+                        let e = (x - m).exp_in_loops();
+                        [e, (x - m) * e]
                     });
                     (m, sums)
                 },

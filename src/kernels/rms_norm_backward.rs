@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms, vectorized};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/rms_norm_backward.wgsl"));
@@ -59,11 +59,11 @@ impl Kernel for RmsNormBackward<'_> {
             vectorized(
                 #[inline(always)]
                 || {
-                    let g = |c: usize| dy[c] * (offset + weight[c]);
-                    let [projection] = sum_terms(cols, |c| [g(c) * x[c]]);
+                    let g = |dy: T, weight: T| dy * (offset + weight);
+                    let [projection] = sum_over([dy, weight, x], |[dy, weight, x]| [g(dy, weight) * x]);
                     let mean = projection * rstd / T::of(cols as f64);
                     for c in 0..cols {
-                        let gradient = rstd * (g(c) - x[c] * rstd * mean);
+                        let gradient = rstd * (g(dy[c], weight[c]) - x[c] * rstd * mean);
                         dx[c] = if accumulate { dx[c] + gradient } else { gradient };
                     }
                 },

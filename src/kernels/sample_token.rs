@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{ROW_LANES, long_row_lanes, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms, vectorized};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/sample_token.wgsl"));
@@ -82,7 +82,7 @@ impl Kernel for SampleToken<'_> {
             let largest = x[best];
             let [exponentials] = vectorized(
                 #[inline(always)]
-                || sum_terms(cols, |i| [(x[i] - largest).exp_in_loops()]),
+                || sum_over([x], |[x]| [(x - largest).exp_in_loops()]),
             );
             let chosen = if inverse_temperature == T::zero() {
                 best

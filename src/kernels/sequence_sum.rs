@@ -1,7 +1,7 @@
 //! Sums over each sequence of a packed batch: what every method reports of its tokens.
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/sequence_sum.wgsl"));
@@ -39,7 +39,7 @@ impl Kernel for SequenceSum<'_> {
         let sums = &mut self.sums.real_mut::<T>()[first..];
         for (range, sum) in starts.windows(2).zip(sums) {
             let x = &x[range[0] as usize..range[1] as usize];
-            [*sum] = sum_terms(x.len(), |t| [x[t]]);
+            [*sum] = sum_over([x], |x| x);
         }
     }
 }

@@ -176,27 +176,6 @@ pub fn backward(
     }
 }
 
-/// All logits of a batch, `[positions, vocabulary filled up to a multiple of 4]`: for as few positions as are decoded at a
-/// time.
-pub fn logits(input: LmHeadInput, weight: &Parameter, logits: &mut Tensor) {
-    let LmHeadInput { device, batch, hidden } = input;
-    let rows = batch.positions;
-    let width = weight.cols();
-    for chunk in chunks(weight) {
-        let product = Product {
-            layout: Layout::Nt,
-            rows,
-            cols: chunk.columns.next_multiple_of(4),
-            inner: width,
-            a: Operand::whole(hidden, width),
-            b: Operand::whole(&weight.shards()[chunk.shard].weight, width).from_row(chunk.first_row),
-            c: OperandMut::whole(logits, weight.rows().next_multiple_of(4)).from_column(chunk.first_id),
-            accumulate: false,
-        };
-        Matmul::run(device, product);
-    }
-}
-
 /// One chunk of logits of a block of positions. Columns after the vocabulary's end come from the rows of zeros that fill the
 /// last shard up.
 fn compute_logits(input: LmHeadInput, weight: &Parameter, chunk: &Chunk, block: &Range<usize>, logits: &mut Tensor) {

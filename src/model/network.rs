@@ -95,8 +95,7 @@ impl Policy {
         logits: &mut Tensor,
     ) {
         self.decoder.forward(batch, Some(cache), activations, scratch);
-        let input = LmHeadInput { device: &self.decoder.device, batch, hidden: &activations.hidden };
-        lm_head::logits(input, self.head(), logits);
+        self.head().multiply(&self.decoder.device, &activations.hidden, logits, batch.positions, false);
     }
 
     /// Adds to every weight's gradient what `dlogp` `[positions]` gives it; `finished` hears of each, as it is whole.
