@@ -284,3 +284,18 @@ macro_rules! real {
 
 real!(f32, F32, DotsF32, gemm_f32::gemm::f32::get_gemm_fn, exp_f32);
 real!(f64, F64, DotsF64, gemm_f64::gemm::f64::get_gemm_fn, f64::exp);
+
+#[cfg(test)]
+mod tests {
+    use super::{sum_over, sum_terms};
+
+    #[test]
+    fn sums_over_slices_are_those_of_terms() {
+        for len in 0..70 {
+            let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
+            let y: Vec<f32> = (0..len).map(|i| (i as f32 * 0.3).cos()).collect();
+            let by_place = sum_terms(len, |i| [x[i] * y[i], x[i] + y[i]]);
+            assert_eq!(sum_over([&x, &y], |[x, y]| [x * y, x + y]), by_place, "{len} values");
+        }
+    }
+}

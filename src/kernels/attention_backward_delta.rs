@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use crate::device::{Kernel, Real, kernel, reaches, sum_over};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/attention_backward_delta.wgsl"));
@@ -50,7 +50,10 @@ impl Kernel for AttentionBackwardDelta<'_> {
         let inputs = (o.par_chunks(dim), dout.par_chunks(dim), lse.par_iter()).into_par_iter();
         inputs.zip(row_statistics.par_chunks_mut(2)).for_each(|((o, dout, &lse), row_statistics)| {
             row_statistics[0] = lse;
-            [row_statistics[1]] = sum_over([o, dout], |[o, dout]| [o * dout]);
+            [row_statistics[1]] = vectorized(
+                #[inline(always)]
+                || sum_over([o, dout], |[o, dout]| [o * dout]),
+            );
         });
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use crate::device::{Kernel, Real, kernel, reaches, sum_over};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/rms_norm.wgsl"));
@@ -49,11 +49,17 @@ impl Kernel for RmsNorm<'_> {
         let (x, weight) = (&self.x.real::<T>()[..rows * cols], self.weight.real::<T>());
         let (y, rstd) = (self.y.real_mut::<T>(), self.rstd.real_mut::<T>());
         (x.par_chunks(cols), y.par_chunks_mut(cols), rstd.par_iter_mut()).into_par_iter().for_each(|(x, y, rstd)| {
-            let [squares] = sum_over([x], |[x]| [x * x]);
-            *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
-            for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
-                *y = x * *rstd * (offset + weight);
-            }
+            let (x, y, weight) = (&x[..cols], &mut y[..cols], &weight[..cols]);
+            vectorized(
+                #[inline(always)]
+                || {
+                    let [squares] = sum_over([x], |[x]| [x * x]);
+                    *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+                    for c in 0..cols {
+                        y[c] = x[c] * *rstd * (offset + weight[c]);
+                    }
+                },
+            );
         });
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows_of_four};
-use crate::device::{Device, Kernel, Real, Tensor, kernel, reaches, sum_over, word};
+use crate::device::{Device, Kernel, Real, Tensor, kernel, reaches, sum_over, vectorized, word};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 3] = reducing_rows_of_four(include_str!("../../shaders/sum_squares.wgsl"));
@@ -106,7 +106,13 @@ impl Kernel for SumSquares<'_> {
     fn twin<T: Real>(&mut self) {
         let sums = |(x, count): (&Tensor, usize)| -> Vec<T> {
             let blocks = x.real::<T>()[..count].par_chunks(BLOCK);
-            blocks.map(|x| sum_over([x], |[x]| [x * x])[0]).collect()
+            let sum = |x| {
+                vectorized(
+                    #[inline(always)]
+                    || sum_over([x], |[x]| [x * x]),
+                )
+            };
+            blocks.flat_map_iter(sum).collect()
         };
         let sums: Vec<T> = self.tensors().into_iter().flat_map(sums).collect();
         self.partials.real_mut::<T>()[self.first_partial as usize..][..sums.len()].copy_from_slice(&sums);

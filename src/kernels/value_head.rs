@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{launch_reducing_rows, reducing_rows};
-use crate::device::{Kernel, Real, kernel, reaches, sum_over};
+use crate::device::{Kernel, Real, kernel, reaches, sum_over, vectorized};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/value_head.wgsl"));
@@ -44,7 +44,10 @@ impl Kernel for ValueHead<'_> {
         let (h, weight) = (&self.h.real::<T>()[..rows * cols], &self.weight.real::<T>()[..cols]);
         let (bias, value) = (self.bias.real::<T>()[0], self.value.real_mut::<T>());
         h.par_chunks(cols).zip(value).for_each(|(h, value)| {
-            let [product] = sum_over([h, weight], |[h, weight]| [h * weight]);
+            let [product] = vectorized(
+                #[inline(always)]
+                || sum_over([h, weight], |[h, weight]| [h * weight]),
+            );
             *value = product + bias;
         });
     }
