@@ -248,27 +248,22 @@ fn devices_that_differ_are_told_and_train_together() {
     assert!(output.join("final").exists());
 }
 
-/// The ranks of a launcher.
+/// The ranks of a launcher that run; one that has ended and that it has not asked for does not.
 fn ranks_of(launcher: &Child) -> Vec<String> {
-    let found = Command::new("pgrep").arg("-P").arg(launcher.id().to_string()).output().unwrap();
-    String::from_utf8(found.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+    let all = Command::new("ps").args(["-A", "-o", "ppid=,stat=,pid="]).output().unwrap();
+    assert!(all.status.success(), "{}", stderr(&all));
+    let of_launcher = launcher.id().to_string();
+    let rank = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [parent, state, process] if parent == of_launcher && !state.starts_with('Z') => Some(process.to_owned()),
+        _ => None,
+    };
+    String::from_utf8(all.stdout).unwrap().lines().filter_map(rank).collect()
 }
 
 /// Sends processes a signal.
 #[track_caller]
 fn send(name: &str, processes: &[String]) {
     assert!(Command::new("kill").arg(format!("-{name}")).args(processes).status().unwrap().success());
-}
-
-/// How many ranks of a launcher run; one that has ended and that it has not asked for does not.
-fn running_ranks(launcher: &Child) -> usize {
-    let all = Command::new("ps").args(["-A", "-o", "ppid=,stat="]).output().unwrap();
-    let of_launcher = launcher.id().to_string();
-    let is_running = |line: &&str| {
-        let mut fields = line.split_whitespace();
-        fields.next() == Some(&of_launcher) && fields.next().is_some_and(|state| !state.starts_with('Z'))
-    };
-    String::from_utf8(all.stdout).unwrap().lines().filter(is_running).count()
 }
 
 /// The code of a launcher that ends, which no rank may keep from it.
@@ -283,7 +278,7 @@ fn ends_soon(launcher: &mut Child) -> Option<i32> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(running_ranks(launcher), 0, "ranks hang");
+    assert_eq!(ranks_of(launcher), [""; 0], "ranks hang");
     println!("the launcher locked itself up");
     launcher.kill().unwrap();
     launcher.wait().unwrap().code()

@@ -72,7 +72,8 @@ fn on_huge_pages<T>(values: &mut [T]) {
     if size_of_val(values) < HUGE_PAGE {
         return;
     }
-    // SAFETY: it asks for a number. The advice changes no byte, of these values or of what shares their first page.
+    // SAFETY: sysconf only answers, and advice changes no byte, of these values or of what shares their first page. Where it is not
+    // taken, pages stay small.
     unsafe {
         let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
         let start = values.as_mut_ptr();
