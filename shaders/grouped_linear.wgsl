@@ -1,6 +1,6 @@
 // grouped_linear: y_p[i, j] = sum over k of x[i, k] * w_p[j, k], for up to three matrices w_p with the same x
-// i < rows, j < cols_p, k < inner; all are multiples of 4 but the rows. A part without columns is not there. This file says where
-// the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
+// i < rows, j < cols_p, k < inner; all are multiples of 4 but the rows. A part without columns is not there. linear_parts.wgsl says
+// where the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
 
 struct Params {
     first_row: u32,
@@ -24,70 +24,9 @@ var<immediate> params: Params;
 const LEFT_ALONG_K = true;
 const RIGHT_ALONG_K = true;
 
-// The part that the workgroup computes, and its columns.
-var<private> part: u32;
-var<private> cols: u32;
-
-fn tiles_of(cols: u32, width: u32) -> u32 {
-    return (cols + width - 1u) / width;
-}
-
-// The grid of tiles of a size, columns first: the parts' tiles stand side by side.
-fn grid_of(size: vec2<u32>) -> vec2<u32> {
-    let across = tiles_of(params.cols0, size.x) + tiles_of(params.cols1, size.x) + tiles_of(params.cols2, size.x);
-    return vec2(across, (params.rows + size.y - 1u) / size.y);
-}
-
-// The first column and row of a tile.
-fn corner_of(tile: vec2<u32>, size: vec2<u32>) -> vec2<u32> {
-    let first1 = tiles_of(params.cols0, size.x);
-    let first2 = first1 + tiles_of(params.cols1, size.x);
-    part = select(select(2u, 1u, tile.x < first2), 0u, tile.x < first1);
-    cols = select(select(params.cols2, params.cols1, part == 1u), params.cols0, part == 0u);
-    let first = select(select(first2, first1, part == 1u), 0u, part == 0u);
-    return vec2(tile.x - first, tile.y) * size;
-}
-
 // How many parts the k have: one.
 const PARTS = 1u;
 
 fn enter(part_of_k: u32, layer: u32) -> vec2<u32> {
     return vec2(0u, params.inner);
-}
-
-// Where a quad of an operand lies. Rows and columns after the last are read as the last; their sums are not stored.
-fn left_place(row: u32, k: u32) -> u32 {
-    return ((params.first_row + min(row, params.rows - 1u)) * params.inner + k) / 4u;
-}
-
-fn right_place(col: u32, k: u32) -> u32 {
-    return (min(col, cols - 1u) * params.inner + k) / 4u;
-}
-
-// A quad, as it is stored.
-fn left_quad(place: u32) -> vec4<f32> {
-    return x[place];
-}
-
-fn right_quad(place: u32) -> weight4 {
-    if (part == 0u) {
-        return w0[place];
-    }
-    if (part == 1u) {
-        return w1[place];
-    }
-    return w2[place];
-}
-
-fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {
-    if (row < params.rows && col < cols) {
-        let place = ((params.first_row + row) * cols + col) / 4u;
-        if (part == 0u) {
-            y0[place] = sum;
-        } else if (part == 1u) {
-            y1[place] = sum;
-        } else {
-            y2[place] = sum;
-        }
-    }
 }

@@ -1,20 +1,5 @@
 // The product of few rows, FEW_ROWS a workgroup, by a transposed matrix, for GPUs: weights are read as fast as memory gives them.
-// A workgroup has 8 columns. Half of it, SHARE invocations, shares four of them: an invocation sums every SHARE-th group of four
-// k of all rows; a tree adds up what they have.
-const SHARE = 32u;
-const LANES = 64u; // 2 * SHARE
-
-var<workgroup> row_sums: array<vec4<f32>, FEW_ROWS * LANES>; // [FEW_ROWS, LANES]
-
-// The four columns from `col` on, at the k of a quad: column d is at k + d.
-fn right_at(col: u32, k: u32) -> mat4x4<f32> {
-    return transpose(mat4x4(
-        unpack(right_quad(right_place(col, k))),
-        unpack(right_quad(right_place(col + 1u, k))),
-        unpack(right_quad(right_place(col + 2u, k))),
-        unpack(right_quad(right_place(col + 3u, k))),
-    ));
-}
+// A workgroup has 8 columns (few_rows.wgsl).
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -6,7 +6,10 @@ use super::tiles::{Tile, TileText, by_tile_or_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 10] = by_tile_or_rows(include_str!("../../shaders/grouped_linear.wgsl"));
+static VARIANTS: [Variant; 10] = by_tile_or_rows(concat!(
+    include_str!("../../shaders/grouped_linear.wgsl"),
+    include_str!("../../shaders/shared/linear_parts.wgsl"),
+));
 
 kernel! {
     /// `y_p[i, j] = sum over k of x[i, k] w_p[j, k]`. A matrix without rows is not there. Sizes but the rows' are multiples of 4.
@@ -115,11 +118,22 @@ impl Kernel for GroupedLinear<'_> {
             (self.w1, &mut *self.y1, self.cols1),
             (self.w2, &mut *self.y2, self.cols2),
         ];
-        for (w, y, cols) in parts.into_iter().filter(|(_, _, cols)| *cols > 0) {
-            let cols = cols as usize;
-            let data = &mut y.real_mut::<T>()[first_row * cols..];
-            let y = MatrixMut { data, rows, cols, row_stride: cols };
-            parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);
-        }
+        multiply_parts(x, rows, inner, first_row, parts);
+    }
+}
+
+/// The twin's `y = x w^T`, from row `first_row` of y on, of each `(w, y, cols)` that has columns.
+pub(super) fn multiply_parts<T: Real>(
+    x: Matrix<'_, T>,
+    rows: usize,
+    inner: usize,
+    first_row: usize,
+    parts: [(&Tensor, &mut Tensor, u32); 3],
+) {
+    for (w, y, cols) in parts.into_iter().filter(|(_, _, cols)| *cols > 0) {
+        let cols = cols as usize;
+        let data = &mut y.real_mut::<T>()[first_row * cols..];
+        let y = MatrixMut { data, rows, cols, row_stride: cols };
+        parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);
     }
 }

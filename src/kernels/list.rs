@@ -39,6 +39,8 @@ macro_rules! for_each_kernel {
             rms_norm: RmsNorm,
             rms_norm_backward: RmsNormBackward,
             rms_norm_backward_weight: RmsNormBackwardWeight,
+            rms_norm_gated_linear: RmsNormGatedLinear,
+            rms_norm_linear: RmsNormLinear,
             rope: Rope,
             rope_cached: RopeCached,
             round_bf16: RoundBf16,

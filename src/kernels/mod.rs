@@ -28,6 +28,8 @@ pub use matmul::{Layout, Product};
 pub use operand::{Operand, OperandMut};
 pub use ppo::STATISTICS as PPO_STATISTICS;
 pub use products::FEW_ROWS;
+pub use rms_norm_gated_linear::GatedWeights;
+pub use rms_norm_linear::NormScale;
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
 pub use tiles::Tile;
 pub use variants::{launch_flat, only, shared};

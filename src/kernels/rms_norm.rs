@@ -49,17 +49,24 @@ impl Kernel for RmsNorm<'_> {
         let (x, weight) = (&self.x.real::<T>()[..rows * cols], self.weight.real::<T>());
         let (y, rstd) = (self.y.real_mut::<T>(), self.rstd.real_mut::<T>());
         (x.par_chunks(cols), y.par_chunks_mut(cols), rstd.par_iter_mut()).into_par_iter().for_each(|(x, y, rstd)| {
-            let (x, y, weight) = (&x[..cols], &mut y[..cols], &weight[..cols]);
-            vectorized(
-                #[inline(always)]
-                || {
-                    let [squares] = sum_over([x], |[x]| [x * x]);
-                    *rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
-                    for c in 0..cols {
-                        y[c] = x[c] * *rstd * (offset + weight[c]);
-                    }
-                },
-            );
+            *rstd = normalise(x, &weight[..cols], epsilon, offset, y);
         });
     }
+}
+
+/// `y = x rstd (offset + weight)` of a row; returns its `rstd`.
+pub(super) fn normalise<T: Real>(x: &[T], weight: &[T], epsilon: T, offset: T, y: &mut [T]) -> T {
+    let cols = x.len();
+    let (weight, y) = (&weight[..cols], &mut y[..cols]);
+    vectorized(
+        #[inline(always)]
+        || {
+            let [squares] = sum_over([x], |[x]| [x * x]);
+            let rstd = T::one() / (squares / T::of(cols as f64) + epsilon).sqrt();
+            for c in 0..cols {
+                y[c] = x[c] * rstd * (offset + weight[c]);
+            }
+            rstd
+        },
+    )
 }

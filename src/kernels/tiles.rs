@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::products::FEW_ROWS;
 use super::variants::shared::{WEIGHT_BF16, WEIGHT_F32};
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, word};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
 
 /// Rows and columns of the outputs that a workgroup computes.
@@ -26,8 +26,11 @@ const WIDE: Tile = Tile { rows: 32, cols: 128 };
 const SUBGROUP: u32 = 8;
 const LANES_TILE: Tile = Tile { rows: 4 * SUBGROUP, cols: 8 * SUBGROUP };
 
-/// The tiles of `shared/matmul_rows.wgsl`, by its constant `FEW_ROWS`.
-const ROW_TILES: [Tile; 3] = [Tile { rows: 1, cols: 8 }, Tile { rows: 4, cols: 8 }, Tile { rows: 8, cols: 8 }];
+/// The rows of a workgroup of `shared/matmul_rows.wgsl` and `shared/norm_rows.wgsl`: their constant `FEW_ROWS`.
+const ROWS_OF_TEXTS: [u32; 3] = [1, 4, 8];
+
+/// The columns of a workgroup of `shared/matmul_rows.wgsl`.
+const ROWS_COLS: u32 = 8;
 
 /// The most workgroups of a dimension of a grid, everywhere.
 const MAX_WORKGROUPS: u32 = 65535;
@@ -72,6 +75,17 @@ impl Tile {
     }
 }
 
+/// Whether a dimension of a grid has room for `cols` columns, so many a workgroup.
+fn has_room(cols: u32, a_workgroup: u32) -> bool {
+    cols.div_ceil(a_workgroup) <= MAX_WORKGROUPS
+}
+
+/// Whether a product of few rows that is normalised on its way is one dispatch of a kernel of its own: on GPUs, by columns that the
+/// grid has room for, `a_workgroup` a workgroup.
+pub fn suits_norm_rows(device: &Device, rows: usize, cols: usize, a_workgroup: u32) -> bool {
+    device.is_real_gpu() && rows <= FEW_ROWS && has_room(word(cols), a_workgroup)
+}
+
 /// Of `rows` x `cols` sums over `inner` products.
 pub fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
     Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
@@ -79,10 +93,28 @@ pub fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
 
 const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
 const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
-const ROWS: &str = include_str!("../../shaders/shared/matmul_rows.wgsl");
+const ROWS: &str =
+    concat!(include_str!("../../shaders/shared/matmul_rows.wgsl"), include_str!("../../shaders/shared/few_rows.wgsl"));
+const NORM_ROWS: &str =
+    concat!(include_str!("../../shaders/shared/norm_rows.wgsl"), include_str!("../../shaders/shared/few_rows.wgsl"));
 const ONE: &str = "const FEW_ROWS = 1u;";
 const FOUR: &str = "const FEW_ROWS = 4u;";
 const EIGHT: &str = "const FEW_ROWS = 8u;";
+
+/// The texts of a source for few rows by a transposed matrix, completed by this file: in the order of [`ROWS_OF_TEXTS`], for a
+/// matrix in f32, then in bf16.
+macro_rules! texts_by_rows {
+    ($source:ident, $file:ident) => {
+        [
+            Variant { name: "1 row, f32", source: $source, includes: &[$file, ONE, WEIGHT_F32], subgroups: false },
+            Variant { name: "4 rows, f32", source: $source, includes: &[$file, FOUR, WEIGHT_F32], subgroups: false },
+            Variant { name: "8 rows, f32", source: $source, includes: &[$file, EIGHT, WEIGHT_F32], subgroups: false },
+            Variant { name: "1 row, bf16", source: $source, includes: &[$file, ONE, WEIGHT_BF16], subgroups: false },
+            Variant { name: "4 rows, bf16", source: $source, includes: &[$file, FOUR, WEIGHT_BF16], subgroups: false },
+            Variant { name: "8 rows, bf16", source: $source, includes: &[$file, EIGHT, WEIGHT_BF16], subgroups: false },
+        ]
+    };
+}
 
 /// A product's texts, for the type of the matrix: tiles for GPUs, lanes for CPUs.
 pub const fn by_tile(source: &'static str) -> [Variant; 4] {
@@ -94,21 +126,16 @@ pub const fn by_tile(source: &'static str) -> [Variant; 4] {
     ]
 }
 
-/// As [`by_tile`], then those for few rows by a transposed matrix, in the order of [`ROW_TILES`].
+/// As [`by_tile`], then those for few rows by a transposed matrix.
 pub const fn by_tile_or_rows(source: &'static str) -> [Variant; 10] {
     let [tiles, lanes, tiles_bf16, lanes_bf16] = by_tile(source);
-    [
-        tiles,
-        lanes,
-        tiles_bf16,
-        lanes_bf16,
-        Variant { name: "1 row, f32", source, includes: &[ROWS, ONE, WEIGHT_F32], subgroups: false },
-        Variant { name: "4 rows, f32", source, includes: &[ROWS, FOUR, WEIGHT_F32], subgroups: false },
-        Variant { name: "8 rows, f32", source, includes: &[ROWS, EIGHT, WEIGHT_F32], subgroups: false },
-        Variant { name: "1 row, bf16", source, includes: &[ROWS, ONE, WEIGHT_BF16], subgroups: false },
-        Variant { name: "4 rows, bf16", source, includes: &[ROWS, FOUR, WEIGHT_BF16], subgroups: false },
-        Variant { name: "8 rows, bf16", source, includes: &[ROWS, EIGHT, WEIGHT_BF16], subgroups: false },
-    ]
+    let [one, four, eight, one_bf16, four_bf16, eight_bf16] = texts_by_rows!(source, ROWS);
+    [tiles, lanes, tiles_bf16, lanes_bf16, one, four, eight, one_bf16, four_bf16, eight_bf16]
+}
+
+/// The texts of a product of few rows that are normalised on their way, by a transposed matrix.
+pub const fn by_norm_rows(source: &'static str) -> [Variant; 6] {
+    texts_by_rows!(source, NORM_ROWS)
 }
 
 /// A product's text on an adapter: what it computes a workgroup, and its constants.
@@ -140,13 +167,17 @@ impl TileText {
         rows: u32,
         cols: u32,
     ) -> Option<Self> {
-        let which = ROW_TILES.iter().position(|tile| rows <= tile.rows).unwrap_or(ROW_TILES.len() - 1);
-        let tile = ROW_TILES[which];
-        if traits.software || whole != WIDE || cols.div_ceil(tile.cols) > MAX_WORKGROUPS {
+        if traits.software || whole != WIDE || !has_room(cols, ROWS_COLS) {
             return None;
         }
-        let variant = &variants[4 + ROW_TILES.len() * usize::from(dtype == DType::Bf16) + which];
-        Some(Self { variant, constants: Vec::new(), tile })
+        Some(Self::of_rows(variants.last_chunk().expect("four and six"), dtype, rows, ROWS_COLS))
+    }
+
+    /// Of [`by_norm_rows`], or those that are like them: their workgroups compute `cols` columns each.
+    pub fn of_rows(variants: &'static [Variant; 6], dtype: DType, rows: u32, cols: u32) -> Self {
+        let which = ROWS_OF_TEXTS.iter().position(|&most| rows <= most).unwrap_or(ROWS_OF_TEXTS.len() - 1);
+        let variant = &variants[ROWS_OF_TEXTS.len() * usize::from(dtype == DType::Bf16) + which];
+        Self { variant, constants: Vec::new(), tile: Tile { rows: ROWS_OF_TEXTS[which], cols } }
     }
 
     /// The launch over `rows` and the columns of matrices side by side, of `layers` parts of the k. `constants` are the

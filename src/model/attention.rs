@@ -6,14 +6,13 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::build::Build;
-use super::cache::{Cache, CachePlaces, InCache};
+use super::cache::{Cache, InCache};
 use super::linear::Linear;
 use super::linear_group::LinearGroup;
-use super::norm::Norm;
+use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
-use crate::data::DeviceBatch;
-use crate::device::{Device, Tensor};
+use crate::device::Tensor;
 use crate::kernels::{
     self, Attention as AttentionKernel, AttentionCached, CachedKeys, CachedOutput, Heads, KeyValueGradients,
     OutputGradient, Projections, Rope, RopeCached, Sequences,
@@ -173,6 +172,28 @@ impl Attention {
         })
     }
 
+    /// `x += attention(norm(x))` of `x` `[tokens, hidden]`, of tokens that attend to their sequences in the cache; the others are
+    /// scratch.
+    pub fn decode(
+        &self,
+        pass: &mut Pass,
+        norm: &Norm,
+        x: &mut Tensor,
+        normed: &mut NormActivations,
+        saved: &mut AttentionActivations,
+    ) {
+        match (&self.head_norms, &mut saved.before_norm) {
+            (Some(norms), Some(before)) => {
+                self.qkv.forward_normed(pass, norm, x, normed, [&mut before.q, &mut before.k, &mut saved.v]);
+                norms.q_norm.forward(pass, &before.q, &mut saved.q, &mut before.q_rstd);
+                norms.k_norm.forward(pass, &before.k, &mut saved.k, &mut before.k_rstd);
+            }
+            _ => self.qkv.forward_normed(pass, norm, x, normed, [&mut saved.q, &mut saved.k, &mut saved.v]),
+        }
+        self.attend_to_cache(pass, saved);
+        self.o_proj.forward_add(pass, &saved.o, x);
+    }
+
     /// `y = attention(x)`, both `[tokens, hidden]`. Where the pass has a cache, the keys and values are kept there.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut AttentionActivations, y: &mut Tensor) {
         match (&self.head_norms, &mut saved.before_norm) {
@@ -183,15 +204,8 @@ impl Attention {
             }
             _ => self.qkv.forward(pass, x, [&mut saved.q, &mut saved.k, &mut saved.v]),
         }
-        match &mut pass.cache {
-            Some(InCache { cache, places }) if places.attend_to_cache => {
-                self.attend_to_cache(pass.device, pass.batch, cache, places, saved);
-            }
-            _ => {
-                self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
-                self.attend(pass, saved);
-            }
-        }
+        self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
+        self.attend(pass, saved);
         self.o_proj.forward(pass, &saved.o, y);
     }
 
@@ -231,15 +245,11 @@ impl Attention {
     }
 
     /// The same of each token to its whole sequence in the cache, where its own key, rotated, and value go first.
-    fn attend_to_cache(
-        &self,
-        device: &Device,
-        batch: &DeviceBatch,
-        cache: &mut Cache,
-        places: &CachePlaces,
-        saved: &mut AttentionActivations,
-    ) {
-        let Cache { layers, part_o, part_lse } = cache;
+    fn attend_to_cache(&self, pass: &mut Pass, saved: &mut AttentionActivations) {
+        let Pass { device, batch, cache: Some(InCache { cache, places }), .. } = pass else {
+            panic!("a decoding pass has a cache");
+        };
+        let Cache { layers, part_o, part_lse } = &mut **cache;
         let layer = &mut layers[self.layer];
         device.run(RopeCached {
             positions: &batch.position_in_sequence,

@@ -74,8 +74,6 @@ pub struct CachePlaces {
     pub places: Tensor,
     /// `[tokens, 2]`: the first place of each token's sequence, and how many it sees, itself included.
     pub spans: Tensor,
-    /// Whether the tokens attend to the cache: each is a sequence's newest. Else they attend to each other, as in training.
-    pub attend_to_cache: bool,
     /// The most places that a token sees.
     pub longest: usize,
 }
@@ -108,7 +106,7 @@ impl CachePlaces {
     pub fn new(device: &Device, name: &str, tokens: usize) -> Result<Self> {
         let tensor = |part: &str, shape: &[usize]| device.tensor(format!("{name}/{part}"), shape, DType::U32);
         let (places, spans) = (tensor("places", &[tokens])?, tensor("spans", &[tokens, 2])?);
-        Ok(Self { places, spans, attend_to_cache: false, longest: 0 })
+        Ok(Self { places, spans, longest: 0 })
     }
 
     /// A whole new sequence, in the cache's first places.
@@ -116,7 +114,6 @@ impl CachePlaces {
     /// # Errors
     /// Where the device fails.
     pub fn load_sequence(&mut self, tokens: usize) -> Result<()> {
-        self.attend_to_cache = false;
         self.places.write_u32(0, &(0..tokens as u32).collect::<Vec<_>>())
     }
 
@@ -125,7 +122,6 @@ impl CachePlaces {
     /// # Errors
     /// Where the device fails.
     pub fn load_newest(&mut self, tokens: &[CachedToken]) -> Result<()> {
-        self.attend_to_cache = true;
         self.longest = tokens.iter().map(|token| token.seen()).max().unwrap_or(0);
         let places: Vec<u32> = tokens.iter().map(|token| token.place()).collect();
         let spans: Vec<u32> = tokens.iter().flat_map(|token| [token.first_place as u32, token.seen() as u32]).collect();

@@ -154,6 +154,25 @@ impl Decoder {
         self.gather(&batch.response_rows, &last.y, hidden, batch.positions);
     }
 
+    /// `activations.hidden` = the hidden states of tokens that attend to their sequences in the cache.
+    ///
+    /// # Panics
+    /// Where the activations keep every layer's.
+    pub fn decode(&self, batch: &DeviceBatch, cache: InCache, activations: &mut Activations, scratch: &mut Scratch) {
+        let Activations { stream, last, hidden, .. } = activations;
+        let Scratch { shared, layer: scratch, at_hand: Some(at_hand), .. } = scratch else {
+            panic!("scratch of a pass of which every layer's activations are kept");
+        };
+        let pass = &mut Pass { device: &self.device, batch, cache: Some(cache), scratch: shared };
+        let x = stream.first();
+        self.embed(batch, x);
+        for layer in &self.layers {
+            layer.decode(pass, x, at_hand, scratch);
+        }
+        self.norm.forward(pass, x, &mut last.y, &mut last.rstd);
+        self.gather(&batch.response_rows, &last.y, hidden, batch.positions);
+    }
+
     /// Adds to every weight's gradient what `dhidden`, the gradient of `activations.hidden`, gives it: the forward pass,
     /// last line first.
     ///

@@ -133,6 +133,14 @@ impl Layer {
         self.mlp.forward(pass, &mlp_input.y, mlp, act, delta);
     }
 
+    /// From `x`, the stream before the layer, to the one after it, in place, of tokens that attend to their sequences in a cache;
+    /// the others are scratch.
+    pub fn decode(&self, pass: &mut Pass, x: &mut Tensor, saved: &mut LayerActivations, scratch: &mut LayerScratch) {
+        let LayerActivations { attention_input, attention, mlp_input, mlp } = saved;
+        self.attention.decode(pass, &self.input_norm, x, attention_input, attention);
+        self.mlp.decode(pass, &self.post_attention_norm, x, mlp_input, mlp, &mut scratch.act);
+    }
+
     /// The forward pass once more, from the layer's input in the stream: all that [`Layer::backward`] reads.
     pub fn recompute(
         &self,

@@ -46,9 +46,23 @@ impl Linear {
         self.lora.as_ref()
     }
 
+    /// Whether it is its matrix alone, without bias or adapters.
+    pub(super) fn is_bare(&self) -> bool {
+        self.bias.is_none() && self.lora.is_none()
+    }
+
     /// `y = x W^T + b`, and what the adapters add: from `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
-        self.weight.multiply(pass.device, x, y, pass.batch.tokens, false);
+        self.multiply(pass, x, y, false);
+    }
+
+    /// As [`Linear::forward`], but `y += ...`.
+    pub fn forward_add(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
+        self.multiply(pass, x, y, true);
+    }
+
+    fn multiply(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor, accumulate: bool) {
+        self.weight.multiply(pass.device, x, y, pass.batch.tokens, accumulate);
         self.add_bias(pass, y);
         Lora::forward_group([self.lora()], pass, x, [y]);
     }

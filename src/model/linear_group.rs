@@ -2,9 +2,12 @@
 
 use super::linear::Linear;
 use super::lora::Lora;
+use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
-use super::product::{GroupGradient, GroupOutput, multiply_group, multiply_group_backward_input};
+use super::product::{
+    GroupGradient, GroupOutput, group_suits_norm, multiply_group, multiply_group_backward_input, multiply_group_normed,
+};
 use crate::device::Tensor;
 
 /// Two or three layers from the same `[tokens, in]`.
@@ -16,16 +19,47 @@ impl<const N: usize> LinearGroup<N> {
         Self(layers)
     }
 
+    /// The layers.
+    pub(super) fn layers(&self) -> &[Linear; N] {
+        &self.0
+    }
+
     /// `y = x W^T + b`, and what the adapters add, of each layer: from `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, mut ys: [&mut Tensor; N]) {
         let (device, rows) = (pass.device, pass.batch.tokens);
-        let outputs = self.0.iter().zip(&mut ys).map(|(layer, y)| GroupOutput { weight: layer.weight(), y });
-        multiply_group(device, outputs.collect(), x, rows, pass.scratch.nothing());
-        for (layer, y) in self.0.iter().zip(&mut ys) {
-            layer.add_bias(pass, y);
-        }
+        multiply_group(device, self.outputs(&mut ys), x, rows, pass.scratch.nothing());
+        self.add_biases(pass, &mut ys);
         let adapters = self.0.each_ref().map(Linear::lora);
         Lora::forward_group(adapters, pass, x, ys);
+    }
+
+    /// As [`LinearGroup::forward`] of `norm(x)`: one product, where that is the faster way. `normed` is scratch.
+    pub fn forward_normed(
+        &self,
+        pass: &mut Pass,
+        norm: &Norm,
+        x: &Tensor,
+        normed: &mut NormActivations,
+        mut ys: [&mut Tensor; N],
+    ) {
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        let adapted = self.0.iter().any(|layer| layer.lora().is_some());
+        if adapted || !group_suits_norm(device, self.0.each_ref().map(Linear::weight), rows) {
+            norm.forward(pass, x, &mut normed.y, &mut normed.rstd);
+            return self.forward(pass, &normed.y, ys);
+        }
+        multiply_group_normed(device, norm.scale(), self.outputs(&mut ys), x, rows, pass.scratch.nothing());
+        self.add_biases(pass, &mut ys);
+    }
+
+    fn outputs<'a>(&'a self, ys: &'a mut [&mut Tensor; N]) -> Vec<GroupOutput<'a>> {
+        self.0.iter().zip(ys).map(|(layer, y)| GroupOutput { weight: layer.weight(), y }).collect()
+    }
+
+    fn add_biases(&self, pass: &Pass, ys: &mut [&mut Tensor; N]) {
+        for (layer, y) in self.0.iter().zip(ys) {
+            layer.add_bias(pass, y);
+        }
     }
 
     /// `dx = sum of dy W` and what comes back through the adapters; the weights', biases' and adapters' gradients, where they are

@@ -5,8 +5,10 @@ use anyhow::Result;
 use super::build::Build;
 use super::linear::Linear;
 use super::linear_group::LinearGroup;
+use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
+use super::product::multiply_gated_normed;
 use crate::device::Tensor;
 use crate::kernels::{Activation, GatedMlp, GatedMlpBackward};
 
@@ -91,10 +93,34 @@ impl Mlp {
     /// `y = mlp(x)`, both `[tokens, hidden]`; `act`, `[tokens, intermediate]`, is not kept.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations, act: &mut Tensor, y: &mut Tensor) {
         self.project(pass, x, saved);
-        let MlpActivations { gate, up } = saved;
+        self.gate(pass, saved, act);
+        self.down_proj.forward(pass, act, y);
+    }
+
+    /// `x += mlp(norm(x))` of `x` `[tokens, hidden]`, of which nothing is kept; the others are scratch.
+    pub fn decode(
+        &self,
+        pass: &mut Pass,
+        norm: &Norm,
+        x: &mut Tensor,
+        normed: &mut NormActivations,
+        saved: &mut MlpActivations,
+        act: &mut Tensor,
+    ) {
+        let [gate, up] = self.gate_up.layers();
+        let is_bare = gate.is_bare() && up.is_bare();
+        let weights = [gate.weight(), up.weight()];
+        let (device, rows, activation) = (pass.device, pass.batch.tokens, self.activation);
+        if !(is_bare && multiply_gated_normed(device, norm.scale(), weights, activation, x, act, rows)) {
+            self.gate_up.forward_normed(pass, norm, x, normed, [&mut saved.gate, &mut saved.up]);
+            self.gate(pass, saved, act);
+        }
+        self.down_proj.forward_add(pass, act, x);
+    }
+
+    fn gate(&self, pass: &Pass, MlpActivations { gate, up }: &MlpActivations, act: &mut Tensor) {
         let (count, activation) = (self.count(pass), self.activation.index());
         pass.device.run(GatedMlp { gate, up, act, count, activation });
-        self.down_proj.forward(pass, act, y);
     }
 
     /// What the backward pass reads of the forward pass of `x`.

@@ -94,7 +94,7 @@ impl Policy {
         scratch: &mut Scratch,
         logits: &mut Tensor,
     ) {
-        self.decoder.forward(batch, Some(cache), activations, scratch);
+        self.decoder.decode(batch, cache, activations, scratch);
         self.head().multiply(&self.decoder.device, &activations.hidden, logits, batch.positions, false);
     }
 

@@ -6,7 +6,7 @@ use super::build::Build;
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::device::Tensor;
-use crate::kernels::{AddRmsNorm, BLOCK_ROWS, ColumnSum, RmsNorm, RmsNormBackward, RmsNormBackwardWeight};
+use crate::kernels::{AddRmsNorm, BLOCK_ROWS, ColumnSum, NormScale, RmsNorm, RmsNormBackward, RmsNormBackwardWeight};
 
 /// A scale, and how it is applied.
 pub struct Norm {
@@ -57,6 +57,11 @@ impl Norm {
     fn of_rows(build: &Build, name: &str, rows_per_token: usize, cols: usize) -> Result<Self> {
         let weight = build.parameter(&format!("{name}.weight"), &[cols])?;
         Ok(Self { weight, rows_per_token, epsilon: build.config.rms_norm_eps, offset: build.config.norm_offset })
+    }
+
+    /// The scale, for a kernel that normalises what it reads.
+    pub(super) fn scale(&self) -> NormScale<'_> {
+        NormScale { weight: self.weight.vector(), epsilon: self.epsilon, offset: self.offset }
     }
 
     fn rows(&self, pass: &Pass) -> usize {

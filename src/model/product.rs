@@ -3,8 +3,8 @@
 use super::parameter::Parameter;
 use crate::device::{Device, Tensor};
 use crate::kernels::{
-    GroupedGradient, GroupedLinear, GroupedLinearBackwardInput, GroupedOutput, Layout, Matmul, Operand, OperandMut,
-    Product,
+    Activation, GatedWeights, GroupedGradient, GroupedLinear, GroupedLinearBackwardInput, GroupedOutput, Layout,
+    Matmul, NormScale, Operand, OperandMut, Product, RmsNormGatedLinear, RmsNormLinear,
 };
 
 /// Rows of activations are as long as the matrix is when it is filled up.
@@ -101,9 +101,56 @@ pub(super) fn multiply_group(
         }
         return;
     };
+    GroupedLinear::run(device, x, whole_outputs(outputs, first, nothing), rows, first.stride());
+}
+
+/// As [`multiply_group`] of `norm(x)`, of matrices that [`group_suits_norm`].
+pub(super) fn multiply_group_normed(
+    device: &Device,
+    scale: NormScale,
+    outputs: Vec<GroupOutput>,
+    x: &Tensor,
+    rows: usize,
+    nothing: &mut Tensor,
+) {
+    let first = outputs[0].weight;
+    RmsNormLinear::run(device, x, scale, whole_outputs(outputs, first, nothing), rows, first.stride());
+}
+
+/// Whether the product of `rows` rows by these matrices normalises what it reads: none is cut, and the device has a kernel for it.
+pub(super) fn group_suits_norm<const N: usize>(device: &Device, weights: [&Parameter; N], rows: usize) -> bool {
+    let cols = weights.iter().map(|weight| filled_rows(weight)).sum();
+    first_of_group(weights.into_iter()).is_some() && RmsNormLinear::suits(device, rows, cols)
+}
+
+/// The outputs of a group of which no matrix is cut.
+fn whole_outputs<'a>(
+    outputs: Vec<GroupOutput<'a>>,
+    first: &'a Parameter,
+    nothing: &'a mut Tensor,
+) -> [GroupedOutput<'a>; 3] {
     let whole = |GroupOutput { weight, y }| GroupedOutput { w: weight.vector(), y, cols: filled_rows(weight) };
-    let absent = GroupedOutput { w: first.vector(), y: nothing, cols: 0 };
-    GroupedLinear::run(device, x, in_threes(outputs.into_iter().map(whole), absent), rows, first.stride());
+    in_threes(outputs.into_iter().map(whole), GroupedOutput { w: first.vector(), y: nothing, cols: 0 })
+}
+
+/// `act = f(norm(x) W_gate^T) (norm(x) W_up^T)` of `rows` rows, where no matrix is cut and the device has a kernel for it; else
+/// nothing is done, and false returned.
+pub(super) fn multiply_gated_normed(
+    device: &Device,
+    scale: NormScale,
+    [gate, up]: [&Parameter; 2],
+    activation: Activation,
+    x: &Tensor,
+    act: &mut Tensor,
+    rows: usize,
+) -> bool {
+    let (cols, inner) = (filled_rows(gate), gate.stride());
+    let suits = first_of_group([gate, up].into_iter()).is_some() && RmsNormGatedLinear::suits(device, rows, cols);
+    if suits {
+        let weights = GatedWeights { gate: gate.vector(), up: up.vector(), cols };
+        RmsNormGatedLinear::run(device, x, scale, weights, activation, act, [rows, inner]);
+    }
+    suits
 }
 
 /// A matrix of a group that reads the same x, and the gradient of what became of it.

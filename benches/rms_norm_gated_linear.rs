@@ -1,0 +1,45 @@
+use super::case::{Case, Work};
+use crate::device::{Call, DType};
+use crate::kernels::{Activation, GatedWeights, NormScale, RmsNormGatedLinear};
+
+/// Of one row the limit is to read the weights once.
+fn case([rows, cols, inner]: [usize; 3], dtype: DType, activation: Activation, offset: f32) -> Case {
+    let shape = format!("{rows} x {cols} x {inner}, {dtype:?}, {activation:?}, offset {offset}");
+    let weights = 2 * cols * inner;
+    let bytes = if dtype == DType::Bf16 { 2 } else { 4 } * weights;
+    let work = if rows == 1 { Work::Bytes(bytes as f64) } else { Work::Flops(2.0 * (rows * weights) as f64) };
+    let mut case = Case::new(RmsNormGatedLinear::SIGNATURE, shape, work);
+    let [gate, up] = [0; 2].map(|_| case.uniform(cols * inner));
+    case.input("x", &[rows, inner])
+        .input("norm", &[inner])
+        .floats("gate", &[cols, inner], dtype, gate)
+        .floats("up", &[cols, inner], dtype, up)
+        .output("act", &[rows, cols])
+        .run(move |device, tensors| {
+            let [x, weight, gate, up, act] = tensors else { unreachable!() };
+            let (scale, weights) = (NormScale { weight, epsilon: 1e-5, offset }, GatedWeights { gate, up, cols });
+            RmsNormGatedLinear::run(device, x, scale, weights, activation, act, [rows, inner]);
+        })
+}
+
+/// What is tested: few rows and many, columns that are no whole tiles.
+pub fn tests() -> Vec<Case> {
+    let sizes = [[1, 36, 100], [3, 132, 36], [8, 64, 576], [37, 124, 20]];
+    let stored = |size| {
+        [
+            case(size, DType::Real, Activation::Silu, 0.0),
+            case(size, DType::Bf16, Activation::GeluTanh, 1.0),
+        ]
+    };
+    sizes.into_iter().flat_map(stored).collect()
+}
+
+/// The row of the table: a decoded token of 32 sequences.
+pub fn bench() -> Vec<Case> {
+    vec![case([32, 1536, 576], DType::Real, Activation::Silu, 0.0)]
+}
+
+/// The large row of the table: of one sequence.
+pub fn large() -> impl Iterator<Item = Case> {
+    std::iter::once(case([1, 18944, 3584], DType::Bf16, Activation::Silu, 0.0))
+}
