@@ -1,24 +1,65 @@
 use anyhow::Result;
 
 use super::case::{Case, Work, bounds, lengths_label};
-use crate::device::{Call, DType, Device, Precision};
+use crate::device::{Call, DType, Device, Precision, Tensor};
 use crate::gpu::Signature;
 use crate::kernels::{Attention, AttentionBackwardDelta, Heads, Projections, Sequences};
 
-/// Two operations for each value of a head and each pair of a query and a key it sees, over sequences of these lengths.
-fn pair_flops(lengths: &[usize], heads: Heads) -> f64 {
-    let pairs: usize = lengths.iter().map(|n| n * (n + 1) / 2).sum();
-    2.0 * (pairs * heads.heads * heads.head_dim) as f64
+/// Sequences that stand end to end, and the heads that attend over them.
+#[derive(Clone, Copy)]
+pub(super) struct Packed {
+    pub lengths: &'static [usize],
+    pub heads: Heads,
+    /// The most tokens that one sees.
+    pub window: Option<usize>,
 }
 
-/// Attention over packed sequences of these lengths; queries and keys between `-range` and `range`.
-fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
-    let tokens: usize = lengths.iter().sum();
-    let longest = lengths.iter().copied().max().unwrap_or(0);
-    let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
-    let shape = format!("{}, {h}/{g} heads of {d}, +-{range}", lengths_label(lengths));
-    Case::new(Attention::SIGNATURE, shape, Work::Flops(2.0 * pair_flops(lengths, heads)))
-        .u32s("bounds", bounds(lengths))
+/// As [`Packed`], without a window.
+pub(super) const fn packed(lengths: &'static [usize], [heads, kv_heads, head_dim]: [usize; 3]) -> Packed {
+    Packed { lengths, heads: Heads { heads, kv_heads, head_dim }, window: None }
+}
+
+/// As [`packed`], where a token sees so many.
+const fn windowed(lengths: &'static [usize], heads: [usize; 3], window: usize) -> Packed {
+    Packed { window: Some(window), ..packed(lengths, heads) }
+}
+
+impl Packed {
+    pub fn tokens(self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    pub fn sequences(self, bounds: &Tensor) -> Sequences<'_> {
+        let longest = self.lengths.iter().copied().max().unwrap_or(0);
+        Sequences { bounds, tokens: self.tokens(), longest, window: self.window }
+    }
+
+    /// Whether a probability is not 1. Where all are there is no gradient; what is computed in its place is rounding.
+    pub fn has_gradient(self) -> bool {
+        self.lengths.iter().any(|&length| length > 1) && self.window != Some(1)
+    }
+
+    fn label(self) -> String {
+        let Heads { heads, kv_heads, head_dim } = self.heads;
+        let window = self.window.map_or(String::new(), |window| format!(", window {window}"));
+        format!("{}, {heads}/{kv_heads} heads of {head_dim}{window}", lengths_label(self.lengths))
+    }
+
+    /// Two operations for each value of a head and each pair of a query and a key it sees.
+    fn pair_flops(self) -> f64 {
+        let window = self.window.unwrap_or(usize::MAX);
+        let pairs: usize = self.lengths.iter().flat_map(|&length| 1..=length).map(|keys| keys.min(window)).sum();
+        2.0 * (pairs * self.heads.heads * self.heads.head_dim) as f64
+    }
+}
+
+/// Attention; queries and keys between `-range` and `range`.
+fn case(packed: Packed, range: f64) -> Case {
+    let tokens = packed.tokens();
+    let Heads { heads: h, kv_heads: g, head_dim: d } = packed.heads;
+    let shape = format!("{}, +-{range}", packed.label());
+    Case::new(Attention::SIGNATURE, shape, Work::Flops(2.0 * packed.pair_flops()))
+        .u32s("bounds", bounds(packed.lengths))
         .scaled("q", &[tokens, h, d], range)
         .scaled("k", &[tokens, g, d], range)
         .input("v", &[tokens, g, d])
@@ -26,29 +67,31 @@ fn case(lengths: &[usize], heads: Heads, range: f64) -> Case {
         .output("lse", &[tokens, h])
         .run(move |device, tensors| {
             let [bounds, q, k, v, o, lse] = tensors else { unreachable!() };
-            Attention::run(device, heads, Sequences { bounds, tokens, longest }, Projections { q, k, v }, o, lse);
+            let projections = Projections { q, k, v, scale: packed.heads.scale() };
+            Attention::run(device, packed.heads, packed.sequences(bounds), projections, o, lse);
         })
 }
 
 /// [`backward`] or [`large_backward`].
-pub(super) type Backward = fn(&'static Signature, f64, &[usize], Heads) -> Case;
+pub(super) type Backward = fn(&'static Signature, f64, Packed) -> Case;
 
-/// The inputs of a backward pass over packed sequences of these lengths: bounds, q, k, v, dout, and lse and delta of a forward
-/// pass. It does `flops` operations for each pair of a query and a key and each value of a head.
-pub(super) fn backward(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
-    let case = projections(signature, flops, lengths, heads);
-    let statistics = row_statistics(&case, heads, lengths).expect("the CPU device has room for a case");
-    with_statistics(case, heads, statistics)
+/// The inputs of a backward pass: bounds, q, k, v, dout, and lse and delta of a forward pass. It does `flops` operations for each
+/// pair of a query and a key and each value of a head.
+pub(super) fn backward(signature: &'static Signature, flops: f64, packed: Packed) -> Case {
+    let case = projections(signature, flops, packed);
+    let statistics = row_statistics(&case, packed).expect("the CPU device has room for a case");
+    with_statistics(case, packed.heads, statistics)
 }
 
 /// As [`backward`], of sequences that are too long to compute forward first: lse is what it is on average where queries and
 /// keys are uniform between -1 and 1, delta is 0.
-pub(super) fn large_backward(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
+pub(super) fn large_backward(signature: &'static Signature, flops: f64, packed: Packed) -> Case {
     const VARIANCE: f64 = 1.0 / 9.0; // of a score: 1/3 of a value of q and of k each, over all of a head, by scale^2
-    let keys = lengths.iter().flat_map(|&length| 1..=length);
-    let of_token = |keys: usize| std::iter::repeat_n([(keys as f64).ln() + VARIANCE / 2.0, 0.0], heads.heads);
+    let window = packed.window.unwrap_or(usize::MAX);
+    let keys = packed.lengths.iter().flat_map(|&length| 1..=length).map(|keys| keys.min(window));
+    let of_token = |keys: usize| std::iter::repeat_n([(keys as f64).ln() + VARIANCE / 2.0, 0.0], packed.heads.heads);
     let statistics = keys.flat_map(of_token).flatten().collect();
-    with_statistics(projections(signature, flops, lengths, heads), heads, statistics)
+    with_statistics(projections(signature, flops, packed), packed.heads, statistics)
 }
 
 fn with_statistics(case: Case, heads: Heads, statistics: Vec<f64>) -> Case {
@@ -58,12 +101,11 @@ fn with_statistics(case: Case, heads: Heads, statistics: Vec<f64>) -> Case {
 }
 
 /// The inputs of [`backward`] but for the rows' statistics.
-fn projections(signature: &'static Signature, flops: f64, lengths: &[usize], heads: Heads) -> Case {
-    let tokens = lengths.iter().sum();
-    let Heads { heads: h, kv_heads: g, head_dim: d } = heads;
-    let shape = format!("{}, {h}/{g} heads of {d}", lengths_label(lengths));
-    Case::new(signature, shape, Work::Flops(flops / 2.0 * pair_flops(lengths, heads)))
-        .u32s("bounds", bounds(lengths))
+fn projections(signature: &'static Signature, flops: f64, packed: Packed) -> Case {
+    let tokens = packed.tokens();
+    let Heads { heads: h, kv_heads: g, head_dim: d } = packed.heads;
+    Case::new(signature, packed.label(), Work::Flops(flops / 2.0 * packed.pair_flops()))
+        .u32s("bounds", bounds(packed.lengths))
         .input("q", &[tokens, h, d])
         .input("k", &[tokens, g, d])
         .input("v", &[tokens, g, d])
@@ -71,69 +113,79 @@ fn projections(signature: &'static Signature, flops: f64, lengths: &[usize], hea
 }
 
 /// `(lse, delta)` of the forward pass over the tensors of a backward case so far, from the f64 twins.
-fn row_statistics(case: &Case, heads: Heads, lengths: &[usize]) -> Result<Vec<f64>> {
-    let (tokens, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(0));
+fn row_statistics(case: &Case, packed: Packed) -> Result<Vec<f64>> {
     let device = Device::cpu(Precision::F64);
     let tensors = case.tensors(&device)?;
     let [bounds, q, k, v, dout] = &tensors[..] else { unreachable!() };
-    let rows = tokens * heads.heads;
+    let rows = packed.tokens() * packed.heads.heads;
     let mut o = device.tensor("o", dout.shape(), DType::Real)?;
     let mut lse = device.tensor("lse", &[rows], DType::Real)?;
     let mut row_statistics = device.tensor("row_statistics", &[rows, 2], DType::Real)?;
-    let sequences = Sequences { bounds, tokens, longest };
-    Attention::run(&device, heads, sequences, Projections { q, k, v }, &mut o, &mut lse);
+    let projections = Projections { q, k, v, scale: packed.heads.scale() };
+    Attention::run(&device, packed.heads, packed.sequences(bounds), projections, &mut o, &mut lse);
     device.run(AttentionBackwardDelta {
         o: &o,
         dout,
         lse: &lse,
         row_statistics: &mut row_statistics,
         rows: rows as u32,
-        head_dim: heads.head_dim as u32,
+        head_dim: packed.heads.head_dim as u32,
     });
     row_statistics.read(2 * rows)
 }
 
-/// Sequences and heads that every attention kernel is tested on.
-pub(super) const SHAPES: [(&[usize], Heads); 8] = [
-    (&[1], Heads { heads: 1, kv_heads: 1, head_dim: 4 }),
-    (&[37, 1, 60], Heads { heads: 6, kv_heads: 2, head_dim: 12 }),
-    (&[5, 31, 32, 33, 64, 3], Heads { heads: 2, kv_heads: 2, head_dim: 32 }),
-    (&[130], Heads { heads: 3, kv_heads: 1, head_dim: 64 }),
-    (&[40, 50], Heads { heads: 4, kv_heads: 1, head_dim: 100 }),
-    (&[70], Heads { heads: 2, kv_heads: 1, head_dim: 256 }),
-    (&[35], Heads { heads: 2, kv_heads: 1, head_dim: 96 }),
-    (&[35], Heads { heads: 2, kv_heads: 1, head_dim: 128 }),
+/// What every attention kernel is tested on. Windows end within a tile, at its end, and before a sequence begins.
+pub(super) const SHAPES: [Packed; 12] = [
+    packed(&[1], [1, 1, 4]),
+    packed(&[37, 1, 60], [6, 2, 12]),
+    packed(&[5, 31, 32, 33, 64, 3], [2, 2, 32]),
+    packed(&[130], [3, 1, 64]),
+    packed(&[40, 50], [4, 1, 100]),
+    packed(&[70], [2, 1, 256]),
+    packed(&[35], [2, 1, 96]),
+    packed(&[35], [2, 1, 128]),
+    windowed(&[37, 1, 60, 140], [6, 2, 12], 5),
+    windowed(&[200], [2, 1, 64], 32),
+    windowed(&[7, 170], [2, 1, 32], 100),
+    windowed(&[40, 33], [2, 1, 32], 1),
 ];
 
 /// What is tested.
 pub fn tests() -> Vec<Case> {
-    let ordinary = SHAPES.map(|(lengths, heads)| case(lengths, heads, 1.0));
+    let ordinary = SHAPES.map(|packed| case(packed, 1.0));
     // A score of 2000 has 2000 * 2^-24 = 1e-4 of absolute precision in f32, and exp makes that a relative error.
-    let steep = case(&[37, 60], Heads { heads: 2, kv_heads: 1, head_dim: 64 }, 30.0).within(3e-4);
+    let steep = case(packed(&[37, 60], [2, 1, 64]), 30.0).within(3e-4);
     ordinary.into_iter().chain([steep]).collect()
 }
 
+/// The row of the table of every attention kernel.
+pub(super) const BENCH: Packed = packed(&[128; 8], [9, 3, 64]);
+
 /// The row of the table.
 pub fn bench() -> Vec<Case> {
-    vec![case(&[128; 8], Heads { heads: 9, kv_heads: 3, head_dim: 64 }, 1.0)]
+    vec![case(BENCH, 1.0)]
 }
 
 /// Heads of Qwen2-0.5B.
-pub(super) const SMALL_HEADS: Heads = Heads { heads: 14, kv_heads: 2, head_dim: 64 };
+const SMALL: [usize; 3] = [14, 2, 64];
 
 /// Heads of Qwen2-7B.
-pub(super) const LARGE_HEADS: Heads = Heads { heads: 28, kv_heads: 4, head_dim: 128 };
+const LARGER: [usize; 3] = [28, 4, 128];
 
-/// Sequences and heads of the large rows of attention and its gradients.
-pub(super) const LARGE: [(&[usize], Heads); 5] = [
-    (&[512; 8], SMALL_HEADS),
-    (&[2048], SMALL_HEADS),
-    (&[8192], SMALL_HEADS),
-    (&[2048], LARGE_HEADS),
-    (&[8192], LARGE_HEADS),
+pub(super) const SMALL_HEADS: Heads = packed(&[], SMALL).heads;
+pub(super) const LARGE_HEADS: Heads = packed(&[], LARGER).heads;
+
+/// The large rows of attention and its gradients; the last has the window of Gemma 3.
+pub(super) const LARGE: [Packed; 6] = [
+    packed(&[512; 8], SMALL),
+    packed(&[2048], SMALL),
+    packed(&[8192], SMALL),
+    packed(&[2048], LARGER),
+    packed(&[8192], LARGER),
+    windowed(&[8192], SMALL, 512),
 ];
 
 /// The large rows of the table.
 pub fn large() -> impl Iterator<Item = Case> {
-    LARGE.into_iter().map(|(lengths, heads)| case(lengths, heads, 1.0))
+    LARGE.into_iter().map(|packed| case(packed, 1.0))
 }

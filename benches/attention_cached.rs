@@ -28,7 +28,7 @@ pub fn case(counts: &[usize], heads: Heads, range: f64) -> Case {
         .input("part_lse", &[parts, rows, h])
         .run(move |device, tensors| {
             let [spans, q, k, v, o, part_o, part_lse] = tensors else { unreachable!() };
-            let keys = CachedKeys { spans, q, k, v, rows, longest };
+            let keys = CachedKeys { spans, q, k, v, rows, longest, scale: heads.scale() };
             AttentionCached::run(device, heads, keys, CachedOutput { o, part_o, part_lse });
         })
 }

@@ -197,7 +197,7 @@ fn logp_takes_adapters_of_a_policy() {
     assert_eq!(
         message,
         format!(
-            "--adapter {}: its task_type is not TOKEN_CLS, which a value network's adapter has",
+            "--adapter {}: its task_type is not TOKEN_CLS (or SEQ_CLS), which a value network's adapter has",
             set.join("policy").display()
         )
     );
@@ -253,7 +253,7 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
     assert_eq!(
         refusal(with(base(), json!({"value_model": path("policy")}))),
         format!(
-            "--value-model {}: its task_type is not TOKEN_CLS, which a value network's adapter has",
+            "--value-model {}: its task_type is not TOKEN_CLS (or SEQ_CLS), which a value network's adapter has",
             path("policy")
         )
     );
@@ -307,7 +307,7 @@ fn what_is_not_computed_of_an_adapters_configuration_is_refused_by_name() {
     let known = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj";
     let refused = [
         ("peft_type", json!("IA3"), "peft_type \"IA3\" is not supported; only \"LORA\" is".to_owned()),
-        ("task_type", json!("SEQ_CLS"), "task_type \"SEQ_CLS\" is not supported; CAUSAL_LM and TOKEN_CLS are".to_owned()),
+        ("task_type", json!("QUESTION_ANS"), "task_type \"QUESTION_ANS\" is not supported; CAUSAL_LM, TOKEN_CLS and SEQ_CLS are".to_owned()),
         ("bias", json!("all"), "bias \"all\" is not supported; only \"none\" is".to_owned()),
         ("use_dora", json!(true), "use_dora true is not supported; use adapters without it".to_owned()),
         ("fan_in_fan_out", json!(true), "fan_in_fan_out true is not supported; use adapters without it".to_owned()),

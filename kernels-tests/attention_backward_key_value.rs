@@ -42,9 +42,10 @@ fn gradients(device: &Device, members: usize) -> [Vec<f64>; 2] {
             members: word(members),
             first_gradient: 0,
             layers: 1,
+            window: u32::MAX,
             tiles: word(tokens.div_ceil(32)),
             head_dim: word(head_dim),
-            longest: 60,
+            reach: 60,
         });
     }
     [dk, dv].map(|tensor| tensor.read(of_keys).unwrap())

@@ -165,7 +165,7 @@ fn v_stands_beside_an_answer() {
     assert!(v.starts_with(&expected) && v.ends_with("\"]"), "{v}: {expected}");
 
     let message = error_of(chat(&model).arg("--value").arg(&model).stdin(Stdio::null()));
-    assert!(message.ends_with("and a value network is a *ForTokenClassification"), "{message}");
+    assert!(message.ends_with("and a value network is a LlamaForTokenClassification"), "{message}");
     let message = error_of(chat(&model).arg("--value").arg(golden("dqo/llama/value")).stdin(Stdio::null()));
     assert!(message.contains("is not that of --model"), "{message}");
 }

@@ -10,10 +10,8 @@ use dqo_wgpu::sample::{Finish, Generated, Generator, Request, SamplingSettings, 
 use dqo_wgpu::train::{Scorer, Scoring, Source};
 use serde_json::Value;
 
-use crate::harness::gpus;
-use crate::model::{golden, json_lines};
-
-const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma"];
+use crate::harness::{gpus, open_gpus};
+use crate::model::{FAMILIES, golden, json_lines};
 
 fn ids(row: &Value, name: &str) -> Vec<u32> {
     row[name].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
@@ -87,6 +85,26 @@ fn greedy_tokens_of_a_real_model_are_those_of_transformers() {
     check_greedy(&Device::cpu(Precision::F32), &model, &rows, 64, &[1, 8]);
     for device in gpus().iter().take(1) {
         check_greedy(device, &model, &rows, 64, &[8]);
+    }
+}
+
+/// Each costs the host some 2 us: a layer's are the products of queries, keys and values, their rotation, attention, its output,
+/// gate and up, down; the rest are embedding, last norm, choice of rows, logits and token.
+#[test]
+fn a_decoded_token_takes_six_dispatches_a_layer_on_a_gpu() {
+    // A device of this test's own: what others run meanwhile would count.
+    let devices = open_gpus();
+    let Some(device) = devices.iter().find(|device| device.is_real_gpu()) else { return };
+    let dispatches = |family: &str, max_new_tokens| {
+        let before = device.as_gpu().unwrap().activity().dispatches;
+        let model = golden("models").join(family);
+        let responses = generate(device, &model, &[vec![3; 5]], 1, SamplingSettings::greedy(max_new_tokens));
+        assert_eq!(responses[0].completion_ids.len(), max_new_tokens, "{family} ended early");
+        device.as_gpu().unwrap().activity().dispatches - before
+    };
+    // Biases of queries, keys and values are one more; two head norms, and two on what blocks add, four more.
+    for (family, a_layer) in [("llama", 6), ("qwen2", 7), ("qwen3", 8)] {
+        assert_eq!(dispatches(family, 8) - dispatches(family, 4), 4 * (2 * a_layer + 5), "{family}");
     }
 }
 

@@ -159,7 +159,8 @@ fn check_within(setup: &mut Setup, label: &str, tolerance: f64, loss: impl Fn(&[
     }
 }
 
-const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma"];
+/// A model of every family, and of what turns up in backward passes alone: windows, layers without rotation, growing rotations.
+const FAMILIES: [&str; 9] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma", "smollm3", "gemma3", "yarn"];
 
 #[test]
 fn sft_is_its_finite_differences() {

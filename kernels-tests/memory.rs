@@ -112,7 +112,7 @@ fn a_sequence_too_long_for_llvmpipes_loops_is_refused() {
 #[test]
 fn gradient_checkpointing_gives_the_same_weights_to_the_bit() {
     // Biases on queries, keys and values; norms on heads; a tied head with scaled embeddings.
-    for family in ["qwen2", "qwen3", "gemma"] {
+    for family in ["qwen2", "qwen3", "gemma", "gemma3"] {
         let in_f32 = std::iter::once(Device::cpu(Precision::F32)).chain(gpus().iter().cloned());
         for (device, dtype) in devices().into_iter().chain(in_f32.map(|device| (device, WeightType::Bf16))) {
             let run = |gradient_checkpointing: bool| {

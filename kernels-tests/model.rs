@@ -56,7 +56,21 @@ pub fn largest_difference(scored: &[TokenLogps], expected: &[TokenLogps]) -> f64
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma"];
+/// A model of every family, of every kind of layer and of every rotary scaling.
+pub const FAMILIES: [&str; 12] = [
+    "llama",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "mistral_window",
+    "qwen2_window",
+    "smollm3",
+    "gemma3",
+    "linear",
+    "yarn",
+];
 
 #[test]
 fn log_probs_are_those_of_transformers() {

@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 use crate::harness::gpus;
-use crate::model::{golden, json_lines};
+use crate::model::{FAMILIES, golden, json_lines};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -129,7 +129,7 @@ fn check_case(set: &Path, case: &Value) {
 
 #[test]
 fn a_step_of_dqo_is_autograds_in_every_family() {
-    for family in ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma"] {
+    for family in FAMILIES {
         let set = golden("dqo").join(family);
         json_lines(&set.join("cases.jsonl")).iter().for_each(|case| check_case(&set, case));
     }

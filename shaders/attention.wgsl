@@ -1,8 +1,8 @@
 // attention: causal, over packed sequences, with grouped heads. For token i of the sequence that starts at first(i),
 // and head h, with g = h / (heads / kv_heads):
-//   s[j] = scale * q[i, h, :] . k[j, g, :]  for first(i) <= j <= i,  lse = log sum_j exp(s[j])
+//   s[j] = scale * q[i, h, :] . k[j, g, :]  for max(first(i), i + 1 - window) <= j <= i,  lse = log sum_j exp(s[j])
 //   o[i, h, :] = sum_j exp(s[j] - lse) v[j, g, :]
-// A workgroup has 32 queries of one head and walks the key tiles from its own back to the sequence's first: in its
+// A workgroup has 32 queries of one head and walks the key tiles from its own back to the first that one sees: in its
 // own every query meets itself, so the running maximum is a real score from there on and needs no infinity.
 
 struct Params {
@@ -11,6 +11,7 @@ struct Params {
     kv_heads: u32,
     scale: f32,
     first_tile: u32,
+    window: u32,
 }
 var<immediate> params: Params;
 
@@ -34,7 +35,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let kv_head = head / (params.heads / params.kv_heads);
     let tile = params.first_tile + workgroup.x;
     let first_query = tile * TILE;
-    let first_key_tile = bounds[first_query].x / TILE;
+    let first_key_tile = first_seen(first_query) / TILE;
 
     var largest: array<f32, ROWS>;
     var weight: array<f32, ROWS>; // sum of exponentials over this invocation's columns
@@ -50,7 +51,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var r = 0u; r < ROWS; r += 1u) {
             let query = min(first_query + first_score_row(lane) + r, params.tokens - 1u);
             let keys = first_key + own_columns(lane);
-            let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
+            let seen = (keys >= vec4(first_seen(query))) & (keys <= vec4(query));
             s[r] = select(vec4(LOWEST), params.scale * s[r], seen);
             right[(first_score_row(lane) + r) * QUADS + column].x = max(max(s[r].x, s[r].y), max(s[r].z, s[r].w));
         }

@@ -1,9 +1,9 @@
 // attention_backward_key_value: with p and ds of attention_backward_query, over the heads h of key head g and the
-// queries i of the key's sequence with i >= j:
+// queries i of the key's sequence with j <= i < j + window:
 //   dv[j, g, :] = sum_h sum_i p[i, j] do[i, h, :]
 //   dk[j, g, :] = scale * sum_h sum_i ds[i, j] q[i, h, :]
 // A workgroup has 32 keys of one key head and walks `members` of its heads, and the query tiles from its own to the
-// sequence's last; the first call of several overwrites, the next ones add. APART, a workgroup does this for one gradient:
+// last that sees one; the first call of several overwrites, the next ones add. APART, a workgroup does this for one gradient:
 // half of the sums in registers and twice the workgroups, for a fourth more of work and the same bits. Where there are few
 // workgroups, `layers` of them share the heads and query tiles; a layer of the gradients has what its workgroup summed up.
 // Here the tile's rows are keys and its columns queries.
@@ -18,6 +18,7 @@ struct Params {
     members: u32,
     first_gradient: u32, // of APART: 0, to the values, or 1, to the keys
     layers: u32,
+    window: u32,
 }
 var<immediate> params: Params;
 
@@ -39,7 +40,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let tile = params.first_tile + workgroup.x;
     let first_key = tile * TILE;
     let last_key = min(first_key + TILE, params.tokens) - 1u;
-    let tiles = (bounds[last_key].y - 1u) / TILE + 1u - tile; // query tiles from this one to the last that sees a key
+    let end = last_key + min(bounds[last_key].y - last_key, params.window); // of the queries that see one of the keys
+    let tiles = (end - 1u) / TILE + 1u - tile; // query tiles from this one to the last of them
 
     let layer = workgroup.z % params.layers;
     let own_gradient = params.first_gradient + workgroup.z / params.layers;
@@ -63,7 +65,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let query = first_query + own_columns(lane)[c];
             let valid = min(query, params.tokens - 1u);
             let statistics = row_statistics[valid * params.heads + head];
-            let start = bounds[valid].x;
+            let start = first_seen(valid);
             for (var r = 0u; r < ROWS; r += 1u) {
                 let key = first_key + first_score_row(lane) + r;
                 let seen = query < params.tokens && key >= start && key <= query;

@@ -1,7 +1,7 @@
 // attention_backward_query: with p[j] = exp(scale q[i, h] . k[j, g] - lse[i, h]) as in the forward pass, computed again,
 //   ds[j] = p[j] * (do[i, h] . v[j, g] - delta[i, h])
 //   dq[i, h, :] = scale * sum_j ds[j] k[j, g, :]
-// A workgroup has 32 queries of one head and walks the key tiles from its own back to the sequence's first.
+// A workgroup has 32 queries of one head and walks the key tiles from its own back to the first that one sees.
 
 struct Params {
     tokens: u32,
@@ -9,6 +9,7 @@ struct Params {
     kv_heads: u32,
     scale: f32,
     first_tile: u32,
+    window: u32,
 }
 var<immediate> params: Params;
 
@@ -26,7 +27,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let kv_head = head / (params.heads / params.kv_heads);
     let tile = params.first_tile + workgroup.x;
     let first_query = tile * TILE;
-    let first_key_tile = bounds[first_query].x / TILE;
+    let first_key_tile = first_seen(first_query) / TILE;
 
     var gradient: Sums;
     for (var steps = 0u; steps <= tile - first_key_tile; steps += 1u) {
@@ -40,7 +41,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let query = min(first_query + row, params.tokens - 1u);
             let statistics = row_statistics[query * params.heads + head];
             let keys = first_key + own_columns(lane);
-            let seen = (keys >= vec4(bounds[query].x)) & (keys <= vec4(query));
+            let seen = (keys >= vec4(first_seen(query))) & (keys <= vec4(query));
             let p = exp(min(params.scale * s[r] - statistics.x, vec4(0.0)));
             left[score_place(row, lane)] = select(vec4(0.0), p * (dp[r] - statistics.y), seen);
         }

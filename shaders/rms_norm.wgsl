@@ -1,5 +1,5 @@
 // rms_norm: rstd[r] = 1 / sqrt(mean over c of x[r, c]^2 + epsilon)
-//           y[r, c] = x[r, c] * rstd[r] * (offset + weight[c])
+//           y[r, c] (+)= x[r, c] * rstd[r] * (offset + weight[c])
 // One workgroup two rows, which share what is read of the weight.
 
 struct Params {
@@ -7,6 +7,7 @@ struct Params {
     cols: u32,
     epsilon: f32,
     offset: f32,
+    accumulate: u32,
 }
 var<immediate> params: Params;
 
@@ -23,7 +24,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     }
     let width = params.cols / WIDTH;
     let first = row * width;
-    let second = min(row + 1u, params.rows - 1u) * width; // an odd last row is computed twice
+    let is_pair = row + 1u < params.rows;
+    let second = select(first, first + width, is_pair); // an odd last row is summed twice
 
     var squares = vec2(0.0);
     for (var c = lane.index; c < width; c += LANES) {
@@ -34,11 +36,23 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
 
     for (var c = lane.index; c < width; c += LANES) {
         let factor = params.offset + weight[c];
-        y[first + c] = x[first + c] * scale.x * factor;
-        y[second + c] = x[second + c] * scale.y * factor;
+        add_or_set(first + c, x[first + c] * scale.x * factor);
+        if (is_pair) {
+            add_or_set(second + c, x[second + c] * scale.y * factor);
+        }
     }
     if (lane.index == 0u) {
         rstd[row] = scale.x;
-        rstd[min(row + 1u, params.rows - 1u)] = scale.y;
+        if (is_pair) {
+            rstd[row + 1u] = scale.y;
+        }
+    }
+}
+
+fn add_or_set(place: u32, value: element) {
+    if (params.accumulate != 0u) {
+        y[place] += value;
+    } else {
+        y[place] = value;
     }
 }

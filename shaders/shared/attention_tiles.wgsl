@@ -45,6 +45,11 @@ fn chunks() -> u32 {
     return (HEAD_DIM / 4u + ACROSS - 1u) / ACROSS;
 }
 
+// The first key that a token sees: none before its sequence, and `window` of them with itself.
+fn first_seen(token: u32) -> u32 {
+    return max(bounds[token].x, token + 1u - min(token + 1u, params.window));
+}
+
 // QUADS, as a bound that no compiler sees through: unrolled, a loop over it has its loads first, which takes the
 // registers that other workgroups would have.
 fn quads() -> u32 {

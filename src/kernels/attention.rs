@@ -53,7 +53,7 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// `1 / sqrt(head_dim)`
+    /// `1 / sqrt(head_dim)`: what scores are multiplied by, where a model does not say otherwise.
     pub fn scale(self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
     }
@@ -70,7 +70,7 @@ impl Heads {
 }
 
 kernel! {
-    /// `s = scale q . k` over the keys of the token's own sequence up to itself, `lse = log sum exp(s)`,
+    /// `s = scale q . k` over the keys of the token's own sequence up to itself, the last `window` of them, `lse = log sum exp(s)`,
     /// `o = sum exp(s - lse) v`.
     pub struct Attention in "attention" of VARIANTS {
         /// `[tokens, 2]`: where the token's sequence starts and ends.
@@ -92,13 +92,15 @@ kernel! {
         scale: f32,
         /// The first tile of 32 queries to compute.
         first_tile: u32,
+        /// The most keys that a token sees, itself included.
+        window: u32,
         ;
         /// How many tiles to compute.
         tiles: u32,
         /// Values a head.
         head_dim: u32,
-        /// Tokens of the longest sequence.
-        longest: u32,
+        /// The most keys that the queries of a tile see.
+        reach: u32,
     }
 }
 
@@ -110,6 +112,20 @@ pub struct Sequences<'a> {
     pub tokens: usize,
     /// Tokens of the longest sequence.
     pub longest: usize,
+    /// The most tokens that one sees, itself included, where they are fewer than its sequence up to itself.
+    pub window: Option<usize>,
+}
+
+impl Sequences<'_> {
+    /// The window as the kernels have it.
+    pub(super) fn window(&self) -> u32 {
+        self.window.map_or(u32::MAX, word)
+    }
+
+    /// The most keys that the queries of a tile see, or the queries that see its keys.
+    pub(super) fn reach(&self) -> usize {
+        self.window.map_or(self.longest, |window| self.longest.min(window.saturating_add(TILE - 1)))
+    }
 }
 
 /// What attention is over.
@@ -121,6 +137,8 @@ pub struct Projections<'a> {
     pub k: &'a Tensor,
     /// `[tokens, kv_heads, head_dim]`
     pub v: &'a Tensor,
+    /// What a score is multiplied by.
+    pub scale: f32,
 }
 
 /// What the backward passes need of the output.
@@ -142,10 +160,11 @@ impl<'a> Attention<'a> {
         o: &'a mut Tensor,
         lse: &'a mut Tensor,
     ) {
-        let Sequences { bounds, tokens, longest } = sequences;
-        let Projections { q, k, v } = projections;
+        let Sequences { bounds, tokens, .. } = sequences;
+        let (window, reach) = (sequences.window(), sequences.reach());
+        let Projections { q, k, v, scale } = projections;
         let Heads { heads: h, kv_heads, head_dim } = heads;
-        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
+        TileWork { flops: FLOPS, reach, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
             device.run(Attention {
                 bounds,
                 q,
@@ -156,11 +175,12 @@ impl<'a> Attention<'a> {
                 tokens: word(tokens),
                 heads: word(h),
                 kv_heads: word(kv_heads),
-                scale: heads.scale(),
+                scale,
                 first_tile: word(tiles.start),
+                window,
                 tiles: word(tiles.len()),
                 head_dim: word(head_dim),
-                longest: word(longest),
+                reach: word(reach),
             });
         });
     }
@@ -169,20 +189,20 @@ impl<'a> Attention<'a> {
 /// Operations of the forward pass for each value of a head and each pair of a query and a key.
 const FLOPS: f64 = 4.0;
 
-/// The work in a tile: at most that of its tokens with every token of the longest sequence.
+/// The work in a tile: at most that of its tokens with every token that they see.
 #[derive(Clone, Copy)]
 pub(super) struct TileWork {
     /// Operations for each value of a head and each pair of a query and a key.
     pub flops: f64,
-    /// Tokens of the longest sequence.
-    pub longest: usize,
+    /// As of [`Sequences::reach`].
+    pub reach: usize,
     pub heads: usize,
     pub head_dim: usize,
 }
 
 impl TileWork {
     fn cost(self, tiles: usize) -> Cost {
-        let pairs = tiles as f64 * TILE as f64 * self.longest as f64;
+        let pairs = tiles as f64 * TILE as f64 * self.reach as f64;
         Cost { flops: self.flops * pairs * self.heads as f64 * self.head_dim as f64, bytes: 0.0 }
     }
 
@@ -236,10 +256,40 @@ const BLOCK: usize = 64;
 pub(super) struct Block {
     pub rows: Range<usize>,
     pub sequence: Range<usize>,
+    window: usize,
+}
+
+impl Block {
+    /// The first key that a token of its sequence sees.
+    fn first_seen(&self, token: usize) -> usize {
+        self.sequence.start.max((token + 1).saturating_sub(self.window))
+    }
+
+    /// The keys that its tokens see.
+    pub fn keys(&self) -> Range<usize> {
+        self.first_seen(self.rows.start)..self.rows.end
+    }
+
+    /// Those that one of its tokens sees, by their places among [`Block::keys`].
+    pub fn seen(&self, row: usize) -> Range<usize> {
+        let (token, first) = (self.rows.start + row, self.keys().start);
+        self.first_seen(token) - first..token + 1 - first
+    }
+
+    /// The tokens that see one of its own.
+    pub fn queries(&self) -> Range<usize> {
+        self.rows.start..self.sequence.end.min((self.rows.end - 1).saturating_add(self.window))
+    }
+
+    /// Those of its tokens that the one at this place of [`Block::queries`] sees.
+    pub fn seen_by(&self, query: usize) -> Range<usize> {
+        let first = self.first_seen(self.rows.start + query).max(self.rows.start) - self.rows.start;
+        first.min(self.rows.len())..(query + 1).min(self.rows.len())
+    }
 }
 
 /// Cuts the tokens of some tiles into blocks that each lie in one sequence.
-pub(super) fn blocks(bounds: &[u32], tokens: u32, first_tile: u32, tiles: u32) -> Vec<Block> {
+pub(super) fn blocks(bounds: &[u32], tokens: u32, first_tile: u32, tiles: u32, window: u32) -> Vec<Block> {
     let end = ((first_tile as usize + tiles as usize) * TILE).min(tokens as usize);
     let mut row = first_tile as usize * TILE;
     let mut blocks = Vec::new();
@@ -247,7 +297,7 @@ pub(super) fn blocks(bounds: &[u32], tokens: u32, first_tile: u32, tiles: u32) -
         let sequence = bounds[2 * row] as usize..bounds[2 * row + 1] as usize;
         let rows = row..(row + BLOCK).min(sequence.end).min(end);
         row = rows.end;
-        blocks.push(Block { rows, sequence });
+        blocks.push(Block { rows, sequence, window: window as usize });
     }
     blocks
 }
@@ -284,31 +334,34 @@ impl Kernel for Attention<'_> {
     }
 
     fn launch(&self, traits: Traits) -> Launch {
-        let [longest, heads, head_dim] = [self.longest, self.heads, self.head_dim].map(|size| size as usize);
-        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
+        let [reach, heads, head_dim] = [self.reach, self.heads, self.head_dim].map(|size| size as usize);
+        TileWork { flops: FLOPS, reach, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
     }
 
     fn twin<T: Real>(&mut self) {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
-        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
+        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
         let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
         let o = split_rows(self.o.real_mut::<T>(), &blocks, heads * dim);
         let lse = split_rows(self.lse.real_mut::<T>(), &blocks, heads);
         blocks.into_par_iter().zip(o).zip(lse).for_each(|((block, o), lse)| {
-            let (first, count, keys) = (block.rows.start, block.rows.len(), block.rows.end - block.sequence.start);
+            let (first, count, first_key, keys) =
+                (block.rows.start, block.rows.len(), block.keys().start, block.keys().len());
             let mut scores = vec![T::zero(); count * keys];
             for head in 0..heads {
                 let kv_head = head / (heads / kv_heads);
-                let k = head_rows(k, block.sequence.start, kv_head, kv_heads, dim);
-                let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
+                let k = head_rows(k, first_key, kv_head, kv_heads, dim);
+                let v = head_rows(v, first_key, kv_head, kv_heads, dim);
                 let s = MatrixMut::row_major(&mut scores, keys);
                 T::gemm(s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
                         for (row, s) in scores.chunks_mut(keys).enumerate() {
-                            let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
+                            let range = block.seen(row);
+                            let (seen, after) = s.split_at_mut(range.end);
+                            let (before, seen) = seen.split_at_mut(range.start);
                             let largest = largest(seen);
                             for s in &mut *seen {
                                 *s = (scale * (*s - largest)).exp_in_loops();
@@ -317,7 +370,8 @@ impl Kernel for Attention<'_> {
                             for s in &mut *seen {
                                 *s /= sum;
                             }
-                            hidden.fill(T::zero());
+                            before.fill(T::zero());
+                            after.fill(T::zero());
                             lse[row * heads + head] = scale * largest + sum.ln();
                         }
                     },

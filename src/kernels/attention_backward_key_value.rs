@@ -14,8 +14,8 @@ use crate::gpu::{Launch, Traits, Variant};
 static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_key_value.wgsl"));
 
 kernel! {
-    /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries at or after the key in its sequence and over the
-    /// heads of its group. (`p` and `ds` are those of [`AttentionBackwardQuery`](super::AttentionBackwardQuery).)
+    /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries that see the key, which are at or after it in its
+    /// sequence, and over the heads of its group. (`p` and `ds` are those of [`AttentionBackwardQuery`](super::AttentionBackwardQuery).)
     pub struct AttentionBackwardKeyValue in "attention_backward_key_value" of VARIANTS {
         /// `[tokens, 2]`: where the token's sequence starts and ends.
         read bounds,
@@ -48,13 +48,15 @@ kernel! {
         first_gradient: u32,
         /// Into how many layers the sum over heads and queries is split; both gradients are computed where it is 1.
         layers: u32,
+        /// The most keys that a token sees, itself included.
+        window: u32,
         ;
         /// How many tiles to compute.
         tiles: u32,
         /// Values a head.
         head_dim: u32,
-        /// Tokens of the longest sequence.
-        longest: u32,
+        /// The most queries that see the keys of a tile.
+        reach: u32,
     }
 }
 
@@ -103,17 +105,18 @@ struct Inputs<'a> {
 
 impl Inputs<'_> {
     fn run(&self, device: &Device, first_gradient: u32, layers: usize, dk: &mut Tensor, dv: &mut Tensor) {
-        let Sequences { bounds, tokens, longest } = self.sequences;
-        let Projections { q, k, v } = self.projections;
+        let Sequences { bounds, tokens, .. } = self.sequences;
+        let (window, reach) = (self.sequences.window(), self.sequences.reach());
+        let Projections { q, k, v, scale } = self.projections;
         let OutputGradient { dout, row_statistics } = self.output;
         let Heads { heads, kv_heads, head_dim } = self.heads;
         let group = heads / kv_heads;
         // An invocation walks the queries of every head that it takes.
-        let at_once = MAX_TILES / self.heads.tiles(longest).max(1);
+        let at_once = MAX_TILES / self.heads.tiles(reach).max(1);
         let members = if device.limits().short_loops { at_once.clamp(1, group) } else { group };
         for first_member in (0..group).step_by(members) {
             let members = members.min(group - first_member);
-            let work = TileWork { flops: FLOPS, longest, heads: members * kv_heads, head_dim };
+            let work = TileWork { flops: FLOPS, reach, heads: members * kv_heads, head_dim };
             work.for_each_run(device.rates(), tokens, |tiles| {
                 device.run(AttentionBackwardKeyValue {
                     bounds,
@@ -127,15 +130,16 @@ impl Inputs<'_> {
                     tokens: word(tokens),
                     heads: word(heads),
                     kv_heads: word(kv_heads),
-                    scale: self.heads.scale(),
+                    scale,
                     first_tile: word(tiles.start),
                     first_member: word(first_member),
                     members: word(members),
                     first_gradient,
                     layers: word(layers),
+                    window,
                     tiles: word(tiles.len()),
                     head_dim: word(head_dim),
-                    longest: word(longest),
+                    reach: word(reach),
                 });
             });
         }
@@ -182,9 +186,9 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
     }
 
     fn launch(&self, traits: Traits) -> Launch {
-        let [longest, head_dim, kv_heads] = [self.longest, self.head_dim, self.kv_heads].map(|size| size as usize);
+        let [reach, head_dim, kv_heads] = [self.reach, self.head_dim, self.kv_heads].map(|size| size as usize);
         let heads = self.members as usize * kv_heads;
-        let work = TileWork { flops: FLOPS, longest, heads, head_dim };
+        let work = TileWork { flops: FLOPS, reach, heads, head_dim };
         let mut launch = work.launch(&VARIANTS, traits, self.tiles, self.kv_heads);
         let is_few = (self.tiles as usize * kv_heads) < FEW_WORKGROUPS;
         if self.layers > 1 || !traits.software && (head_dim > MAX_JOINT_HEAD_DIM || is_few) {
@@ -198,7 +202,7 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         assert!(self.layers == 1, "attention_backward_key_value: only a GPU splits the sums");
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
-        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
+        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
         let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
         let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
         let dk = split_rows(self.dk.real_mut::<T>(), &blocks, kv_heads * dim);
@@ -206,7 +210,7 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         let group = heads / kv_heads;
         let (first_member, members) = (self.first_member as usize, self.members as usize);
         blocks.into_par_iter().zip(dk).zip(dv).for_each(|((block, dk), dv)| {
-            let (first, keys, queries) = (block.rows.start, block.rows.len(), block.sequence.end - block.rows.start);
+            let (first, keys, queries) = (block.rows.start, block.rows.len(), block.queries().len());
             let mut s = vec![T::zero(); queries * keys];
             let mut dp = vec![T::zero(); queries * keys];
             for (kv_head, member) in
@@ -225,8 +229,10 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                         for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks_mut(keys)).enumerate() {
                             let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
                             let (lse, delta) = (statistics[0], statistics[1]);
+                            let seen = block.seen_by(row);
                             for (key, (s, dp)) in s.iter_mut().zip(dp).enumerate() {
-                                let p = if key <= row { (scale * *s - lse).exp_in_loops() } else { T::zero() };
+                                let is_seen = seen.start <= key && key < seen.end;
+                                let p = if is_seen { (scale * *s - lse).exp_in_loops() } else { T::zero() };
                                 *s = p;
                                 *dp = scale * p * (*dp - delta);
                             }

@@ -34,13 +34,15 @@ kernel! {
         scale: f32,
         /// The first tile of 32 queries to compute.
         first_tile: u32,
+        /// The most keys that a token sees, itself included.
+        window: u32,
         ;
         /// How many tiles to compute.
         tiles: u32,
         /// Values a head.
         head_dim: u32,
-        /// Tokens of the longest sequence.
-        longest: u32,
+        /// The most keys that the queries of a tile see.
+        reach: u32,
     }
 }
 
@@ -54,11 +56,12 @@ impl<'a> AttentionBackwardQuery<'a> {
         output: OutputGradient<'a>,
         dq: &'a mut Tensor,
     ) {
-        let Sequences { bounds, tokens, longest } = sequences;
-        let Projections { q, k, v } = projections;
+        let Sequences { bounds, tokens, .. } = sequences;
+        let (window, reach) = (sequences.window(), sequences.reach());
+        let Projections { q, k, v, scale } = projections;
         let OutputGradient { dout, row_statistics } = output;
         let Heads { heads: h, kv_heads, head_dim } = heads;
-        TileWork { flops: FLOPS, longest, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
+        TileWork { flops: FLOPS, reach, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
             device.run(AttentionBackwardQuery {
                 bounds,
                 q,
@@ -70,11 +73,12 @@ impl<'a> AttentionBackwardQuery<'a> {
                 tokens: word(tokens),
                 heads: word(h),
                 kv_heads: word(kv_heads),
-                scale: heads.scale(),
+                scale,
                 first_tile: word(tiles.start),
+                window,
                 tiles: word(tiles.len()),
                 head_dim: word(head_dim),
-                longest: word(longest),
+                reach: word(reach),
             });
         });
     }
@@ -99,25 +103,26 @@ impl Kernel for AttentionBackwardQuery<'_> {
     }
 
     fn launch(&self, traits: Traits) -> Launch {
-        let [longest, heads, head_dim] = [self.longest, self.heads, self.head_dim].map(|size| size as usize);
-        TileWork { flops: FLOPS, longest, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
+        let [reach, heads, head_dim] = [self.reach, self.heads, self.head_dim].map(|size| size as usize);
+        TileWork { flops: FLOPS, reach, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
     }
 
     fn twin<T: Real>(&mut self) {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
-        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles);
+        let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
         let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
         let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
         let dq = split_rows(self.dq.real_mut::<T>(), &blocks, heads * dim);
         blocks.into_par_iter().zip(dq).for_each(|(block, dq)| {
-            let (first, count, keys) = (block.rows.start, block.rows.len(), block.rows.end - block.sequence.start);
+            let (first, count, first_key, keys) =
+                (block.rows.start, block.rows.len(), block.keys().start, block.keys().len());
             let mut s = vec![T::zero(); count * keys];
             let mut dp = vec![T::zero(); count * keys];
             for head in 0..heads {
                 let kv_head = head / (heads / kv_heads);
-                let k = head_rows(k, block.sequence.start, kv_head, kv_heads, dim);
-                let v = head_rows(v, block.sequence.start, kv_head, kv_heads, dim);
+                let k = head_rows(k, first_key, kv_head, kv_heads, dim);
+                let v = head_rows(v, first_key, kv_head, kv_heads, dim);
                 let q = head_rows(q, first, head, heads, dim);
                 let dout = head_rows(dout, first, head, heads, dim);
                 T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
@@ -128,11 +133,12 @@ impl Kernel for AttentionBackwardQuery<'_> {
                         for (row, (s, dp)) in s.chunks_mut(keys).zip(dp.chunks(keys)).enumerate() {
                             let statistics = &row_statistics[2 * ((first + row) * heads + head)..];
                             let (lse, delta) = (statistics[0], statistics[1]);
-                            let (seen, hidden) = s.split_at_mut(keys - count + row + 1);
-                            for (s, &dp) in seen.iter_mut().zip(dp) {
+                            let range = block.seen(row);
+                            for (s, &dp) in s[range.clone()].iter_mut().zip(&dp[range.clone()]) {
                                 *s = scale * (scale * *s - lse).exp_in_loops() * (dp - delta);
                             }
-                            hidden.fill(T::zero());
+                            s[..range.start].fill(T::zero());
+                            s[range.end..].fill(T::zero());
                         }
                     },
                 );

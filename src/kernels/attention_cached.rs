@@ -73,6 +73,8 @@ pub struct CachedKeys<'a> {
     pub rows: usize,
     /// The most keys of a row.
     pub longest: usize,
+    /// What a score is multiplied by.
+    pub scale: f32,
 }
 
 /// What [`AttentionCached::run`] writes, for as many parts as [`AttentionCached::most_parts`] says.
@@ -93,7 +95,7 @@ impl AttentionCached<'_> {
 
     /// Writes `o`: on a GPU in parts of `CHUNK` keys, which are put together in their order.
     pub fn run(device: &Device, heads: Heads, keys: CachedKeys, output: CachedOutput) {
-        let CachedKeys { spans, q, k, v, rows, longest } = keys;
+        let CachedKeys { spans, q, k, v, rows, longest, scale } = keys;
         let CachedOutput { o, part_o, part_lse } = output;
         let chunk = if device.is_real_gpu() { CHUNK } else { longest.max(1) };
         let parts = longest.div_ceil(chunk).max(1);
@@ -107,7 +109,7 @@ impl AttentionCached<'_> {
             rows: word(rows),
             heads: word(heads.heads),
             kv_heads: word(heads.kv_heads),
-            scale: heads.scale(),
+            scale,
             parts: word(parts),
             chunk: word(chunk),
             head_dim: word(heads.head_dim),

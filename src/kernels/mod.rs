@@ -11,6 +11,7 @@ mod tiles;
 mod variants;
 
 pub use a2po::STATISTICS as A2PO_STATISTICS;
+pub use add_bias::Biased;
 pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES, OutputGradient, Projections, Sequences};
 pub use attention_backward_key_value::KeyValueGradients;
 pub use attention_cached::{CachedKeys, CachedOutput};

@@ -9,7 +9,7 @@ use crate::gpu::{Cost, Launch, Traits, Variant};
 static VARIANTS: [Variant; 6] = reducing_rows(include_str!("../../shaders/rms_norm.wgsl"));
 
 kernel! {
-    /// `y = x / sqrt(mean(x^2) + epsilon) * (offset + weight)`, row by row.
+    /// `y (+)= x / sqrt(mean(x^2) + epsilon) * (offset + weight)`, row by row.
     pub struct RmsNorm in "rms_norm" of VARIANTS {
         /// `[rows, cols]`
         read x,
@@ -25,6 +25,8 @@ kernel! {
         epsilon: f32,
         /// 1 where the stored weight is the scale less 1 (Gemma), else 0.
         offset: f32,
+        /// Whether it is added to `y` (1), or overwrites it (0).
+        accumulate: u32,
     }
 }
 
@@ -46,10 +48,15 @@ impl Kernel for RmsNorm<'_> {
     fn twin<T: Real>(&mut self) {
         let (rows, cols) = (self.rows as usize, self.cols as usize);
         let (epsilon, offset) = (T::of(self.epsilon.into()), T::of(self.offset.into()));
+        let accumulate = self.accumulate != 0;
         let (x, weight) = (&self.x.real::<T>()[..rows * cols], self.weight.real::<T>());
         let (y, rstd) = (self.y.real_mut::<T>(), self.rstd.real_mut::<T>());
         (x.par_chunks(cols), y.par_chunks_mut(cols), rstd.par_iter_mut()).into_par_iter().for_each(|(x, y, rstd)| {
-            *rstd = normalise(x, &weight[..cols], epsilon, offset, y);
+            let mut n = vec![T::zero(); if accumulate { cols } else { 0 }];
+            *rstd = normalise(x, &weight[..cols], epsilon, offset, if accumulate { &mut n } else { &mut *y });
+            for (y, n) in y.iter_mut().zip(n) {
+                *y += n;
+            }
         });
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
+use super::config::ModelConfig;
 use super::parameter::Parameter;
 use super::stored::write_weights;
 use super::values::Values;
@@ -26,6 +27,26 @@ pub enum TaskType {
     CausalLm,
     /// A value network: its head is stored with the adapters.
     TokenCls,
+    /// A value network whose head has no bias (Gemma 3's).
+    SeqCls,
+}
+
+impl TaskType {
+    const ALL: [Self; 3] = [Self::CausalLm, Self::TokenCls, Self::SeqCls];
+
+    /// PEFT's name of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::CausalLm => "CAUSAL_LM",
+            Self::TokenCls => "TOKEN_CLS",
+            Self::SeqCls => "SEQ_CLS",
+        }
+    }
+
+    /// That of a model's value networks.
+    pub fn of_value_network(config: &ModelConfig) -> Self {
+        if config.value_head_has_bias() { Self::TokenCls } else { Self::SeqCls }
+    }
 }
 
 /// How adapters are applied.
@@ -118,14 +139,11 @@ impl LoraConfig {
             "init_lora_weights": true,
             "lora_alpha": alpha,
             "lora_dropout": self.dropout,
-            "modules_to_save": (task_type == TaskType::TokenCls).then_some(["score"]),
+            "modules_to_save": (task_type != TaskType::CausalLm).then_some(["score"]),
             "peft_type": "LORA",
             "r": self.r,
             "target_modules": self.target_modules,
-            "task_type": match task_type {
-                TaskType::CausalLm => "CAUSAL_LM",
-                TaskType::TokenCls => "TOKEN_CLS",
-            },
+            "task_type": task_type.name(),
             "use_dora": false,
             "use_rslora": self.use_rslora,
         })
@@ -275,13 +293,12 @@ impl Adapter {
         let json: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
         let config = LoraConfig::of_json(&json).with_context(|| path.display().to_string())?;
+        let known = |name| TaskType::ALL.into_iter().find(|task_type| task_type.name() == name);
         let task_type = match json.get("task_type").and_then(Value::as_str) {
             None => None,
-            Some("CAUSAL_LM") => Some(TaskType::CausalLm),
-            Some("TOKEN_CLS") => Some(TaskType::TokenCls),
-            Some(other) => {
-                bail!("{}: task_type {other:?} is not supported; CAUSAL_LM and TOKEN_CLS are", path.display())
-            }
+            Some(name) => Some(known(name).with_context(|| {
+                format!("{}: task_type {name:?} is not supported; CAUSAL_LM, TOKEN_CLS and SEQ_CLS are", path.display())
+            })?),
         };
         ensure!(weights.exists(), "{}: there is no {WEIGHTS}; other weight formats are not supported", dir.display());
         Ok(Self { config, weights: Weights::Stored { task_type, file: Checkpoint::open_file(&weights)? } })
@@ -294,13 +311,21 @@ impl Adapter {
 
     /// Whether they are a value network's.
     pub fn is_value_network(&self) -> bool {
-        matches!(self.weights, Weights::Stored { task_type: Some(TaskType::TokenCls), .. })
+        self.task_type().is_some_and(|task_type| task_type != TaskType::CausalLm)
+    }
+
+    fn task_type(&self) -> Option<TaskType> {
+        match self.weights {
+            Weights::Stored { task_type, .. } => task_type,
+            Weights::New { .. } => None,
+        }
     }
 
     /// Checks that the adapters are not a value network's.
     pub(super) fn need_policy(&self) -> Result<()> {
+        let name = self.task_type().unwrap_or(TaskType::CausalLm).name();
         let path = self.path();
-        ensure!(!self.is_value_network(), "{}: is a value network's: its task_type is TOKEN_CLS", path.display());
+        ensure!(!self.is_value_network(), "{}: is a value network's: its task_type is {name}", path.display());
         Ok(())
     }
 
@@ -311,7 +336,7 @@ impl Adapter {
     pub fn need_value_network(&self, option: &str) -> Result<()> {
         ensure!(
             self.is_value_network(),
-            "{option}: its task_type is not TOKEN_CLS, which a value network's adapter has"
+            "{option}: its task_type is not TOKEN_CLS (or SEQ_CLS), which a value network's adapter has"
         );
         Ok(())
     }

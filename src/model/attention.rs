@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::build::Build;
-use super::cache::{Cache, InCache};
+use super::cache::{Cache, InCache, Seen};
 use super::linear::Linear;
 use super::linear_group::LinearGroup;
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
+use crate::data::DeviceBatch;
 use crate::device::Tensor;
 use crate::kernels::{
     self, Attention as AttentionKernel, AttentionCached, CachedKeys, CachedOutput, Heads, KeyValueGradients,
@@ -31,7 +32,11 @@ pub struct Attention {
     o_proj: Linear,
     head_norms: Option<HeadNorms>,
     heads: Heads,
-    /// `[positions, head_dim]`: rotary angles, which all layers share.
+    /// What scores are multiplied by.
+    scale: f32,
+    /// The most tokens that one sees, where they are fewer than its sequence.
+    window: Option<usize>,
+    /// `[positions, head_dim]`: rotary angles, which layers share.
     rope: Arc<Tensor>,
 }
 
@@ -168,17 +173,19 @@ impl Attention {
                 None
             },
             heads: config.heads,
+            scale: config.attention_scale,
+            window: config.layers.window_of(config.layers.kinds[layer]),
             rope: rope.clone(),
         })
     }
 
-    /// `x += attention(norm(x))` of `x` `[tokens, hidden]`, of tokens that attend to their sequences in the cache; the others are
-    /// scratch.
-    pub fn decode(
+    /// What [`Attention::output`] reads of `norm(x)`, of `x` `[tokens, hidden]`, where the tokens attend to their sequences in the
+    /// cache; `normed` is scratch.
+    pub fn attend_newest(
         &self,
         pass: &mut Pass,
         norm: &Norm,
-        x: &mut Tensor,
+        x: &Tensor,
         normed: &mut NormActivations,
         saved: &mut AttentionActivations,
     ) {
@@ -191,7 +198,11 @@ impl Attention {
             _ => self.qkv.forward_normed(pass, norm, x, normed, [&mut saved.q, &mut saved.k, &mut saved.v]),
         }
         self.attend_to_cache(pass, saved);
-        self.o_proj.forward_add(pass, &saved.o, x);
+    }
+
+    /// `y = W_o o` `[tokens, hidden]`, or `y += W_o o`.
+    pub fn output(&self, pass: &mut Pass, saved: &AttentionActivations, y: &mut Tensor, accumulate: bool) {
+        self.o_proj.forward(pass, &saved.o, y, accumulate);
     }
 
     /// `y = attention(x)`, both `[tokens, hidden]`. Where the pass has a cache, the keys and values are kept there.
@@ -206,7 +217,7 @@ impl Attention {
         }
         self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
         self.attend(pass, saved);
-        self.o_proj.forward(pass, &saved.o, y);
+        self.output(pass, saved, y, false);
     }
 
     /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
@@ -239,9 +250,9 @@ impl Attention {
         if let Some(InCache { cache, places }) = &mut pass.cache {
             cache.layers[self.layer].store(device, &saved.k, &saved.v, &places.places, tokens);
         }
-        let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
-        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
-        AttentionKernel::run(device, self.heads, sequences, projections, &mut saved.o, &mut saved.lse);
+        let AttentionActivations { q, k, v, o, lse, .. } = saved;
+        let projections = Projections { q, k, v, scale: self.scale };
+        AttentionKernel::run(device, self.heads, self.sequences(pass.batch), projections, o, lse);
     }
 
     /// The same of each token to its whole sequence in the cache, where its own key, rotated, and value go first.
@@ -265,23 +276,30 @@ impl Attention {
             kv_heads: self.heads.kv_heads as u32,
             head_dim: self.heads.head_dim as u32,
         });
+        let in_window = places.in_window.as_ref().filter(|_| self.window.is_some());
+        let Seen { spans, longest } = in_window.unwrap_or(&places.seen);
         let keys = CachedKeys {
-            spans: &places.spans,
+            spans,
             q: &saved.q,
             k: &layer.k,
             v: &layer.v,
             rows: batch.tokens,
-            longest: places.longest,
+            longest: *longest,
+            scale: self.scale,
         };
         AttentionCached::run(device, self.heads, keys, CachedOutput { o: &mut saved.o, part_o, part_lse });
+    }
+
+    fn sequences<'a>(&self, batch: &'a DeviceBatch) -> Sequences<'a> {
+        Sequences { bounds: &batch.bounds, tokens: batch.tokens, longest: batch.longest, window: self.window }
     }
 
     /// `dq`, `dk` and `dv` of `dout`, of the tokens of the batch.
     fn attend_backward(&self, pass: &Pass, saved: &AttentionActivations, gradients: &mut AttentionGradients) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let AttentionGradients { dout, row_statistics, dq, dk, dv, .. } = gradients;
-        let sequences = Sequences { bounds: &pass.batch.bounds, tokens, longest: pass.batch.longest };
-        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
+        let sequences = self.sequences(pass.batch);
+        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v, scale: self.scale };
         device.run(kernels::AttentionBackwardDelta {
             o: &saved.o,
             dout,

@@ -72,10 +72,30 @@ impl LayerCache {
 pub struct CachePlaces {
     /// `[tokens]`: the place of each token's keys and values.
     pub places: Tensor,
-    /// `[tokens, 2]`: the first place of each token's sequence, and how many it sees, itself included.
+    /// What each token sees.
+    pub seen: Seen,
+    /// The same in layers that slide a window, where there are any.
+    pub in_window: Option<Seen>,
+    sliding_window: Option<usize>,
+}
+
+/// What the tokens of a pass see of a cache.
+pub struct Seen {
+    /// `[tokens, 2]`: the first place that each token sees, and how many it sees, itself included.
     pub spans: Tensor,
     /// The most places that a token sees.
     pub longest: usize,
+}
+
+impl Seen {
+    /// Of the newest tokens of several sequences, at most `window` places each.
+    fn load(&mut self, tokens: &[CachedToken], window: usize) -> Result<()> {
+        let count = |token: &CachedToken| window.min(token.position + 1);
+        let first = |token: &CachedToken| token.place() + 1 - count(token) as u32;
+        self.longest = tokens.iter().map(count).max().unwrap_or(0);
+        let spans: Vec<u32> = tokens.iter().flat_map(|token| [first(token), count(token) as u32]).collect();
+        self.spans.write_u32(0, &spans)
+    }
 }
 
 /// The newest token of a sequence.
@@ -91,22 +111,22 @@ impl CachedToken {
     fn place(self) -> u32 {
         (self.first_place + self.position) as u32
     }
-
-    /// The tokens that it sees: those before it, and itself.
-    fn seen(self) -> usize {
-        self.position + 1
-    }
 }
 
 impl CachePlaces {
-    /// Room for `tokens`.
+    /// Room for `tokens` of a model with this `sliding_window`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(device: &Device, name: &str, tokens: usize) -> Result<Self> {
+    pub fn new(device: &Device, name: &str, tokens: usize, sliding_window: Option<usize>) -> Result<Self> {
         let tensor = |part: &str, shape: &[usize]| device.tensor(format!("{name}/{part}"), shape, DType::U32);
-        let (places, spans) = (tensor("places", &[tokens])?, tensor("spans", &[tokens, 2])?);
-        Ok(Self { places, spans, longest: 0 })
+        let seen = |part: &str| -> Result<Seen> { Ok(Seen { spans: tensor(part, &[tokens, 2])?, longest: 0 }) };
+        Ok(Self {
+            places: tensor("places", &[tokens])?,
+            seen: seen("spans")?,
+            in_window: sliding_window.map(|_| seen("spans_in_window")).transpose()?,
+            sliding_window,
+        })
     }
 
     /// A whole new sequence, in the cache's first places.
@@ -122,11 +142,13 @@ impl CachePlaces {
     /// # Errors
     /// Where the device fails.
     pub fn load_newest(&mut self, tokens: &[CachedToken]) -> Result<()> {
-        self.longest = tokens.iter().map(|token| token.seen()).max().unwrap_or(0);
         let places: Vec<u32> = tokens.iter().map(|token| token.place()).collect();
-        let spans: Vec<u32> = tokens.iter().flat_map(|token| [token.first_place as u32, token.seen() as u32]).collect();
         self.places.write_u32(0, &places)?;
-        self.spans.write_u32(0, &spans)
+        self.seen.load(tokens, usize::MAX)?;
+        if let (Some(in_window), Some(window)) = (&mut self.in_window, self.sliding_window) {
+            in_window.load(tokens, window)?;
+        }
+        Ok(())
     }
 
     /// The places that `count` tokens of another cache are copied to, from `first` on; see [`Cache::copy_from`].

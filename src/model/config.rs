@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
-use super::rope::Rope;
+use super::layer_kinds::{Layers, Sliding};
 use crate::data::{ModelLimits, token_ids};
 use crate::files::read_description;
 use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
@@ -16,11 +16,15 @@ use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
 pub struct ModelConfig {
     /// The architecture's name without its head: `Llama`, `Qwen2`, ...
     pub family: &'static str,
+    /// The architecture's name of a value network.
+    pub value_architecture: &'static str,
     pub hidden_size: usize,
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     /// `num_attention_heads`, `num_key_value_heads` and `head_dim`.
     pub heads: Heads,
+    /// What scores are multiplied by: `1 / sqrt(query_pre_attn_scalar)`, which is the `head_dim` but for Gemma 3.
+    pub attention_scale: f32,
     pub vocab_size: usize,
     /// The longest sequence that is computed as the model means it.
     pub context_length: usize,
@@ -36,9 +40,12 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Biases in the MLP.
     pub mlp_bias: bool,
-    /// RMSNorm on each query and key head (Qwen3).
+    /// RMSNorm on each query and key head (Qwen3, Gemma 3).
     pub qk_norm: bool,
-    pub rope: Rope,
+    /// RMSNorm on what each block adds to the stream, too (Gemma 3).
+    pub output_norms: bool,
+    /// What the layers differ in.
+    pub layers: Layers,
     pub tie_word_embeddings: bool,
     /// The end tokens that `config.json` names.
     pub eos_token_ids: Vec<u32>,
@@ -50,18 +57,94 @@ pub struct ModelConfig {
 struct Family {
     model_type: &'static str,
     name: &'static str,
+    value_architecture: &'static str,
     tied: bool,
+    /// Else `hidden_size / num_attention_heads`.
+    head_dim: Option<usize>,
     qkv_bias: bool,
     qk_norm: bool,
-    gemma: bool,
+    gemma: Option<Gemma>,
+    sliding: Sliding,
+    rope_theta: f64,
 }
 
-const FAMILIES: [Family; 5] = [
-    Family { model_type: "llama", name: "Llama", tied: false, qkv_bias: false, qk_norm: false, gemma: false },
-    Family { model_type: "mistral", name: "Mistral", tied: false, qkv_bias: false, qk_norm: false, gemma: false },
-    Family { model_type: "qwen2", name: "Qwen2", tied: false, qkv_bias: true, qk_norm: false, gemma: false },
-    Family { model_type: "qwen3", name: "Qwen3", tied: false, qkv_bias: false, qk_norm: true, gemma: false },
-    Family { model_type: "gemma", name: "Gemma", tied: true, qkv_bias: false, qk_norm: false, gemma: true },
+/// Gemma's own: norms less 1, embeddings that are scaled. The third has four norms a layer, and scores by
+/// `query_pre_attn_scalar`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gemma {
+    First,
+    Third,
+}
+
+const LLAMA: Family = Family {
+    model_type: "llama",
+    name: "Llama",
+    value_architecture: "LlamaForTokenClassification",
+    tied: false,
+    head_dim: None,
+    qkv_bias: false,
+    qk_norm: false,
+    gemma: None,
+    sliding: Sliding::Never,
+    rope_theta: 10_000.0,
+};
+
+const FAMILIES: [Family; 7] = [
+    LLAMA,
+    Family {
+        model_type: "mistral",
+        name: "Mistral",
+        value_architecture: "MistralForTokenClassification",
+        sliding: Sliding::Everywhere,
+        ..LLAMA
+    },
+    Family {
+        model_type: "qwen2",
+        name: "Qwen2",
+        value_architecture: "Qwen2ForTokenClassification",
+        qkv_bias: true,
+        sliding: Sliding::FromMaxWindowLayers,
+        ..LLAMA
+    },
+    Family {
+        model_type: "qwen3",
+        name: "Qwen3",
+        value_architecture: "Qwen3ForTokenClassification",
+        head_dim: Some(128),
+        qk_norm: true,
+        sliding: Sliding::FromMaxWindowLayers,
+        ..LLAMA
+    },
+    Family {
+        model_type: "smollm3",
+        name: "SmolLM3",
+        value_architecture: "SmolLM3ForTokenClassification",
+        tied: true,
+        sliding: Sliding::WithoutRope,
+        rope_theta: 2e6,
+        ..LLAMA
+    },
+    Family {
+        model_type: "gemma",
+        name: "Gemma",
+        value_architecture: "GemmaForTokenClassification",
+        tied: true,
+        head_dim: Some(256),
+        gemma: Some(Gemma::First),
+        ..LLAMA
+    },
+    Family {
+        model_type: "gemma3_text",
+        name: "Gemma3",
+        // transformers has no token classifier of it; this one's head is the same, without a bias.
+        value_architecture: "Gemma3TextForSequenceClassification",
+        tied: true,
+        head_dim: Some(256),
+        qk_norm: true,
+        gemma: Some(Gemma::Third),
+        sliding: Sliding::AllButEverySixth,
+        ..LLAMA
+    },
 ];
 
 impl ModelConfig {
@@ -100,7 +183,7 @@ impl ModelConfig {
         let heads = Heads {
             heads: num_heads,
             kv_heads: fields.optional("num_key_value_heads")?.unwrap_or(num_heads),
-            head_dim: fields.optional("head_dim")?.unwrap_or(hidden_size / num_heads),
+            head_dim: fields.optional("head_dim")?.or(family.head_dim).unwrap_or(hidden_size / num_heads),
         };
         ensure!(
             heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
@@ -127,25 +210,27 @@ impl ModelConfig {
         let rms_norm_eps: f32 = fields.optional("rms_norm_eps")?.unwrap_or(1e-6);
         ensure!((0.0..1.0).contains(&rms_norm_eps), "rms_norm_eps {rms_norm_eps} is not from 0 to 1");
         let attention_bias = fields.optional("attention_bias")?.unwrap_or(false);
-        let max_position_embeddings = fields.optional("max_position_embeddings")?.unwrap_or(usize::MAX);
 
         Ok(Self {
             family: family.name,
+            value_architecture: family.value_architecture,
             hidden_size,
             intermediate_size,
             num_hidden_layers,
             heads,
+            attention_scale: fields.attention_scale(family, heads)?,
             vocab_size,
-            context_length: fields.sliding_window(family)?.unwrap_or(usize::MAX).min(max_position_embeddings),
+            context_length: fields.optional("max_position_embeddings")?.unwrap_or(usize::MAX),
             rms_norm_eps,
-            norm_offset: if family.gemma { 1.0 } else { 0.0 },
-            embedding_scale: if family.gemma { (hidden_size as f32).sqrt() } else { 1.0 },
+            norm_offset: if family.gemma.is_some() { 1.0 } else { 0.0 },
+            embedding_scale: if family.gemma.is_some() { (hidden_size as f32).sqrt() } else { 1.0 },
             activation: fields.activation(family)?,
             qkv_bias: family.qkv_bias || attention_bias,
             output_bias: attention_bias && !family.qkv_bias,
             mlp_bias: fields.optional("mlp_bias")?.unwrap_or(false),
             qk_norm: family.qk_norm,
-            rope: Rope::of(&fields)?,
+            output_norms: family.gemma == Some(Gemma::Third),
+            layers: Layers::of(&fields, family.sliding, family.rope_theta, num_hidden_layers)?,
             tie_word_embeddings: fields.optional("tie_word_embeddings")?.unwrap_or(family.tied),
             eos_token_ids: token_ids(&json, "eos_token_id")?,
             json,
@@ -155,6 +240,11 @@ impl ModelConfig {
     /// What rows must keep to.
     pub fn limits(&self) -> ModelLimits {
         ModelLimits { vocab_size: self.vocab_size, context_length: self.context_length }
+    }
+
+    /// Whether the head of the family's value networks has a bias.
+    pub fn value_head_has_bias(&self) -> bool {
+        self.value_architecture.ends_with("ForTokenClassification")
     }
 
     /// The first architecture that the file names.
@@ -169,8 +259,9 @@ impl ModelConfig {
     pub fn need_value_network(&self, option: &str) -> Result<()> {
         let architecture = self.architecture().unwrap_or_default();
         ensure!(
-            architecture.ends_with("ForTokenClassification"),
-            "{option}: architectures is {architecture:?}, and a value network is a *ForTokenClassification"
+            architecture == self.value_architecture,
+            "{option}: architectures is {architecture:?}, and a value network is a {}",
+            self.value_architecture
         );
         Ok(())
     }
@@ -209,18 +300,17 @@ impl Fields<'_> {
         }
         let partial: f64 = self.optional("partial_rotary_factor")?.unwrap_or(1.0);
         ensure!(partial == 1.0, "partial_rotary_factor {partial} is not supported; only 1 is");
-        if let Some(layer_types) = self.optional::<Vec<String>>("layer_types")?
-            && let Some(other) = layer_types.iter().find(|layer_type| *layer_type != "full_attention")
-        {
-            bail!("layer_types contains {other:?}, which is not supported; only \"full_attention\" is");
-        }
         Ok(())
     }
 
-    /// The window of a model that slides one over all layers: up to its length it changes nothing.
-    fn sliding_window(&self, family: &Family) -> Result<Option<usize>> {
-        let in_use = self.optional("use_sliding_window")?.unwrap_or(family.model_type == "mistral");
-        Ok(if in_use { self.optional("sliding_window")? } else { None })
+    /// What scores are multiplied by.
+    fn attention_scale(&self, family: &Family, heads: Heads) -> Result<f32> {
+        if family.gemma != Some(Gemma::Third) {
+            return Ok(heads.scale());
+        }
+        let scalar: f64 = self.optional("query_pre_attn_scalar")?.unwrap_or(256.0);
+        ensure!(scalar > 0.0 && scalar.is_finite(), "query_pre_attn_scalar {scalar} is not a number above 0");
+        Ok((1.0 / scalar.sqrt()) as f32)
     }
 
     fn activation(&self, family: &Family) -> Result<Activation> {
@@ -232,7 +322,7 @@ impl Fields<'_> {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             // Gemma's first configurations say "gelu" and mean the tanh form, as transformers reads them.
-            "gelu" if family.gemma => Ok(Activation::GeluTanh),
+            "gelu" if family.gemma.is_some() => Ok(Activation::GeluTanh),
             other => bail!("hidden_act {other:?} is not supported; supported are \"silu\" and \"gelu_pytorch_tanh\""),
         }
     }
@@ -240,6 +330,7 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rope::Rope;
     use super::*;
 
     fn llama() -> Value {
@@ -269,10 +360,11 @@ mod tests {
         let mut new = scaling.clone();
         new["rope_theta"] = 500000.0.into();
         let new = parse(serde_json::json!({"rope_theta": null, "rope_parameters": new})).unwrap();
-        assert_eq!(old.rope, new.rope);
-        assert_eq!(old.rope.theta, 500000.0);
-        assert!(old.rope.scaling.is_some());
-        assert_eq!(parse(serde_json::json!({})).unwrap().rope, Rope { theta: 5000.0, scaling: None });
+        assert_eq!(old.layers, new.layers);
+        assert_eq!(old.layers.ropes[0].theta, 500000.0);
+        assert!(old.layers.ropes[0].scaling.is_some());
+        let plain = parse(serde_json::json!({})).unwrap();
+        assert_eq!(plain.layers.ropes, [Rope { theta: 5000.0, scaling: None }]);
     }
 
     #[test]
@@ -280,7 +372,8 @@ mod tests {
         let cases = [
             (
                 serde_json::json!({"model_type": "mamba"}),
-                "model_type \"mamba\" is not supported; supported are llama, mistral, qwen2, qwen3, gemma",
+                "model_type \"mamba\" is not supported; supported are llama, mistral, qwen2, qwen3, smollm3, gemma, \
+                 gemma3_text",
             ),
             (
                 serde_json::json!({"final_logit_softcapping": 30.0}),
@@ -291,12 +384,12 @@ mod tests {
                 "quantization_config {\"bits\":4} is not supported; use a model without it",
             ),
             (
-                serde_json::json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}),
-                "rope_type \"yarn\" is not supported; supported are \"default\" and \"llama3\"",
+                serde_json::json!({"rope_scaling": {"type": "longrope", "factor": 2.0}}),
+                "rope_type \"longrope\" is not supported; supported are \"default\", \"linear\", \"llama3\" and \"yarn\"",
             ),
             (
                 serde_json::json!({"layer_types": ["full_attention", "sliding_attention"]}),
-                "layer_types contains \"sliding_attention\", which is not supported; only \"full_attention\" is",
+                "layer_types contains \"sliding_attention\", and no sliding_window is in use",
             ),
             (
                 serde_json::json!({"hidden_act": "gelu"}),
@@ -397,19 +490,15 @@ mod tests {
     }
 
     #[test]
-    fn a_sliding_window_bounds_the_context() {
-        let window = serde_json::json!({"model_type": "mistral", "sliding_window": 64, "max_position_embeddings": 256});
-        assert_eq!(parse(window).unwrap().context_length, 64);
-        let unused = serde_json::json!({"model_type": "qwen2", "use_sliding_window": false, "sliding_window": 64});
-        assert_eq!(parse(unused).unwrap().context_length, usize::MAX);
-    }
-
-    #[test]
     fn gemma_is_a_decoder_with_its_own_scales() {
         let gemma = parse(serde_json::json!({"model_type": "gemma", "hidden_act": "gelu"})).unwrap();
         assert_eq!((gemma.norm_offset, gemma.embedding_scale), (1.0, 32f32.sqrt()));
         assert!(gemma.tie_word_embeddings);
         assert_eq!(gemma.activation, Activation::GeluTanh);
+        let third = serde_json::json!({"model_type": "gemma3_text", "query_pre_attn_scalar": 16, "hidden_act": "gelu"});
+        let third = parse(third).unwrap();
+        assert_eq!((third.attention_scale, third.heads.head_dim), (0.25, 256));
+        assert!(third.output_norms && third.qk_norm);
     }
 
     #[test]

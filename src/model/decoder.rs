@@ -1,5 +1,6 @@
 //! The decoder: embedding, layers, last norm; from packed tokens to the hidden states that predict responses.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -8,9 +9,11 @@ use super::build::Build;
 use super::cache::InCache;
 use super::keep::Keep;
 use super::layer::{Layer, LayerActivations, LayerGradients, LayerScratch};
+use super::layer_kinds::LayerKind;
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::{Finished, Pass, SharedScratch};
+use super::rope::table_without_rotation;
 use super::stream::Stream;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor};
@@ -99,8 +102,46 @@ impl Scratch {
     }
 }
 
-/// Positions whose rotations are computed at a time.
-const ROPE_PART: usize = 4096;
+/// Rotary angles, `[positions, head_dim]` each: those of the configuration, and of layers that have none.
+struct Ropes {
+    tables: Vec<Arc<Tensor>>,
+    without_rotation: Option<Arc<Tensor>>,
+}
+
+impl Ropes {
+    fn new(build: &Build, positions: usize) -> Result<Self> {
+        let (layers, head_dim) = (&build.config.layers, build.config.heads.head_dim);
+        let mut tables = Vec::new();
+        for (index, rope) in layers.ropes.iter().enumerate() {
+            let name = if index == 0 { "rope".to_owned() } else { format!("rope[{index}]") };
+            tables.push(Self::table(build, &name, positions, |part| rope.table(part, head_dim))?);
+        }
+        let without = || Self::table(build, "no_rope", positions, |part| table_without_rotation(part, head_dim));
+        let is_used = layers.kinds.iter().any(|kind| kind.rope.is_none());
+        Ok(Self { tables, without_rotation: if is_used { Some(without()?) } else { None } })
+    }
+
+    /// A table, computed by parts.
+    fn table(
+        build: &Build,
+        name: &str,
+        positions: usize,
+        values: impl Fn(Range<usize>) -> Vec<f64>,
+    ) -> Result<Arc<Tensor>> {
+        const PART: usize = 4096;
+        let head_dim = build.config.heads.head_dim;
+        let mut table = build.activation(name, &[positions, head_dim])?;
+        for first in (0..positions).step_by(PART) {
+            table.write(first * head_dim, values(first..positions.min(first + PART)).into_iter())?;
+        }
+        Ok(Arc::new(table))
+    }
+
+    fn of(&self, kind: LayerKind) -> &Arc<Tensor> {
+        let table = kind.rope.map_or(self.without_rotation.as_ref(), |rope| self.tables.get(rope));
+        table.expect("a table for every kind of layer")
+    }
+}
 
 impl Decoder {
     /// The decoder of a model; `positions` is the length of the longest sequence it will see.
@@ -109,20 +150,14 @@ impl Decoder {
     /// Where a tensor is missing, has another shape, or has no room.
     pub fn load(build: &Build, positions: usize) -> Result<Self> {
         let config = build.config;
-        let head_dim = config.heads.head_dim;
         let longest = config.heads.longest_of_max_tiles();
         ensure!(
             positions <= longest || !build.device.limits().short_loops,
             "a sequence has {positions} tokens, and this adapter's driver computes attention over at most {longest}; \
              use a smaller --max-length or --device cpu"
         );
-        let mut rope = build.activation("rope", &[positions, head_dim])?;
-        for first in (0..positions).step_by(ROPE_PART) {
-            let part = first..positions.min(first + ROPE_PART);
-            rope.write(first * head_dim, config.rope.table(part, head_dim).into_iter())?;
-        }
-        let rope = Arc::new(rope);
-        let layer = |index| Layer::load(build, index, &rope);
+        let ropes = Ropes::new(build, positions)?;
+        let layer = |index| Layer::load(build, index, ropes.of(config.layers.kinds[index]));
         Ok(Self {
             device: build.device.clone(),
             embed_tokens: build.parameter("model.embed_tokens.weight", &[config.vocab_size, config.hidden_size])?,

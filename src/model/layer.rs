@@ -1,4 +1,4 @@
-//! A decoder layer: `h = x + attention(norm(x))`, `x' = h + mlp(norm(h))`.
+//! A decoder layer: `h = x + attention(norm(x))`, `x' = h + mlp(norm(h))`; Gemma 3 normalises what is added, too.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::attention::{Attention, AttentionActivations, AttentionGradients};
 use super::build::Build;
 use super::mlp::{Mlp, MlpActivations, MlpGradients, MlpScratch};
 use super::norm::{Norm, NormActivations};
+use super::output_norm::{OutputNorm, OutputNormActivations, OutputNormGradient};
 use super::parameter::Parameter;
 use super::pass::Pass;
 use super::stream::Stream;
@@ -16,18 +17,22 @@ use crate::device::Tensor;
 /// The layer's weights.
 pub struct Layer {
     index: usize,
-    input_norm: Norm,
+    attention_norm: Norm,
     attention: Attention,
-    post_attention_norm: Norm,
+    attention_output_norm: OutputNorm,
+    mlp_norm: Norm,
     mlp: Mlp,
+    mlp_output_norm: OutputNorm,
 }
 
 /// What the forward pass leaves of a layer, beside the residual stream.
 pub struct LayerActivations {
     attention_input: NormActivations,
     attention: AttentionActivations,
+    attention_output: OutputNormActivations,
     mlp_input: NormActivations,
     mlp: MlpActivations,
+    mlp_output: OutputNormActivations,
 }
 
 /// What both passes work in; shared by all layers.
@@ -42,6 +47,7 @@ pub struct LayerScratch {
 pub struct LayerGradients {
     /// `[tokens, hidden]`: gradient of a norm's output.
     pub dnormed: Tensor,
+    doutput: OutputNormGradient,
     attention: AttentionGradients,
     mlp: MlpGradients,
 }
@@ -55,8 +61,10 @@ impl LayerActivations {
         Ok(Self {
             attention_input: NormActivations::new(build, &format!("{name}/input_norm"), tokens)?,
             attention: AttentionActivations::new(build, &format!("{name}/attention"), tokens)?,
+            attention_output: OutputNormActivations::new(build, &format!("{name}/attention_output"), tokens)?,
             mlp_input: NormActivations::new(build, &format!("{name}/post_attention_norm"), tokens)?,
             mlp: MlpActivations::new(build, &format!("{name}/mlp"), tokens)?,
+            mlp_output: OutputNormActivations::new(build, &format!("{name}/mlp_output"), tokens)?,
         })
     }
 }
@@ -83,6 +91,7 @@ impl LayerGradients {
     pub fn new(build: &Build, tokens: usize) -> Result<Self> {
         Ok(Self {
             dnormed: build.scratch("dnormed", &[tokens, build.config.hidden_size])?,
+            doutput: OutputNormGradient::new(build, tokens)?,
             attention: AttentionGradients::new(build, tokens)?,
             mlp: MlpGradients::new(build, tokens)?,
         })
@@ -97,12 +106,16 @@ impl Layer {
     pub fn load(build: &Build, index: usize, rope: &Arc<Tensor>) -> Result<Self> {
         let name = format!("model.layers.{index}");
         let norm = |part: &str| Norm::load(build, &format!("{name}.{part}"));
+        let output_norm = |part: &str| OutputNorm::load(build, &format!("{name}.{part}"));
+        let has_output_norms = build.config.output_norms;
         Ok(Self {
             index,
-            input_norm: norm("input_layernorm")?,
+            attention_norm: norm("input_layernorm")?,
             attention: Attention::load(build, index, &format!("{name}.self_attn"), rope)?,
-            post_attention_norm: norm("post_attention_layernorm")?,
+            attention_output_norm: output_norm("post_attention_layernorm")?,
+            mlp_norm: norm(if has_output_norms { "pre_feedforward_layernorm" } else { "post_attention_layernorm" })?,
             mlp: Mlp::load(build, &format!("{name}.mlp"))?,
+            mlp_output_norm: output_norm("post_feedforward_layernorm")?,
         })
     }
 
@@ -125,20 +138,31 @@ impl Layer {
         saved: &mut LayerActivations,
         scratch: &mut LayerScratch,
     ) {
-        let LayerActivations { attention_input, attention, mlp_input, mlp } = saved;
+        let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
         let LayerScratch { delta, act } = scratch;
-        stream.norm(pass, self.attention_site(), &self.input_norm, delta, attention_input);
-        self.attention.forward(pass, &attention_input.y, attention, delta);
-        stream.norm(pass, self.mlp_site(), &self.post_attention_norm, delta, mlp_input);
-        self.mlp.forward(pass, &mlp_input.y, mlp, act, delta);
+        stream.norm(pass, self.attention_site(), &self.attention_norm, delta, attention_input);
+        self.attention_output_norm.forward(pass, attention_output, delta, |pass, y| {
+            self.attention.forward(pass, &attention_input.y, attention, y);
+        });
+        stream.norm(pass, self.mlp_site(), &self.mlp_norm, delta, mlp_input);
+        self.mlp_output_norm.forward(pass, mlp_output, delta, |pass, y| {
+            self.mlp.forward(pass, &mlp_input.y, mlp, act, y);
+        });
     }
 
     /// From `x`, the stream before the layer, to the one after it, in place, of tokens that attend to their sequences in a cache;
     /// the others are scratch.
     pub fn decode(&self, pass: &mut Pass, x: &mut Tensor, saved: &mut LayerActivations, scratch: &mut LayerScratch) {
-        let LayerActivations { attention_input, attention, mlp_input, mlp } = saved;
-        self.attention.decode(pass, &self.input_norm, x, attention_input, attention);
-        self.mlp.decode(pass, &self.post_attention_norm, x, mlp_input, mlp, &mut scratch.act);
+        let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
+        let act = &mut scratch.act;
+        self.attention.attend_newest(pass, &self.attention_norm, x, attention_input, attention);
+        self.attention_output_norm.forward_add(pass, attention_output, x, |pass, y, accumulate| {
+            self.attention.output(pass, attention, y, accumulate);
+        });
+        self.mlp.activate(pass, &self.mlp_norm, x, mlp_input, mlp, act);
+        self.mlp_output_norm.forward_add(pass, mlp_output, x, |pass, y, accumulate| {
+            self.mlp.output(pass, act, y, accumulate);
+        });
     }
 
     /// The forward pass once more, from the layer's input in the stream: all that [`Layer::backward`] reads.
@@ -149,12 +173,19 @@ impl Layer {
         saved: &mut LayerActivations,
         scratch: &mut LayerScratch,
     ) {
-        let LayerActivations { attention_input, attention, mlp_input, mlp } = saved;
-        let delta = &mut scratch.delta;
-        stream.norm_again(pass, self.attention_site(), &self.input_norm, attention_input);
-        self.attention.forward(pass, &attention_input.y, attention, delta);
-        stream.norm(pass, self.mlp_site(), &self.post_attention_norm, delta, mlp_input);
-        self.mlp.project(pass, &mlp_input.y, mlp);
+        let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
+        let LayerScratch { delta, act } = scratch;
+        stream.norm_again(pass, self.attention_site(), &self.attention_norm, attention_input);
+        self.attention_output_norm.forward(pass, attention_output, delta, |pass, y| {
+            self.attention.forward(pass, &attention_input.y, attention, y);
+        });
+        stream.norm(pass, self.mlp_site(), &self.mlp_norm, delta, mlp_input);
+        if !self.mlp_output_norm.is_there() {
+            return self.mlp.project(pass, &mlp_input.y, mlp);
+        }
+        self.mlp_output_norm.forward(pass, mlp_output, delta, |pass, y| {
+            self.mlp.forward(pass, &mlp_input.y, mlp, act, y);
+        });
     }
 
     /// From the gradient of the stream after the layer to the one before it, in place: a residual block `x + f(n(x))`
@@ -168,20 +199,24 @@ impl Layer {
         gradients: &mut LayerGradients,
         dstream: &mut Tensor,
     ) {
-        let LayerActivations { attention_input, attention, mlp_input, mlp } = saved;
-        let LayerGradients { dnormed, attention: dattention, mlp: dmlp } = gradients;
+        let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
+        let LayerGradients { dnormed, doutput, attention: dattention, mlp: dmlp } = gradients;
         let mlp_scratch = MlpScratch { act: &mut scratch.act, gradients: dmlp };
-        self.mlp.backward(pass, &mlp_input.y, mlp, mlp_scratch, dstream, dnormed);
+        let dy = self.mlp_output_norm.backward(pass, mlp_output, doutput, dstream);
+        self.mlp.backward(pass, &mlp_input.y, mlp, mlp_scratch, dy, dnormed);
         let h = stream.at(self.mlp_site());
-        self.post_attention_norm.backward_add(pass, h, &mlp_input.rstd, dnormed, dstream);
-        self.attention.backward(pass, &attention_input.y, attention, dattention, dstream, dnormed);
+        self.mlp_norm.backward_add(pass, h, &mlp_input.rstd, dnormed, dstream);
+        let dy = self.attention_output_norm.backward(pass, attention_output, doutput, dstream);
+        self.attention.backward(pass, &attention_input.y, attention, dattention, dy, dnormed);
         let x = stream.at(self.attention_site());
-        self.input_norm.backward_add(pass, x, &attention_input.rstd, dnormed, dstream);
+        self.attention_norm.backward_add(pass, x, &attention_input.rstd, dnormed, dstream);
     }
 
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        let attention = self.input_norm.parameters_mut().chain(self.attention.parameters_mut());
-        attention.chain(self.post_attention_norm.parameters_mut()).chain(self.mlp.parameters_mut())
+        let attention = self.attention_norm.parameters_mut().chain(self.attention.parameters_mut());
+        let attention = attention.chain(self.attention_output_norm.parameters_mut());
+        let mlp = self.mlp_norm.parameters_mut().chain(self.mlp.parameters_mut());
+        attention.chain(mlp).chain(self.mlp_output_norm.parameters_mut())
     }
 }

@@ -6,8 +6,9 @@ use super::build::Build;
 use super::lora::Lora;
 use super::parameter::Parameter;
 use super::pass::Pass;
+use super::product::in_threes;
 use crate::device::Tensor;
-use crate::kernels::{AddBias, ColumnSum};
+use crate::kernels::{AddBias, Biased, ColumnSum};
 
 /// `[out, in]` weights and, in some layers, a bias and adapters.
 pub struct Linear {
@@ -51,28 +52,27 @@ impl Linear {
         self.bias.is_none() && self.lora.is_none()
     }
 
-    /// `y = x W^T + b`, and what the adapters add: from `[tokens, in]` to `[tokens, out]`.
-    pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
-        self.multiply(pass, x, y, false);
-    }
-
-    /// As [`Linear::forward`], but `y += ...`.
-    pub fn forward_add(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor) {
-        self.multiply(pass, x, y, true);
-    }
-
-    fn multiply(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor, accumulate: bool) {
+    /// `y = x W^T + b`, and what the adapters add, or `y += ...`: from `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor, accumulate: bool) {
         self.weight.multiply(pass.device, x, y, pass.batch.tokens, accumulate);
-        self.add_bias(pass, y);
+        Self::add_biases([self], pass, &mut [y]);
         Lora::forward_group([self.lora()], pass, x, [y]);
     }
 
-    /// `y += b`, where it has one.
-    pub(super) fn add_bias(&self, pass: &Pass, y: &mut Tensor) {
-        if let Some(bias) = &self.bias {
-            let (rows, cols) = (pass.batch.tokens as u32, self.weight.rows() as u32);
-            pass.device.run(AddBias { bias: bias.vector(), y, rows, cols });
-        }
+    /// `y += b` of up to three layers: of those that have one.
+    pub(super) fn add_biases<'a, const N: usize>(
+        layers: [&'a Self; N],
+        pass: &'a mut Pass,
+        ys: &'a mut [&mut Tensor; N],
+    ) {
+        let biased = |(layer, y): (&'a Self, &'a mut &mut Tensor)| {
+            Some(Biased { bias: layer.bias.as_ref()?.vector(), y, cols: layer.weight.rows() })
+        };
+        let parts: Vec<Biased> = layers.into_iter().zip(ys).filter_map(biased).collect();
+        let Some(first) = parts.first() else { return };
+        let bias = first.bias;
+        let absent = pass.scratch.nothings().into_iter().map(|y| Biased { bias, y, cols: 0 });
+        AddBias::run(pass.device, in_threes(parts, absent), pass.batch.tokens);
     }
 
     /// `dx = dy W` and what comes back through the adapters; `dW += dy^T x`, `db += sum of dy` and the adapters' gradients,

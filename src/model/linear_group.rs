@@ -28,7 +28,7 @@ impl<const N: usize> LinearGroup<N> {
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, mut ys: [&mut Tensor; N]) {
         let (device, rows) = (pass.device, pass.batch.tokens);
         multiply_group(device, self.outputs(&mut ys), x, rows, pass.scratch.nothing());
-        self.add_biases(pass, &mut ys);
+        Linear::add_biases(self.0.each_ref(), pass, &mut ys);
         let adapters = self.0.each_ref().map(Linear::lora);
         Lora::forward_group(adapters, pass, x, ys);
     }
@@ -49,17 +49,11 @@ impl<const N: usize> LinearGroup<N> {
             return self.forward(pass, &normed.y, ys);
         }
         multiply_group_normed(device, norm.scale(), self.outputs(&mut ys), x, rows, pass.scratch.nothing());
-        self.add_biases(pass, &mut ys);
+        Linear::add_biases(self.0.each_ref(), pass, &mut ys);
     }
 
     fn outputs<'a>(&'a self, ys: &'a mut [&mut Tensor; N]) -> Vec<GroupOutput<'a>> {
         self.0.iter().zip(ys).map(|(layer, y)| GroupOutput { weight: layer.weight(), y }).collect()
-    }
-
-    fn add_biases(&self, pass: &Pass, ys: &mut [&mut Tensor; N]) {
-        for (layer, y) in self.0.iter().zip(ys) {
-            layer.add_bias(pass, y);
-        }
     }
 
     /// `dx = sum of dy W` and what comes back through the adapters; the weights', biases' and adapters' gradients, where they are

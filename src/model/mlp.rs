@@ -94,15 +94,20 @@ impl Mlp {
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations, act: &mut Tensor, y: &mut Tensor) {
         self.project(pass, x, saved);
         self.gate(pass, saved, act);
-        self.down_proj.forward(pass, act, y);
+        self.output(pass, act, y, false);
     }
 
-    /// `x += mlp(norm(x))` of `x` `[tokens, hidden]`, of which nothing is kept; the others are scratch.
-    pub fn decode(
+    /// `y = W_down act` `[tokens, hidden]`, or `y += W_down act`.
+    pub fn output(&self, pass: &mut Pass, act: &Tensor, y: &mut Tensor, accumulate: bool) {
+        self.down_proj.forward(pass, act, y, accumulate);
+    }
+
+    /// `act = f(W_gate n) * (W_up n)` with `n = norm(x)`, of `x` `[tokens, hidden]`; `normed` and `saved` are scratch.
+    pub fn activate(
         &self,
         pass: &mut Pass,
         norm: &Norm,
-        x: &mut Tensor,
+        x: &Tensor,
         normed: &mut NormActivations,
         saved: &mut MlpActivations,
         act: &mut Tensor,
@@ -115,7 +120,6 @@ impl Mlp {
             self.gate_up.forward_normed(pass, norm, x, normed, [&mut saved.gate, &mut saved.up]);
             self.gate(pass, saved, act);
         }
-        self.down_proj.forward_add(pass, act, x);
     }
 
     fn gate(&self, pass: &Pass, MlpActivations { gate, up }: &MlpActivations, act: &mut Tensor) {

@@ -150,8 +150,38 @@ pub struct Value {
     decoder: Decoder,
     /// `[1, hidden]`
     weight: Parameter,
-    /// `[1]`
-    bias: Parameter,
+    bias: ValueBias,
+}
+
+/// The value head's bias, `[1]`.
+enum ValueBias {
+    Weight(Parameter),
+    /// 0, of a family whose value networks have none.
+    Absent(Tensor),
+}
+
+impl ValueBias {
+    fn load(build: &Build) -> Result<Self> {
+        Ok(if build.config.value_head_has_bias() {
+            Self::Weight(build.head(SCORE_BIAS, &[1])?)
+        } else {
+            Self::Absent(build.activation("no_bias", &[1])?)
+        })
+    }
+
+    fn vector(&self) -> &Tensor {
+        match self {
+            Self::Weight(weight) => weight.vector(),
+            Self::Absent(zero) => zero,
+        }
+    }
+
+    fn parameter_mut(&mut self) -> Option<&mut Parameter> {
+        match self {
+            Self::Weight(weight) => Some(weight),
+            Self::Absent(_) => None,
+        }
+    }
 }
 
 /// What the value network's forward pass leaves.
@@ -186,14 +216,14 @@ impl ValueActivations {
 }
 
 impl Value {
-    /// Reads a `*ForTokenClassification` directory's weights, or a policy's with a head of zeros.
+    /// Reads a directory's weights of the family's value network (`*ForTokenClassification`), or a policy's with a head of zeros.
     ///
     /// # Errors
     /// Where a tensor is missing, superfluous, of another shape, or has no room.
     pub fn load(build: &Build, positions: usize) -> Result<Self> {
         let decoder = Decoder::load(build, positions)?;
         let weight = build.head(SCORE_WEIGHT, &[1, build.config.hidden_size])?;
-        let bias = build.head(SCORE_BIAS, &[1])?;
+        let bias = ValueBias::load(build)?;
         build.refuse_unread(&[LM_HEAD])?;
         Ok(Self { decoder, weight, bias })
     }
@@ -222,7 +252,7 @@ impl Value {
         let ValueActivations { decoder, dhidden, .. } = activations;
         let dhidden = dhidden.as_mut().expect("activations for a backward pass");
         self.head_backward(&decoder.hidden, dvalue, dhidden, scratch.partial(), batch.positions);
-        finished(&mut [&mut self.weight, &mut self.bias].into_iter());
+        finished(&mut std::iter::once(&mut self.weight).chain(self.bias.parameter_mut()));
         self.decoder.backward(batch, decoder, scratch, dhidden, finished);
     }
 
@@ -249,18 +279,19 @@ impl Value {
         if let Some(gradient) = self.weight.vector_gradient() {
             ColumnSum::of_partial(device, partial, gradient, rows.div_ceil(BLOCK_ROWS), cols);
         }
-        if let Some(gradient) = self.bias.vector_gradient() {
+        if let Some(gradient) = self.bias.parameter_mut().and_then(Parameter::vector_gradient) {
             ColumnSum::in_two_steps(device, dvalue, partial, gradient, rows, 1);
         }
     }
 
     /// All weights, in order.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        self.decoder.parameters_mut().chain([&mut self.weight, &mut self.bias])
+        self.decoder.parameters_mut().chain(std::iter::once(&mut self.weight)).chain(self.bias.parameter_mut())
     }
 
     /// All weights, in the order in which a backward pass has finished their gradients.
     pub fn parameters_as_finished_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        [&mut self.weight, &mut self.bias].into_iter().chain(self.decoder.parameters_as_finished_mut())
+        let head = std::iter::once(&mut self.weight).chain(self.bias.parameter_mut());
+        head.chain(self.decoder.parameters_as_finished_mut())
     }
 }

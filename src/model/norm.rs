@@ -70,9 +70,18 @@ impl Norm {
 
     /// `y = norm(x)`, both `[rows, cols]`; `rstd` is `[rows]`.
     pub fn forward(&self, pass: &Pass, x: &Tensor, y: &mut Tensor, rstd: &mut Tensor) {
+        self.normalise(pass, x, y, rstd, false);
+    }
+
+    /// As [`Norm::forward`], but `y += norm(x)`.
+    pub fn forward_add(&self, pass: &Pass, x: &Tensor, y: &mut Tensor, rstd: &mut Tensor) {
+        self.normalise(pass, x, y, rstd, true);
+    }
+
+    fn normalise(&self, pass: &Pass, x: &Tensor, y: &mut Tensor, rstd: &mut Tensor, accumulate: bool) {
         let (rows, cols) = (self.rows(pass) as u32, self.weight.cols() as u32);
         let (weight, epsilon, offset) = (self.weight.vector(), self.epsilon, self.offset);
-        pass.device.run(RmsNorm { x, weight, y, rstd, rows, cols, epsilon, offset });
+        pass.device.run(RmsNorm { x, weight, y, rstd, rows, cols, epsilon, offset, accumulate: accumulate.into() });
     }
 
     /// `h = x + delta`, or `h = x` where nothing is added; `y = norm(h)`. All `[rows, cols]`.

@@ -32,7 +32,7 @@ pub struct SharedScratch {
     /// `[tokens, in]` of the widest layer: what dropout has left of an adapter's input; only to train with dropout.
     dropped: Option<Tensor>,
     /// What is bound where a group of layers has fewer than the kernel has room for.
-    nothing: Tensor,
+    nothing: [Tensor; 2],
     /// Partial sums over blocks of rows, of the widest layer; only for a backward pass.
     partial: Option<Tensor>,
 }
@@ -93,14 +93,14 @@ impl SharedScratch {
         Ok(Self {
             low_ranks: low_ranks.transpose()?.unwrap_or_default(),
             dropped: if drops { Some(dropped()?) } else { None },
-            nothing: build.scratch("nothing", &[4])?,
+            nothing: [build.scratch("nothing", &[4])?, build.scratch("nothing[1]", &[4])?],
             partial: if keep == Keep::Nothing { None } else { Some(build.scratch("partial", &[blocks])?) },
         })
     }
 
     /// What the adapters of layers that read the same input work in; `drops` where some of the input is left out.
     pub fn of_adapters(&mut self, drops: bool) -> AdapterScratch<'_> {
-        let Self { low_ranks, dropped, nothing, partial } = self;
+        let Self { low_ranks, dropped, nothing: [nothing, _], partial } = self;
         AdapterScratch {
             hs: low_ranks,
             nothing,
@@ -111,7 +111,12 @@ impl SharedScratch {
 
     /// What is bound where a layer of a group is not there.
     pub fn nothing(&mut self) -> &mut Tensor {
-        &mut self.nothing
+        &mut self.nothing[0]
+    }
+
+    /// As [`SharedScratch::nothing`], where two are not there.
+    pub fn nothings(&mut self) -> [&mut Tensor; 2] {
+        self.nothing.each_mut()
     }
 
     /// Partial sums over blocks of rows.

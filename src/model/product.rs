@@ -130,7 +130,7 @@ fn whole_outputs<'a>(
     nothing: &'a mut Tensor,
 ) -> [GroupedOutput<'a>; 3] {
     let whole = |GroupOutput { weight, y }| GroupedOutput { w: weight.vector(), y, cols: filled_rows(weight) };
-    in_threes(outputs.into_iter().map(whole), GroupedOutput { w: first.vector(), y: nothing, cols: 0 })
+    in_threes(outputs.into_iter().map(whole), [GroupedOutput { w: first.vector(), y: nothing, cols: 0 }])
 }
 
 /// `act = f(norm(x) W_gate^T) (norm(x) W_up^T)` of `rows` rows, where no matrix is cut and the device has a kernel for it; else
@@ -174,7 +174,7 @@ pub(super) fn multiply_group_backward_input(
     };
     let absent = GroupedGradient { w: first.vector(), dy: gradients[0].dy, inner: 0 };
     let whole = |GroupGradient { weight, dy }| GroupedGradient { w: weight.vector(), dy, inner: filled_rows(weight) };
-    let gradients = in_threes(gradients.into_iter().map(whole), absent);
+    let gradients = in_threes(gradients.into_iter().map(whole), [absent]);
     GroupedLinearBackwardInput::run(device, gradients, dx, rows, first.stride());
 }
 
@@ -191,8 +191,8 @@ fn first_of_group<'a>(mut weights: impl ExactSizeIterator<Item = &'a Parameter>)
     (is_group && is_whole(first) && weights.all(is_whole)).then_some(first)
 }
 
-/// Up to three parts, filled up.
-fn in_threes<T>(parts: impl Iterator<Item = T>, absent: T) -> [T; 3] {
-    let mut parts = parts.chain([absent]);
-    std::array::from_fn(|_| parts.next().expect("a group of two or three"))
+/// Up to three parts, filled up with as many absent ones as it takes.
+pub(super) fn in_threes<T>(parts: impl IntoIterator<Item = T>, absent: impl IntoIterator<Item = T>) -> [T; 3] {
+    let mut parts = parts.into_iter().chain(absent);
+    std::array::from_fn(|_| parts.next().expect("three parts"))
 }

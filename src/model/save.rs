@@ -62,7 +62,7 @@ pub fn save_value(
 /// What `config.json` says of a value network.
 pub(super) fn value_changes(config: &ModelConfig) -> Json {
     json!({
-        "architectures": [format!("{}ForTokenClassification", config.family)],
+        "architectures": [config.value_architecture],
         "id2label": { "0": "value" },
         "label2id": { "value": 0 },
         "num_labels": 1,

@@ -123,7 +123,7 @@ impl Generator {
         let device = build.device;
         // One pass takes a whole prompt, or the newest token of every sequence.
         let rows = batch.max(prompt);
-        let vocab_size = build.config.vocab_size;
+        let (vocab_size, sliding_window) = (build.config.vocab_size, build.config.layers.sliding_window);
         let real = |name: &str, shape: &[usize]| device.tensor(format!("batch/{name}"), shape, DType::Real);
         let room = |tokens, positions| Capacity { tokens, positions, sequences: 1, longest: tokens };
         Ok(Self {
@@ -133,8 +133,8 @@ impl Generator {
             stop_ids,
             cache: Cache::new(build, "cache", batch, tokens)?,
             prompt_cache: Cache::new(build, "prompt_cache", 1, prompt)?,
-            places: CachePlaces::new(device, "batch", batch)?,
-            prompt_places: CachePlaces::new(device, "batch/prompt", prompt)?,
+            places: CachePlaces::new(device, "batch", batch, sliding_window)?,
+            prompt_places: CachePlaces::new(device, "batch/prompt", prompt, sliding_window)?,
             batch: DeviceBatch::new(device, room(batch, batch))?,
             prompt_batch: DeviceBatch::new(device, room(prompt, 0))?,
             activations: Activations::new(build, rows, batch, Keep::Nothing)?,

@@ -294,7 +294,7 @@ fn save_networks(session: &mut Session, files: &ModelFiles, dir: &Path) -> Resul
         Some(adapter) => save_adapter(
             network.parameters_mut(),
             adapter,
-            TaskType::TokenCls,
+            TaskType::of_value_network(files.value_config),
             &files.base,
             files.adapters_dtype,
             &path,

@@ -18,13 +18,16 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     get_scheduler,
 )
 
@@ -34,6 +37,11 @@ torch.use_deterministic_algorithms(True)
 
 LLAMA3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=64)
+LINEAR = dict(rope_type="linear", rope_theta=10000.0, factor=8.0)
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=8.0)
+BY_LAYER = dict(full_attention=dict(rope_type="linear", rope_theta=1000000.0, factor=8.0),
+                sliding_attention=dict(rope_type="default", rope_theta=10000.0))
+WINDOW = 5
 
 
 def models(vocabulary, hidden, intermediate, layers):
@@ -50,6 +58,19 @@ def models(vocabulary, hidden, intermediate, layers):
         "qwen2": Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True),
         "qwen3": Qwen3Config(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=12, tie_word_embeddings=False),
         "gemma": GemmaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, head_dim=20),
+        "mistral_window": MistralConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=WINDOW),
+        # from the second layer on
+        "qwen2_window": Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, use_sliding_window=True,
+                                    sliding_window=WINDOW, max_window_layers=1),
+        # the last layer slides the window and has no rotary embedding
+        "smollm3": SmolLM3Config(**sizes, num_attention_heads=4, num_key_value_heads=2, use_sliding_window=True,
+                                 sliding_window=WINDOW, no_rope_layers=[1] * (layers - 1) + [0]),
+        # the last layer sees all
+        "gemma3": Gemma3TextConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, head_dim=12, query_pre_attn_scalar=20,
+                                   sliding_window=WINDOW, rope_parameters=BY_LAYER,
+                                   layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"]),
+        "linear": LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_parameters=LINEAR),
+        "yarn": LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, head_dim=16, rope_parameters=YARN),
     }
 
 
@@ -59,7 +80,7 @@ def randomize(model, seed):
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if name.endswith("norm.weight"):
-            neutral = 0.0 if model.config.model_type == "gemma" else 1.0
+            neutral = 0.0 if model.config.model_type.startswith("gemma") else 1.0
             parameter.data = neutral + 0.2 * noise
         elif name.endswith("bias"):
             parameter.data = 0.2 * noise
@@ -77,7 +98,9 @@ def new_policy(config, seed):
 
 def new_value(config, seed):
     config = config.__class__.from_dict({**config.to_dict(), "num_labels": 1})
-    model = AutoModelForTokenClassification.from_config(config, attn_implementation="eager")
+    # Gemma 3 has no token classifier; its sequence classifier's head is the same without a bias.
+    classifier = AutoModelForSequenceClassification if config.model_type == "gemma3_text" else AutoModelForTokenClassification
+    model = classifier.from_config(config, attn_implementation="eager")
     return randomize(model.float(), seed).eval()
 
 
@@ -107,7 +130,7 @@ def logps_of(model, prompt, completion):
 def values_of(model, prompt, completion, bootstrap):
     """V of the state before each action, and behind the last one where it is wanted."""
     tokens = torch.tensor([prompt + completion])
-    values = model(tokens).logits[0, :, 0][len(prompt) - 1 :]
+    values = model.score(model.model(tokens).last_hidden_state)[0, :, 0][len(prompt) - 1 :]
     return values[:-1], values[-1] if bootstrap else torch.zeros((), dtype=values.dtype)
 
 
@@ -212,6 +235,8 @@ def gradients(model):
 def is_well_conditioned(tensors):
     """Whether the value head's bias, whose gradient is one sum over all tokens, is not a small difference of large ones:
     f32 could not tell it to 1e-4."""
+    if "value.score.bias" not in tensors:
+        return True
     whole = math.sqrt(sum((grad**2).sum().item() for name, grad in tensors.items() if name.startswith("value.")))
     return tensors["value.score.bias"].abs().item() > 3e-3 * whole
 
@@ -339,7 +364,8 @@ def greedy(model, prompt, max_new_tokens):
 
 def make_greedy():
     """Over the models of make_logps."""
-    for seed, directory in enumerate(sorted((OUT / "models").iterdir())):
+    for seed, name in enumerate(models(101, 32, 48, 2)):
+        directory = OUT / "models" / name
         model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
         generator = torch.Generator().manual_seed(50 + seed)
         prompts = [ids(generator, length, model.config.vocab_size) for length in (1, 3, 20, 7, 40, 2, 33, 12, 5)]
