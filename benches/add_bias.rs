@@ -5,8 +5,7 @@ use crate::kernels::{AddBias, Biased};
 /// Biases on `rows` of up to three matrices.
 fn case(rows: usize, cols: [usize; 3]) -> Case {
     let all: usize = cols.iter().sum();
-    let mut case =
-        Case::new(AddBias::SIGNATURE, format!("{rows} x {cols:?}"), Work::Bytes(8.0 * (rows * all) as f64));
+    let mut case = Case::new(AddBias::SIGNATURE, format!("{rows} x {cols:?}"), Work::Bytes(8.0 * (rows * all) as f64));
     for (name, cols) in ["bias0", "bias1", "bias2"].into_iter().zip(cols) {
         case = case.input(name, &[cols.max(1)]);
     }

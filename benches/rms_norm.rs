@@ -5,16 +5,20 @@ use crate::kernels::RmsNorm;
 /// RMSNorm of `rows` x `cols`, with Gemma's offset where `offset` is 1; added to what is there where `accumulate` is.
 fn case(rows: usize, cols: usize, offset: f32, accumulate: bool) -> Case {
     let work = Work::Bytes(8.0 * (rows * cols) as f64);
-    Case::new(RmsNorm::SIGNATURE, format!("{rows} x {cols}, offset {offset}{}", if accumulate { ", added" } else { "" }), work)
-        .input("x", &[rows, cols])
-        .input("weight", &[cols])
-        .output("y", &[rows, cols])
-        .output("rstd", &[rows])
-        .run(move |device, tensors| {
-            let [x, weight, y, rstd] = tensors else { unreachable!() };
-            let (rows, cols) = (rows as u32, cols as u32);
-            device.run(RmsNorm { x, weight, y, rstd, rows, cols, epsilon: 1e-5, offset, accumulate: accumulate.into() });
-        })
+    Case::new(
+        RmsNorm::SIGNATURE,
+        format!("{rows} x {cols}, offset {offset}{}", if accumulate { ", added" } else { "" }),
+        work,
+    )
+    .input("x", &[rows, cols])
+    .input("weight", &[cols])
+    .output("y", &[rows, cols])
+    .output("rstd", &[rows])
+    .run(move |device, tensors| {
+        let [x, weight, y, rstd] = tensors else { unreachable!() };
+        let (rows, cols) = (rows as u32, cols as u32);
+        device.run(RmsNorm { x, weight, y, rstd, rows, cols, epsilon: 1e-5, offset, accumulate: accumulate.into() });
+    })
 }
 
 /// What is tested.

@@ -25,12 +25,8 @@ fn case([rows, cols, inner]: [usize; 3], dtype: DType, activation: Activation, o
 /// What is tested: few rows and many, columns that are no whole tiles.
 pub fn tests() -> Vec<Case> {
     let sizes = [[1, 36, 100], [3, 132, 36], [8, 64, 576], [37, 124, 20]];
-    let stored = |size| {
-        [
-            case(size, DType::Real, Activation::Silu, 0.0),
-            case(size, DType::Bf16, Activation::GeluTanh, 1.0),
-        ]
-    };
+    let stored =
+        |size| [case(size, DType::Real, Activation::Silu, 0.0), case(size, DType::Bf16, Activation::GeluTanh, 1.0)];
     sizes.into_iter().flat_map(stored).collect()
 }
 

@@ -107,12 +107,14 @@ impl Kernel for RmsNormGatedLinear<'_> {
     }
 
     fn twin<T: Real>(&mut self) {
-        let [first_row, rows, inner, cols] =
-            [self.first_row, self.rows, self.inner, self.cols].map(|n| n as usize);
+        let [first_row, rows, inner, cols] = [self.first_row, self.rows, self.inner, self.cols].map(|n| n as usize);
         let scale = NormScale { weight: self.norm, epsilon: self.epsilon, offset: self.offset };
         let n = normalised::<T>(self.x, scale, first_row, rows, inner);
         let multiply = |w, data: &mut [T]| {
-            let (x, y) = (Matrix { data: &n, row_stride: inner, col_stride: 1 }, MatrixMut { data, rows, cols, row_stride: cols });
+            let (x, y) = (
+                Matrix { data: &n, row_stride: inner, col_stride: 1 },
+                MatrixMut { data, rows, cols, row_stride: cols },
+            );
             parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);
         };
         let mut up = vec![T::zero(); rows * cols];

@@ -65,14 +65,7 @@ impl RmsNormLinear<'_> {
     }
 
     /// `y = norm(x) w^T` of three layers, of `rows` rows of `inner` values, in as many dispatches as it needs.
-    pub fn run(
-        device: &Device,
-        x: &Tensor,
-        scale: NormScale,
-        outputs: [GroupedOutput; 3],
-        rows: usize,
-        inner: usize,
-    ) {
+    pub fn run(device: &Device, x: &Tensor, scale: NormScale, outputs: [GroupedOutput; 3], rows: usize, inner: usize) {
         let cols = outputs.iter().map(|output| output.cols).sum();
         let [first, second, third] = outputs;
         for rows in Tile::of(rows, cols).dispatches(device, rows, cols, inner) {
@@ -135,13 +128,7 @@ impl Kernel for RmsNormLinear<'_> {
 }
 
 /// The twin's `norm(x)`, `[rows, inner]`, of `rows` rows from row `first_row` on.
-pub(super) fn normalised<T: Real>(
-    x: &Tensor,
-    scale: NormScale,
-    first_row: usize,
-    rows: usize,
-    inner: usize,
-) -> Vec<T> {
+pub(super) fn normalised<T: Real>(x: &Tensor, scale: NormScale, first_row: usize, rows: usize, inner: usize) -> Vec<T> {
     let (epsilon, offset) = (T::of(scale.epsilon.into()), T::of(scale.offset.into()));
     let x = &x.real::<T>()[first_row * inner..][..rows * inner];
     let weight = &scale.weight.real::<T>()[..inner];
