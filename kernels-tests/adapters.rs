@@ -21,10 +21,18 @@ fn json_file(path: &Path) -> Value {
 #[test]
 fn adapters_are_written_as_peft_writes_them() {
     let dir = tempfile::tempdir().unwrap();
-    let set = set("llama");
-    train(new_adapters(&set, dir.path()), &Device::cpu(Precision::F32));
+    for name in ["llama", "gemma3"] {
+        adapters_are_written_as_pefts(name, &dir.path().join(name));
+    }
+    let config = json_file(&dir.path().join("llama/final/value/adapter_config.json"));
+    assert_eq!(config["modules_to_save"], json!(["score"]));
+}
+
+fn adapters_are_written_as_pefts(name: &str, dir: &Path) {
+    let set = set(name);
+    train(new_adapters(&set, dir), &Device::cpu(Precision::F32));
     for part in ["policy", "value"] {
-        let (ours, pefts) = (dir.path().join("final").join(part), set.join(part));
+        let (ours, pefts) = (dir.join("final").join(part), set.join(part));
         assert_eq!(shapes(&ours.join(WEIGHTS)), shapes(&pefts.join(WEIGHTS)), "{part}");
         let (ours, pefts) =
             (json_file(&ours.join("adapter_config.json")), json_file(&pefts.join("adapter_config.json")));
@@ -39,8 +47,6 @@ fn adapters_are_written_as_peft_writes_them() {
         assert_eq!(sorted(&ours["target_modules"]), sorted(&pefts["target_modules"]), "{part}");
         assert_eq!(ours["base_model_name_or_path"], set.join("model").to_str().unwrap());
     }
-    let config = json_file(&dir.path().join("final/value/adapter_config.json"));
-    assert_eq!(config["modules_to_save"], json!(["score"]));
 }
 
 #[test]
@@ -69,6 +75,9 @@ fn a_merged_model_is_base_and_adapter() {
     }
     let config = json_file(&dir.path().join("gemma-value/config.json"));
     assert_eq!(config["architectures"][0], "GemmaForTokenClassification");
+    // transformers has no token classifier of Gemma 3.
+    let config = json_file(&dir.path().join("gemma3-value/config.json"));
+    assert_eq!(config["architectures"][0], "Gemma3TextForSequenceClassification");
 }
 
 #[test]

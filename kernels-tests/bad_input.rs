@@ -258,7 +258,8 @@ fn unsupported_models_are_refused_by_name() {
         error_of_model(|model| edit_json(&model.join("config.json"), |json| json["model_type"] = "gpt2".into()));
     assert_eq!(
         message,
-        "config.json: model_type \"gpt2\" is not supported; supported are llama, mistral, qwen2, qwen3, gemma"
+        "config.json: model_type \"gpt2\" is not supported; supported are llama, mistral, qwen2, qwen3, smollm3, gemma, \
+         gemma3_text"
     );
     let message = error_of_model(|model| {
         edit_json(&model.join("config.json"), |json| json["attn_logit_softcapping"] = 50.0.into());

@@ -176,7 +176,7 @@ fn a_policy_and_a_value_network_are_told_apart() {
     command.args(["values", "--device", "cpu", "--value"]).arg(&policy).arg("--data").arg(&rows);
     let message = error_in(dir.path(), command.arg("--output").arg(dir.path().join("values.jsonl")));
     let expected = "--value run/final/policy: architectures is \"LlamaForCausalLM\", and a value network is a \
-                    *ForTokenClassification";
+                    LlamaForTokenClassification";
     assert_eq!(message, expected);
     let mut command = dqo();
     command.args(["values", "--value"]).arg(&value).arg("--data").arg(&rows).args(["--output", "values.txt"]);

@@ -21,7 +21,7 @@ use crate::model::{floats, golden, json_lines, largest_difference};
 use crate::shards::small_devices;
 use crate::training::{compare_step, config, devices, open, settings, tensors, train, with};
 
-pub const SETS: [&str; 4] = ["llama", "llama3", "qwen2", "gemma"];
+pub const SETS: [&str; 5] = ["llama", "llama3", "qwen2", "gemma", "gemma3"];
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
 pub fn set(name: &str) -> std::path::PathBuf {

@@ -26,6 +26,7 @@ mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod inputs;
+mod long_rows;
 mod lora;
 #[cfg(unix)]
 mod losses;

@@ -148,6 +148,19 @@ fn the_peak_with_evaluations_is_as_planned() {
     peak_is_as_planned(&source, 12_000, settings);
 }
 
+/// The plan of adapters of DQO on a model whose configuration is all that is here, of micro-batches of so many tokens.
+pub fn plan_of_tokens(model: &str, tokens: usize) -> Plan {
+    let config = with(
+        settings("dqo", WeightType::Bf16, ADAMW, true),
+        json!({
+            "model": golden("configs").join(model).display().to_string(), "tokens_per_micro_batch": tokens, "lora_r": 16,
+            "max_length": tokens,
+        }),
+    );
+    let device = Device::cpu(Precision::F32);
+    Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap()
+}
+
 /// The plan of a model whose configuration is all that is here, on a device that binds at most so much.
 fn plan_of(model: &str, binding: u64) -> Plan {
     let config = with(

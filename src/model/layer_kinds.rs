@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::rope::Rope;
+use super::rope::{FULL_ATTENTION, Rope, SLIDING_ATTENTION};
 
 /// What a layer's attention has of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +39,6 @@ pub(super) enum Sliding {
     /// All but every sixth, which has a rotary embedding of its own (Gemma 3).
     AllButEverySixth,
 }
-
-/// The types of layers, as `layer_types` names them: those that see all before them, and those that see a window.
-pub(super) const FULL_ATTENTION: &str = "full_attention";
-pub(super) const SLIDING_ATTENTION: &str = "sliding_attention";
 
 impl Layers {
     /// Of `count` layers, as the configuration of a family describes them.

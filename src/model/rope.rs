@@ -6,7 +6,10 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
-use super::layer_kinds::{FULL_ATTENTION, SLIDING_ATTENTION};
+
+/// The types of layers, as configurations name them: those that see all before them, and those that see a window.
+pub(super) const FULL_ATTENTION: &str = "full_attention";
+pub(super) const SLIDING_ATTENTION: &str = "sliding_attention";
 
 /// Rotary position embedding.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 """Makes kernels-tests/goldens/lora: adapters by PEFT over tiny models, and what PEFT and autograd compute of them.
 
     python -m venv venv && venv/bin/pip install torch transformers peft safetensors
-    venv/bin/python tools/goldens/lora.py
+    venv/bin/python tools/goldens/lora.py [SET...]
 
 A set is a base, a policy's and a value network's adapters over it, rows, their log-probs and values by PEFT's models, and the
 gradients of one step of DQO in every adapter weight and the value head.
@@ -10,6 +10,7 @@ gradients of one step of DQO in every adapter weight and the value head.
 import json
 import math
 import shutil
+import sys
 
 import torch
 from make import DEFAULTS, OUT, dqo_losses, dqo_rows, logps_of, models, new_policy, new_value, save, values_of, write_rows
@@ -25,6 +26,8 @@ SETS = {
     "llama3": dict(r=1, lora_alpha=2, target_modules=["q_proj", "v_proj", "down_proj"]),
     "qwen2": dict(r=4, lora_alpha=6, target_modules=LINEAR, use_rslora=True),
     "gemma": dict(r=5, lora_alpha=16, target_modules=["q_proj", "k_proj", "o_proj", "gate_proj", "up_proj"]),
+    # norms on what blocks add, a value head without a bias
+    "gemma3": dict(r=3, lora_alpha=6, target_modules=LINEAR),
 }
 
 
@@ -65,7 +68,8 @@ def try_set(directory, config, settings, seed):
     save(base, directory / "model")
     reference = new_policy(config, seed)
     policy = with_adapters(base, "CAUSAL_LM", settings, generator)
-    value = with_adapters(value_base, "TOKEN_CLS", settings, generator)
+    has_bias = value_base.score.bias is not None
+    value = with_adapters(value_base, "TOKEN_CLS" if has_bias else "SEQ_CLS", settings, generator)
     save_adapter(policy, directory / "policy")
     save_adapter(value, directory / "value")
     rows = dqo_rows(config.vocab_size, seed + 2, step_rewards=True, behavior_logps=reference)
@@ -92,7 +96,7 @@ def try_set(directory, config, settings, seed):
         tensors |= {f"value.{name}": grad for name, grad in gradients(value).items()}
         whole = math.sqrt(sum((grad**2).sum().item() for name, grad in tensors.items() if name.startswith("value.")))
         # As in make.py: one sum over all tokens that is not a small difference of large ones.
-        if tensors["value.base_model.model.score.bias"].abs().item() <= 3e-3 * whole:
+        if has_bias and tensors["value.base_model.model.score.bias"].abs().item() <= 3e-3 * whole:
             return False
         save_file(tensors, directory / f"{case}.safetensors")
         cases.append(dict(case=case, policy_loss=losses[0].item(), value_loss=losses[1].item()))
@@ -103,4 +107,6 @@ def try_set(directory, config, settings, seed):
 if __name__ == "__main__":
     configs = models(41, 16, 24, 2)
     for seed, (name, settings) in enumerate(SETS.items()):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         make_set(name, configs[name], settings, 5000 + 10 * seed)

@@ -130,7 +130,8 @@ def logps_of(model, prompt, completion):
 def values_of(model, prompt, completion, bootstrap):
     """V of the state before each action, and behind the last one where it is wanted."""
     tokens = torch.tensor([prompt + completion])
-    values = model.score(model.model(tokens).last_hidden_state)[0, :, 0][len(prompt) - 1 :]
+    network = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters are in its layers
+    values = network.score(network.model(tokens).last_hidden_state)[0, :, 0][len(prompt) - 1 :]
     return values[:-1], values[-1] if bootstrap else torch.zeros((), dtype=values.dtype)
 
 
