@@ -4,7 +4,7 @@
     venv/bin/python tools/check_adapter.py OUT ROLLOUTS.jsonl [ROWS]
 
 OUT is a run of `train --lora-r R`: `final/policy` must load over a causal language model and `final/value`, where there is one,
-over a token classifier with one label, each with every weight where peft expects it. With MERGED_POLICY=DIR the log-probs of
+over a token classifier with one label (Gemma 3's is a sequence classifier), each with every weight where peft expects it. With MERGED_POLICY=DIR the log-probs of
 that directory, which `merge` made, are held against them too.
 """
 
@@ -18,7 +18,12 @@ from pathlib import Path
 import torch
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 DQO = os.environ.get("DQO", Path(__file__).resolve().parents[1] / "target" / "release" / "dqo-wgpu")
 TOLERANCE = 1e-4
@@ -87,10 +92,13 @@ def main():
             largest("merged policy's log-probs", theirs, logp("--model", os.environ["MERGED_POLICY"]))
 
         if (final / "value" / "adapter_config.json").exists():
-            _, value = load(AutoModelForTokenClassification, final / "value", num_labels=1)
+            kinds = {"TOKEN_CLS": AutoModelForTokenClassification, "SEQ_CLS": AutoModelForSequenceClassification}
+            kind = kinds[PeftConfig.from_pretrained(final / "value").task_type]
+            network = load(kind, final / "value", num_labels=1)[1].get_base_model()  # the adapters are in its layers
             theirs = []
             for prompt, completion in tokens:
-                theirs.append(value(torch.tensor([prompt + completion])).logits[0, -len(completion) - 1 : -1, 0])
+                hidden = network.model(torch.tensor([prompt + completion])).last_hidden_state
+                theirs.append(network.score(hidden)[0, -len(completion) - 1 : -1, 0])
             ours = run("values", "--value", base, "--adapter", final / "value", "--data", data)
             largest("values", theirs, [row["values"] for row in ours])
 

@@ -3,8 +3,8 @@
     python -m venv venv && venv/bin/pip install torch transformers
     venv/bin/python tools/check_run.py OUT ROLLOUTS.jsonl [ROWS]
 
-The policy must load as a causal language model, the value network as a token classifier with one label, each with every
-weight where transformers expects it; the first rows' log-probs must agree to 1e-3 (sums over 49152 logits in f32, in
+The policy must load as a causal language model, the value network as what its config.json says, a classifier with one label, each
+with every weight where transformers expects it; the first rows' log-probs must agree to 1e-3 (sums over 49152 logits in f32, in
 another order).
 """
 
@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 DQO = Path(__file__).resolve().parents[1] / "target" / "release" / "dqo-wgpu"
 TOLERANCE = 1e-3
@@ -34,9 +35,11 @@ def main():
     policy = load(AutoModelForCausalLM, final / "policy")
     tokenizer = AutoTokenizer.from_pretrained(final / "policy")
     if (final / "value").exists():
-        value = load(AutoModelForTokenClassification, final / "value")
+        architecture = json.loads((final / "value" / "config.json").read_text())["architectures"][0]
+        value = load(getattr(transformers, architecture), final / "value")
         assert value.score.out_features == 1
-        print(f"value network: {type(value).__name__}, score {tuple(value.score.weight.shape)}, bias {value.score.bias.item():.2e}")
+        bias = "none" if value.score.bias is None else f"{value.score.bias.item():.2e}"
+        print(f"value network: {type(value).__name__}, score {tuple(value.score.weight.shape)}, bias {bias}")
 
     with tempfile.TemporaryDirectory() as directory:
         data, output = Path(directory) / "rows.jsonl", Path(directory) / "logps.jsonl"
