@@ -4,8 +4,8 @@
     venv/bin/python tools/check_adapter.py OUT ROLLOUTS.jsonl [ROWS]
 
 OUT is a run of `train --lora-r R`: `final/policy` must load over a causal language model and `final/value`, where there is one,
-over a token classifier with one label (Gemma 3's is a sequence classifier), each with every weight where peft expects it. With MERGED_POLICY=DIR the log-probs of
-that directory, which `merge` made, are held against them too.
+over a token classifier with one label (Gemma 3's is a sequence classifier), each with every weight where peft expects it. With
+MERGED_POLICY=DIR the log-probs of that directory, which `merge` made, are held against them too.
 """
 
 import json

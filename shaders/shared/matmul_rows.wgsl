@@ -3,11 +3,7 @@
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    // All rows of a few columns, then the next columns: what follows finds the weights in a cache.
-    let size = vec2(8u, FEW_ROWS);
-    let grid = grid_of(size);
-    let index = workgroup.y * grid.x + workgroup.x;
-    let corner = corner_of(vec2(index / grid.y, index % grid.y), size);
+    let corner = corner_at(workgroup, vec2(8u, FEW_ROWS));
     let first_row = corner.y;
     let col = corner.x + 4u * (lane / SHARE);
     let share = lane % SHARE;

@@ -6,11 +6,7 @@ var<workgroup> row_squares: array<f32, FEW_ROWS * LANES>; // [FEW_ROWS, LANES]
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    // All rows of a few columns, then the next columns: what follows finds the weights in a cache.
-    let size = vec2(COLS, FEW_ROWS);
-    let grid = grid_of(size);
-    let index = workgroup.y * grid.x + workgroup.x;
-    let corner = corner_of(vec2(index / grid.y, index % grid.y), size);
+    let corner = corner_at(workgroup, vec2(COLS, FEW_ROWS));
     let first_row = corner.y;
     let col = column_of(corner.x, lane / SHARE);
     let share = lane % SHARE;

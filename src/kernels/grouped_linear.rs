@@ -94,12 +94,7 @@ impl Kernel for GroupedLinear<'_> {
         reaches::<Self>(self.x, end * inner);
         let parts =
             [(self.w0, &*self.y0, self.cols0), (self.w1, &*self.y1, self.cols1), (self.w2, &*self.y2, self.cols2)];
-        for (w, y, cols) in parts {
-            assert!(cols.is_multiple_of(4) && inner.is_multiple_of(4), "grouped_linear: {} is not in fours", w.name());
-            assert!(w.dtype() == self.w0.dtype(), "grouped_linear: {} is stored otherwise", w.name());
-            reaches::<Self>(w, cols as usize * inner);
-            reaches::<Self>(y, end * cols as usize);
-        }
+        check_parts::<Self>(parts, inner, end);
     }
 
     fn launch(&self, traits: Traits) -> Launch {
@@ -114,24 +109,34 @@ impl Kernel for GroupedLinear<'_> {
         let [first_row, rows, inner] = [self.first_row, self.rows, self.inner].map(|n| n as usize);
         let x = Matrix { data: &self.x.real::<T>()[first_row * inner..], row_stride: inner, col_stride: 1 };
         let parts = [
-            (self.w0, &mut *self.y0, self.cols0),
-            (self.w1, &mut *self.y1, self.cols1),
-            (self.w2, &mut *self.y2, self.cols2),
+            GroupedOutput { w: self.w0, y: &mut *self.y0, cols: self.cols0 as usize },
+            GroupedOutput { w: self.w1, y: &mut *self.y1, cols: self.cols1 as usize },
+            GroupedOutput { w: self.w2, y: &mut *self.y2, cols: self.cols2 as usize },
         ];
         multiply_parts(x, rows, inner, first_row, parts);
     }
 }
 
-/// The twin's `y = x w^T`, from row `first_row` of y on, of each `(w, y, cols)` that has columns.
+/// Checks matrices `[cols, inner]` that are stored alike, and outputs of `end` rows: `(w, y, cols)` each.
+pub(super) fn check_parts<K: Kernel>(parts: [(&Tensor, &Tensor, u32); 3], inner: usize, end: usize) {
+    let (name, dtype) = (K::SIGNATURE.name, parts[0].0.dtype());
+    for (w, y, cols) in parts {
+        assert!(cols.is_multiple_of(4) && inner.is_multiple_of(4), "{name}: {} is not in fours", w.name());
+        assert!(w.dtype() == dtype, "{name}: {} is stored otherwise", w.name());
+        reaches::<K>(w, cols as usize * inner);
+        reaches::<K>(y, end * cols as usize);
+    }
+}
+
+/// The twin's `y = x w^T`, from row `first_row` of y on, of each part that has columns.
 pub(super) fn multiply_parts<T: Real>(
     x: Matrix<'_, T>,
     rows: usize,
     inner: usize,
     first_row: usize,
-    parts: [(&Tensor, &mut Tensor, u32); 3],
+    parts: [GroupedOutput; 3],
 ) {
-    for (w, y, cols) in parts.into_iter().filter(|(_, _, cols)| *cols > 0) {
-        let cols = cols as usize;
+    for GroupedOutput { w, y, cols } in parts.into_iter().filter(|part| part.cols > 0) {
         let data = &mut y.real_mut::<T>()[first_row * cols..];
         let y = MatrixMut { data, rows, cols, row_stride: cols };
         parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);

@@ -4,7 +4,7 @@ use super::gated_mlp::{Activation, gate};
 use super::matmul::{Layout, parallel_product};
 use super::products::Stored;
 use super::rms_norm_linear::{NormScale, normalised};
-use super::tiles::{Tile, TileText, by_norm_rows, cost, suits_norm_rows};
+use super::tiles::{ROWS_COLS, Tile, TileText, by_norm_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
@@ -13,8 +13,8 @@ static VARIANTS: [Variant; 6] = by_norm_rows(concat!(
     include_str!("../../shaders/shared/gate.wgsl"),
 ));
 
-/// `COLS` of the shader.
-const COLS: u32 = 4;
+/// `COLS` of the shader: half of a workgroup's columns are the gate's.
+const COLS: u32 = ROWS_COLS / 2;
 
 /// The two matrices that read the same input, each `[cols, inner]`.
 #[derive(Clone, Copy)]
@@ -51,11 +51,6 @@ kernel! {
 }
 
 impl RmsNormGatedLinear<'_> {
-    /// Whether it is the faster way to `cols` columns of so many rows on a device.
-    pub fn suits(device: &Device, rows: usize, cols: usize) -> bool {
-        suits_norm_rows(device, rows, cols, COLS)
-    }
-
     /// `act`, `[rows, cols]`, of `rows` rows of `inner` values, in as many dispatches as it needs.
     pub fn run(
         device: &Device,

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::grouped_linear::{GroupedOutput, multiply_parts};
+use super::grouped_linear::{GroupedOutput, check_parts, multiply_parts};
 use super::rms_norm::normalise;
-use super::tiles::{Tile, TileText, by_norm_rows, cost, suits_norm_rows};
+use super::tiles::{ROWS_COLS, Tile, TileText, by_norm_rows, cost};
 use crate::device::{Device, Kernel, Matrix, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
@@ -12,9 +12,6 @@ static VARIANTS: [Variant; 6] = by_norm_rows(concat!(
     include_str!("../../shaders/rms_norm_linear.wgsl"),
     include_str!("../../shaders/shared/linear_parts.wgsl"),
 ));
-
-/// `COLS` of the shader.
-const COLS: u32 = 8;
 
 /// RMSNorm's scale, and how it is applied.
 #[derive(Clone, Copy)]
@@ -59,11 +56,6 @@ kernel! {
 }
 
 impl RmsNormLinear<'_> {
-    /// Whether it is the faster way to the outputs, `cols` in all, of so many rows on a device.
-    pub fn suits(device: &Device, rows: usize, cols: usize) -> bool {
-        suits_norm_rows(device, rows, cols, COLS)
-    }
-
     /// `y = norm(x) w^T` of three layers, of `rows` rows of `inner` values, in as many dispatches as it needs.
     pub fn run(device: &Device, x: &Tensor, scale: NormScale, outputs: [GroupedOutput; 3], rows: usize, inner: usize) {
         let cols = outputs.iter().map(|output| output.cols).sum();
@@ -99,18 +91,13 @@ impl Kernel for RmsNormLinear<'_> {
         reaches::<Self>(self.norm, inner);
         let parts =
             [(self.w0, &*self.y0, self.cols0), (self.w1, &*self.y1, self.cols1), (self.w2, &*self.y2, self.cols2)];
-        for (w, y, cols) in parts {
-            assert!(cols.is_multiple_of(4) && inner.is_multiple_of(4), "rms_norm_linear: {} is not in fours", w.name());
-            assert!(w.dtype() == self.w0.dtype(), "rms_norm_linear: {} is stored otherwise", w.name());
-            reaches::<Self>(w, cols as usize * inner);
-            reaches::<Self>(y, end * cols as usize);
-        }
+        check_parts::<Self>(parts, inner, end);
     }
 
     fn launch(&self, _: Traits) -> Launch {
         let cols = [self.cols0, self.cols1, self.cols2];
         let all: u32 = cols.iter().sum();
-        let text = TileText::of_rows(&VARIANTS, self.w0.dtype(), self.rows, COLS);
+        let text = TileText::of_rows(&VARIANTS, self.w0.dtype(), self.rows, ROWS_COLS);
         text.launch(self.rows, &cols, 1, Vec::new(), cost(self.rows as usize, all as usize, self.inner as usize))
     }
 
@@ -119,9 +106,9 @@ impl Kernel for RmsNormLinear<'_> {
         let scale = NormScale { weight: self.norm, epsilon: self.epsilon, offset: self.offset };
         let n = normalised::<T>(self.x, scale, first_row, rows, inner);
         let parts = [
-            (self.w0, &mut *self.y0, self.cols0),
-            (self.w1, &mut *self.y1, self.cols1),
-            (self.w2, &mut *self.y2, self.cols2),
+            GroupedOutput { w: self.w0, y: &mut *self.y0, cols: self.cols0 as usize },
+            GroupedOutput { w: self.w1, y: &mut *self.y1, cols: self.cols1 as usize },
+            GroupedOutput { w: self.w2, y: &mut *self.y2, cols: self.cols2 as usize },
         ];
         multiply_parts(Matrix { data: &n, row_stride: inner, col_stride: 1 }, rows, inner, first_row, parts);
     }

@@ -29,8 +29,8 @@ const LANES_TILE: Tile = Tile { rows: 4 * SUBGROUP, cols: 8 * SUBGROUP };
 /// The rows of a workgroup of `shared/matmul_rows.wgsl` and `shared/norm_rows.wgsl`: their constant `FEW_ROWS`.
 const ROWS_OF_TEXTS: [u32; 3] = [1, 4, 8];
 
-/// The columns of a workgroup of `shared/matmul_rows.wgsl`.
-const ROWS_COLS: u32 = 8;
+/// The columns of matrices that a workgroup of `shared/few_rows.wgsl` reads.
+pub const ROWS_COLS: u32 = 8;
 
 /// The most workgroups of a dimension of a grid, everywhere.
 const MAX_WORKGROUPS: u32 = 65535;
@@ -75,15 +75,15 @@ impl Tile {
     }
 }
 
-/// Whether a dimension of a grid has room for `cols` columns, so many a workgroup.
-fn has_room(cols: u32, a_workgroup: u32) -> bool {
-    cols.div_ceil(a_workgroup) <= MAX_WORKGROUPS
+/// Whether a dimension of a grid has room for `cols` columns of matrices that are multiplied by few rows.
+fn has_room(cols: u32) -> bool {
+    cols.div_ceil(ROWS_COLS) <= MAX_WORKGROUPS
 }
 
-/// Whether a product of few rows that is normalised on its way is one dispatch of a kernel of its own: on GPUs, by columns that the
-/// grid has room for, `a_workgroup` a workgroup.
-pub fn suits_norm_rows(device: &Device, rows: usize, cols: usize, a_workgroup: u32) -> bool {
-    device.is_real_gpu() && rows <= FEW_ROWS && has_room(word(cols), a_workgroup)
+/// Whether a product of `rows` rows by matrices that have `cols` columns in all is faster where it normalises the rows on its way
+/// ([`RmsNormLinear`](super::RmsNormLinear), [`RmsNormGatedLinear`](super::RmsNormGatedLinear)): on GPUs, of few rows.
+pub fn suits_norm_rows(device: &Device, rows: usize, cols: usize) -> bool {
+    device.is_real_gpu() && rows <= FEW_ROWS && has_room(word(cols))
 }
 
 /// Of `rows` x `cols` sums over `inner` products.
@@ -167,7 +167,7 @@ impl TileText {
         rows: u32,
         cols: u32,
     ) -> Option<Self> {
-        if traits.software || whole != WIDE || !has_room(cols, ROWS_COLS) {
+        if traits.software || whole != WIDE || !has_room(cols) {
             return None;
         }
         Some(Self::of_rows(variants.last_chunk().expect("four and six"), dtype, rows, ROWS_COLS))

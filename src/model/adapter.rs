@@ -12,42 +12,14 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
-use super::config::ModelConfig;
 use super::parameter::Parameter;
 use super::stored::write_weights;
+use super::task_type::TaskType;
 use super::values::Values;
 use crate::files::read_description;
 
 /// The linear layers of a decoder layer, by PEFT's names.
 pub const LINEAR_LAYERS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-
-/// What kind of network adapters belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskType {
-    CausalLm,
-    /// A value network: its head is stored with the adapters.
-    TokenCls,
-    /// A value network whose head has no bias (Gemma 3's).
-    SeqCls,
-}
-
-impl TaskType {
-    const ALL: [Self; 3] = [Self::CausalLm, Self::TokenCls, Self::SeqCls];
-
-    /// PEFT's name of it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::CausalLm => "CAUSAL_LM",
-            Self::TokenCls => "TOKEN_CLS",
-            Self::SeqCls => "SEQ_CLS",
-        }
-    }
-
-    /// That of a model's value networks.
-    pub fn of_value_network(config: &ModelConfig) -> Self {
-        if config.value_head_has_bias() { Self::TokenCls } else { Self::SeqCls }
-    }
-}
 
 /// How adapters are applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +111,7 @@ impl LoraConfig {
             "init_lora_weights": true,
             "lora_alpha": alpha,
             "lora_dropout": self.dropout,
-            "modules_to_save": (task_type != TaskType::CausalLm).then_some(["score"]),
+            "modules_to_save": task_type.is_value_network().then_some(["score"]),
             "peft_type": "LORA",
             "r": self.r,
             "target_modules": self.target_modules,
@@ -293,13 +265,8 @@ impl Adapter {
         let json: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
         let config = LoraConfig::of_json(&json).with_context(|| path.display().to_string())?;
-        let known = |name| TaskType::ALL.into_iter().find(|task_type| task_type.name() == name);
-        let task_type = match json.get("task_type").and_then(Value::as_str) {
-            None => None,
-            Some(name) => Some(known(name).with_context(|| {
-                format!("{}: task_type {name:?} is not supported; CAUSAL_LM, TOKEN_CLS and SEQ_CLS are", path.display())
-            })?),
-        };
+        let task_type = json.get("task_type").and_then(Value::as_str).map(TaskType::of_name).transpose();
+        let task_type = task_type.with_context(|| path.display().to_string())?;
         ensure!(weights.exists(), "{}: there is no {WEIGHTS}; other weight formats are not supported", dir.display());
         Ok(Self { config, weights: Weights::Stored { task_type, file: Checkpoint::open_file(&weights)? } })
     }
@@ -311,7 +278,7 @@ impl Adapter {
 
     /// Whether they are a value network's.
     pub fn is_value_network(&self) -> bool {
-        self.task_type().is_some_and(|task_type| task_type != TaskType::CausalLm)
+        self.task_type().is_some_and(TaskType::is_value_network)
     }
 
     fn task_type(&self) -> Option<TaskType> {
@@ -323,9 +290,9 @@ impl Adapter {
 
     /// Checks that the adapters are not a value network's.
     pub(super) fn need_policy(&self) -> Result<()> {
-        let name = self.task_type().unwrap_or(TaskType::CausalLm).name();
-        let path = self.path();
-        ensure!(!self.is_value_network(), "{}: is a value network's: its task_type is {name}", path.display());
+        if let Some(name) = self.task_type().filter(|task_type| task_type.is_value_network()).map(TaskType::name) {
+            bail!("{}: is a value network's: its task_type is {name}", self.path().display());
+        }
         Ok(())
     }
 

@@ -189,15 +189,24 @@ impl Attention {
         normed: &mut NormActivations,
         saved: &mut AttentionActivations,
     ) {
-        match (&self.head_norms, &mut saved.before_norm) {
-            (Some(norms), Some(before)) => {
-                self.qkv.forward_normed(pass, norm, x, normed, [&mut before.q, &mut before.k, &mut saved.v]);
-                norms.q_norm.forward(pass, &before.q, &mut saved.q, &mut before.q_rstd);
-                norms.k_norm.forward(pass, &before.k, &mut saved.k, &mut before.k_rstd);
-            }
-            _ => self.qkv.forward_normed(pass, norm, x, normed, [&mut saved.q, &mut saved.k, &mut saved.v]),
-        }
+        self.project(pass, saved, |pass, qkv| self.qkv.forward_normed(pass, norm, x, normed, qkv));
         self.attend_to_cache(pass, saved);
+    }
+
+    /// Queries, keys and values as `multiply` writes them, the heads of the first two normalised where the model has it.
+    fn project(
+        &self,
+        pass: &mut Pass,
+        saved: &mut AttentionActivations,
+        multiply: impl FnOnce(&mut Pass, [&mut Tensor; 3]),
+    ) {
+        let AttentionActivations { q, k, v, before_norm, .. } = saved;
+        let (Some(norms), Some(before)) = (&self.head_norms, before_norm) else {
+            return multiply(pass, [q, k, v]);
+        };
+        multiply(pass, [&mut before.q, &mut before.k, v]);
+        norms.q_norm.forward(pass, &before.q, q, &mut before.q_rstd);
+        norms.k_norm.forward(pass, &before.k, k, &mut before.k_rstd);
     }
 
     /// `y = W_o o` `[tokens, hidden]`, or `y += W_o o`.
@@ -207,14 +216,7 @@ impl Attention {
 
     /// `y = attention(x)`, both `[tokens, hidden]`. Where the pass has a cache, the keys and values are kept there.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut AttentionActivations, y: &mut Tensor) {
-        match (&self.head_norms, &mut saved.before_norm) {
-            (Some(norms), Some(before)) => {
-                self.qkv.forward(pass, x, [&mut before.q, &mut before.k, &mut saved.v]);
-                norms.q_norm.forward(pass, &before.q, &mut saved.q, &mut before.q_rstd);
-                norms.k_norm.forward(pass, &before.k, &mut saved.k, &mut before.k_rstd);
-            }
-            _ => self.qkv.forward(pass, x, [&mut saved.q, &mut saved.k, &mut saved.v]),
-        }
+        self.project(pass, saved, |pass, qkv| self.qkv.forward(pass, x, qkv));
         self.rotate(pass, &mut saved.q, &mut saved.k, FORWARD);
         self.attend(pass, saved);
         self.output(pass, saved, y, false);

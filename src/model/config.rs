@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
+use super::family::{FAMILIES, Family, Gemma};
 use super::fields::Fields;
-use super::layer_kinds::{Layers, Sliding};
+use super::layer_kinds::Layers;
 use crate::data::{ModelLimits, token_ids};
 use crate::files::read_description;
 use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
@@ -52,100 +53,6 @@ pub struct ModelConfig {
     /// The file, as read: written back with what changes.
     pub json: Map<String, Value>,
 }
-
-/// What the families differ in where the configuration is silent.
-struct Family {
-    model_type: &'static str,
-    name: &'static str,
-    value_architecture: &'static str,
-    tied: bool,
-    /// Else `hidden_size / num_attention_heads`.
-    head_dim: Option<usize>,
-    qkv_bias: bool,
-    qk_norm: bool,
-    gemma: Option<Gemma>,
-    sliding: Sliding,
-    rope_theta: f64,
-}
-
-/// Gemma's own: norms less 1, embeddings that are scaled. The third has four norms a layer, and scores by
-/// `query_pre_attn_scalar`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Gemma {
-    First,
-    Third,
-}
-
-const LLAMA: Family = Family {
-    model_type: "llama",
-    name: "Llama",
-    value_architecture: "LlamaForTokenClassification",
-    tied: false,
-    head_dim: None,
-    qkv_bias: false,
-    qk_norm: false,
-    gemma: None,
-    sliding: Sliding::Never,
-    rope_theta: 10_000.0,
-};
-
-const FAMILIES: [Family; 7] = [
-    LLAMA,
-    Family {
-        model_type: "mistral",
-        name: "Mistral",
-        value_architecture: "MistralForTokenClassification",
-        sliding: Sliding::Everywhere,
-        ..LLAMA
-    },
-    Family {
-        model_type: "qwen2",
-        name: "Qwen2",
-        value_architecture: "Qwen2ForTokenClassification",
-        qkv_bias: true,
-        sliding: Sliding::FromMaxWindowLayers,
-        ..LLAMA
-    },
-    Family {
-        model_type: "qwen3",
-        name: "Qwen3",
-        value_architecture: "Qwen3ForTokenClassification",
-        head_dim: Some(128),
-        qk_norm: true,
-        sliding: Sliding::FromMaxWindowLayers,
-        ..LLAMA
-    },
-    Family {
-        model_type: "smollm3",
-        name: "SmolLM3",
-        value_architecture: "SmolLM3ForTokenClassification",
-        tied: true,
-        sliding: Sliding::WithoutRope,
-        rope_theta: 2e6,
-        ..LLAMA
-    },
-    Family {
-        model_type: "gemma",
-        name: "Gemma",
-        value_architecture: "GemmaForTokenClassification",
-        tied: true,
-        head_dim: Some(256),
-        gemma: Some(Gemma::First),
-        ..LLAMA
-    },
-    Family {
-        model_type: "gemma3_text",
-        name: "Gemma3",
-        // transformers has no token classifier of it; this one's head is the same, without a bias.
-        value_architecture: "Gemma3TextForSequenceClassification",
-        tied: true,
-        head_dim: Some(256),
-        qk_norm: true,
-        gemma: Some(Gemma::Third),
-        sliding: Sliding::AllButEverySixth,
-        ..LLAMA
-    },
-];
 
 impl ModelConfig {
     /// Reads `DIR/config.json`.

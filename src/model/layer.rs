@@ -138,13 +138,25 @@ impl Layer {
         saved: &mut LayerActivations,
         scratch: &mut LayerScratch,
     ) {
-        let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
-        let LayerScratch { delta, act } = scratch;
-        stream.norm(pass, self.attention_site(), &self.attention_norm, delta, attention_input);
+        let site = self.attention_site();
+        stream.norm(pass, site, &self.attention_norm, &scratch.delta, &mut saved.attention_input);
+        self.attend(pass, stream, saved, &mut scratch.delta);
+        self.transform(pass, saved, scratch);
+    }
+
+    /// From what attention reads to what the MLP reads.
+    fn attend(&self, pass: &mut Pass, stream: &mut Stream, saved: &mut LayerActivations, delta: &mut Tensor) {
+        let LayerActivations { attention_input, attention, attention_output, mlp_input, .. } = saved;
         self.attention_output_norm.forward(pass, attention_output, delta, |pass, y| {
             self.attention.forward(pass, &attention_input.y, attention, y);
         });
         stream.norm(pass, self.mlp_site(), &self.mlp_norm, delta, mlp_input);
+    }
+
+    /// From what the MLP reads to the `scratch.delta` that the layer adds.
+    fn transform(&self, pass: &mut Pass, saved: &mut LayerActivations, scratch: &mut LayerScratch) {
+        let LayerActivations { mlp_input, mlp, mlp_output, .. } = saved;
+        let LayerScratch { delta, act } = scratch;
         self.mlp_output_norm.forward(pass, mlp_output, delta, |pass, y| {
             self.mlp.forward(pass, &mlp_input.y, mlp, act, y);
         });
@@ -173,19 +185,13 @@ impl Layer {
         saved: &mut LayerActivations,
         scratch: &mut LayerScratch,
     ) {
-        let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
-        let LayerScratch { delta, act } = scratch;
-        stream.norm_again(pass, self.attention_site(), &self.attention_norm, attention_input);
-        self.attention_output_norm.forward(pass, attention_output, delta, |pass, y| {
-            self.attention.forward(pass, &attention_input.y, attention, y);
-        });
-        stream.norm(pass, self.mlp_site(), &self.mlp_norm, delta, mlp_input);
-        if !self.mlp_output_norm.is_there() {
-            return self.mlp.project(pass, &mlp_input.y, mlp);
+        stream.norm_again(pass, self.attention_site(), &self.attention_norm, &mut saved.attention_input);
+        self.attend(pass, stream, saved, &mut scratch.delta);
+        if self.mlp_output_norm.is_there() {
+            self.transform(pass, saved, scratch);
+        } else {
+            self.mlp.project(pass, &saved.mlp_input.y, &mut saved.mlp);
         }
-        self.mlp_output_norm.forward(pass, mlp_output, delta, |pass, y| {
-            self.mlp.forward(pass, &mlp_input.y, mlp, act, y);
-        });
     }
 
     /// From the gradient of the stream after the layer to the one before it, in place: a residual block `x + f(n(x))`

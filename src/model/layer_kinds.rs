@@ -1,7 +1,6 @@
 //! What a model's layers differ in: which rotary embedding they have, and whether they see all of a sequence or a window of it.
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use super::fields::Fields;
 use super::rope::{FULL_ATTENTION, Rope, SLIDING_ATTENTION};
@@ -120,6 +119,10 @@ fn slides(layer_type: &str, window: Option<usize>) -> Result<bool> {
     }
 }
 
+/// Which layer of Gemma 3 sees all: every so many. The second is how transformers 5 writes the first.
+const PATTERN: &str = "sliding_window_pattern";
+const WRITTEN_PATTERN: &str = "_sliding_window_pattern";
+
 /// Whether each layer slides, where the file does not say.
 fn by_family(fields: &Fields, sliding: Sliding, has_window: bool, rotates: &[bool]) -> Result<Vec<bool>> {
     let count = rotates.len();
@@ -135,16 +138,18 @@ fn by_family(fields: &Fields, sliding: Sliding, has_window: bool, rotates: &[boo
         }
         Sliding::WithoutRope => rotates.iter().map(|rotates| !rotates).collect(),
         Sliding::AllButEverySixth => {
-            let pattern = ["sliding_window_pattern", "_sliding_window_pattern"];
-            let pattern = pattern.iter().find_map(|name| fields.0.get(*name)).and_then(Value::as_u64).unwrap_or(6);
-            ensure!(pattern > 0, "sliding_window_pattern is 0");
-            (1..=count as u64).map(|layer| !layer.is_multiple_of(pattern)).collect()
+            let name = if fields.0.contains_key(PATTERN) { PATTERN } else { WRITTEN_PATTERN };
+            let pattern: usize = fields.optional(name)?.unwrap_or(6);
+            ensure!(pattern > 0, "{name} is 0");
+            (1..=count).map(|layer| !layer.is_multiple_of(pattern)).collect()
         }
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn layers(sliding: Sliding, count: usize, json: Value) -> Result<Layers> {
@@ -211,6 +216,14 @@ mod tests {
         assert_eq!(
             refusal(Sliding::WithoutRope, serde_json::json!({"no_rope_layer_interval": 0})),
             "no_rope_layer_interval is 0"
+        );
+        assert_eq!(
+            refusal(Sliding::AllButEverySixth, serde_json::json!({"_sliding_window_pattern": 0})),
+            "_sliding_window_pattern is 0"
+        );
+        assert_eq!(
+            refusal(Sliding::AllButEverySixth, serde_json::json!({"sliding_window_pattern": "LLG"})),
+            "sliding_window_pattern \"LLG\" is not what this field holds: invalid type: string \"LLG\", expected usize"
         );
     }
 }

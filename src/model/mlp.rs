@@ -8,7 +8,7 @@ use super::linear_group::LinearGroup;
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
-use super::product::multiply_gated_normed;
+use super::product::{group_suits_norm, multiply_gated_normed};
 use crate::device::Tensor;
 use crate::kernels::{Activation, GatedMlp, GatedMlpBackward};
 
@@ -112,14 +112,14 @@ impl Mlp {
         saved: &mut MlpActivations,
         act: &mut Tensor,
     ) {
-        let [gate, up] = self.gate_up.layers();
-        let is_bare = gate.is_bare() && up.is_bare();
-        let weights = [gate.weight(), up.weight()];
-        let (device, rows, activation) = (pass.device, pass.batch.tokens, self.activation);
-        if !(is_bare && multiply_gated_normed(device, norm.scale(), weights, activation, x, act, rows)) {
-            self.gate_up.forward_normed(pass, norm, x, normed, [&mut saved.gate, &mut saved.up]);
-            self.gate(pass, saved, act);
+        let layers = self.gate_up.layers();
+        let weights = layers.each_ref().map(Linear::weight);
+        let (device, rows) = (pass.device, pass.batch.tokens);
+        if layers.iter().all(Linear::is_bare) && group_suits_norm(device, weights, rows) {
+            return multiply_gated_normed(device, norm.scale(), weights, self.activation, x, act, rows);
         }
+        self.gate_up.forward_normed(pass, norm, x, normed, [&mut saved.gate, &mut saved.up]);
+        self.gate(pass, saved, act);
     }
 
     fn gate(&self, pass: &Pass, MlpActivations { gate, up }: &MlpActivations, act: &mut Tensor) {

@@ -4,7 +4,7 @@ use super::parameter::Parameter;
 use crate::device::{Device, Tensor};
 use crate::kernels::{
     Activation, GatedWeights, GroupedGradient, GroupedLinear, GroupedLinearBackwardInput, GroupedOutput, Layout,
-    Matmul, NormScale, Operand, OperandMut, Product, RmsNormGatedLinear, RmsNormLinear,
+    Matmul, NormScale, Operand, OperandMut, Product, RmsNormGatedLinear, RmsNormLinear, suits_norm_rows,
 };
 
 /// Rows of activations are as long as the matrix is when it is filled up.
@@ -120,7 +120,7 @@ pub(super) fn multiply_group_normed(
 /// Whether the product of `rows` rows by these matrices normalises what it reads: none is cut, and the device has a kernel for it.
 pub(super) fn group_suits_norm<const N: usize>(device: &Device, weights: [&Parameter; N], rows: usize) -> bool {
     let cols = weights.iter().map(|weight| filled_rows(weight)).sum();
-    first_of_group(weights.into_iter()).is_some() && RmsNormLinear::suits(device, rows, cols)
+    first_of_group(weights.into_iter()).is_some() && suits_norm_rows(device, rows, cols)
 }
 
 /// The outputs of a group of which no matrix is cut.
@@ -133,8 +133,7 @@ fn whole_outputs<'a>(
     in_threes(outputs.into_iter().map(whole), [GroupedOutput { w: first.vector(), y: nothing, cols: 0 }])
 }
 
-/// `act = f(norm(x) W_gate^T) (norm(x) W_up^T)` of `rows` rows, where no matrix is cut and the device has a kernel for it; else
-/// nothing is done, and false returned.
+/// `act = f(norm(x) W_gate^T) (norm(x) W_up^T)` of `rows` rows, of matrices that [`group_suits_norm`].
 pub(super) fn multiply_gated_normed(
     device: &Device,
     scale: NormScale,
@@ -143,14 +142,9 @@ pub(super) fn multiply_gated_normed(
     x: &Tensor,
     act: &mut Tensor,
     rows: usize,
-) -> bool {
-    let (cols, inner) = (filled_rows(gate), gate.stride());
-    let suits = first_of_group([gate, up].into_iter()).is_some() && RmsNormGatedLinear::suits(device, rows, cols);
-    if suits {
-        let weights = GatedWeights { gate: gate.vector(), up: up.vector(), cols };
-        RmsNormGatedLinear::run(device, x, scale, weights, activation, act, [rows, inner]);
-    }
-    suits
+) {
+    let weights = GatedWeights { gate: gate.vector(), up: up.vector(), cols: filled_rows(gate) };
+    RmsNormGatedLinear::run(device, x, scale, weights, activation, act, [rows, gate.stride()]);
 }
 
 /// A matrix of a group that reads the same x, and the gradient of what became of it.
