@@ -35,9 +35,9 @@ type Run = Box<dyn Fn(&Device, &mut [Tensor])>;
 /// terms of both signs, each rounded to 6e-8, and an exp that some adapters give to 16 units in the last place.
 pub const TOLERANCE: f64 = 1e-5;
 
-/// Values that are made of a tensor at most: what a longer one has is these again. Of whole words of bf16, and no multiple of a
-/// row, so that rows differ.
-const DISTINCT: usize = 4 * 1_048_573;
+/// Values that are made of a tensor at most: what a longer one has is these again. Of whole words of bf16 and whole blocks, and no
+/// multiple of a row, so that rows differ.
+const DISTINCT: usize = 64 * 65_537;
 
 /// A kernel, its tensors in the order that its closure takes them, and the call.
 pub struct Case {

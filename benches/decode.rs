@@ -77,26 +77,28 @@ pub fn measure(device: &Device, weights: Weights, dtype: DType, batch: usize) ->
         batch,
         seconds,
         tokens_per_second: batch as f64 / seconds,
-        product_seconds: product_seconds(device, &config, dtype, batch)?,
+        product_seconds: product_seconds(device, &config, storage, batch)?,
         host,
     })
 }
 
 /// Seconds of every `y = x W^T` of a step, each measured by itself.
-fn product_seconds(device: &Device, config: &ModelConfig, dtype: DType, rows: usize) -> Result<f64> {
+fn product_seconds(device: &Device, config: &ModelConfig, storage: Storage, rows: usize) -> Result<f64> {
     let Heads { heads, kv_heads, head_dim } = config.heads;
     let (hidden, intermediate, layers) = (config.hidden_size, config.intermediate_size, config.num_hidden_layers);
     let (q, kv) = (heads * head_dim, kv_heads * head_dim);
-    let products = [
+    let of_layers = [
         (q, hidden, layers),
         (kv, hidden, 2 * layers),
         (hidden, q, layers),
         (intermediate, hidden, 2 * layers),
         (hidden, intermediate, layers),
-        (config.vocab_size.next_multiple_of(4), hidden, 1),
     ];
+    let head = (config.vocab_size.next_multiple_of(4), hidden, 1);
+    let products =
+        of_layers.map(|product| (product, storage.dtype)).into_iter().chain([(head, storage.beside_layers())]);
     let mut sum = 0.0;
-    for (outputs, inputs, count) in products {
+    for ((outputs, inputs, count), dtype) in products {
         let tensor = |name: &str, shape: [usize; 2], dtype| device.tensor(format!("bench/{name}"), &shape, dtype);
         let mut x = tensor("x", [rows, inputs], DType::Real)?;
         let mut w = tensor("w", [outputs, inputs], dtype)?;

@@ -40,8 +40,12 @@ pub fn tests() -> Vec<Case> {
         (130, [132, 64, 0], 52),
         (512, [200, 300, 20], 24),
     ];
-    let stored = |(rows, cols, inner)| [DType::Real, DType::Bf16].map(|dtype| case(rows, cols, inner, dtype));
-    let tiled = Tile::ALL.map(|tile| case_in_tiles(152, [132, 36, 8], 36, DType::Real, tile));
+    let stored = |(rows, cols, inner)| {
+        [DType::Real, DType::Bf16, DType::Q8, DType::Q4].map(|dtype| case(rows, cols, inner, dtype))
+    };
+    let tiled = Tile::ALL.into_iter().flat_map(|tile| {
+        [DType::Real, DType::Q8, DType::Q4].map(|dtype| case_in_tiles(152, [132, 36, 8], 36, dtype, tile))
+    });
     sizes.into_iter().flat_map(stored).chain(tiled).collect()
 }
 

@@ -39,8 +39,12 @@ pub fn tests() -> Vec<Case> {
         (65, 1000, [8, 4, 8]),
         (512, 200, [52, 4, 16]),
     ];
-    let stored = |(rows, cols, inner)| [DType::Real, DType::Bf16].map(|dtype| case(rows, cols, inner, dtype));
-    let tiled = Tile::ALL.map(|tile| case_in_tiles(152, 132, [36, 20, 8], DType::Real, tile));
+    let stored = |(rows, cols, inner)| {
+        [DType::Real, DType::Bf16, DType::Q8, DType::Q4].map(|dtype| case(rows, cols, inner, dtype))
+    };
+    let tiled = Tile::ALL.into_iter().flat_map(|tile| {
+        [DType::Real, DType::Q8, DType::Q4].map(|dtype| case_in_tiles(152, 132, [36, 20, 8], dtype, tile))
+    });
     sizes.into_iter().flat_map(stored).chain(tiled).collect()
 }
 

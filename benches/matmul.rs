@@ -1,5 +1,5 @@
 use super::case::{Case, Work};
-use crate::device::{Call, DType};
+use crate::device::{Call, DType, Precision};
 use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Tile};
 
 /// The sizes of a product of `rows` x `inner` by `inner` x `cols`.
@@ -9,6 +9,9 @@ struct Size {
     cols: usize,
     inner: usize,
 }
+
+/// How a matrix may be stored.
+const TYPES: [DType; 4] = [DType::Real, DType::Bf16, DType::Q8, DType::Q4];
 
 /// A product, each operand inside a larger tensor, added to what is there or not; `b` stored as `dtype`.
 fn case(layout: Layout, size: Size, dtype: DType, accumulate: bool) -> Case {
@@ -79,13 +82,17 @@ pub fn tests() -> Vec<Case> {
         (Layout::Tn, 512, 512, 512),
     ];
     let stored = shapes.into_iter().flat_map(|(layout, rows, cols, inner)| {
-        [DType::Real, DType::Bf16].map(|dtype| (layout, Size { rows, cols, inner }, dtype))
+        // What multiplies gradients of weights is activations.
+        let types = if layout == Layout::Tn { &TYPES[..2] } else { &TYPES };
+        types.iter().map(move |&dtype| (layout, Size { rows, cols, inner }, dtype))
     });
     let added = |(layout, size, dtype)| [false, true].map(|accumulate| case(layout, size, dtype, accumulate));
     let splits = [(16, 132, 530), (64, 64, 1024), (4, 4, 2100)].map(|(rows, cols, inner)| split(rows, cols, inner));
     let tiled = Tile::ALL.into_iter().flat_map(|tile| {
-        [(Layout::Nt, DType::Real), (Layout::Nn, DType::Bf16), (Layout::Tn, DType::Real)]
-            .map(|(layout, dtype)| case_in_tiles(layout, Size { rows: 152, cols: 132, inner: 36 }, dtype, false, tile))
+        let stored = [DType::Real, DType::Q8, DType::Q4].map(|dtype| (Layout::Nt, dtype)).into_iter();
+        stored.chain([(Layout::Nn, DType::Bf16), (Layout::Nn, DType::Q4), (Layout::Tn, DType::Real)]).map(
+            move |(layout, dtype)| case_in_tiles(layout, Size { rows: 152, cols: 132, inner: 36 }, dtype, false, tile),
+        )
     });
     stored.flat_map(added).chain(splits).chain(tiled).collect()
 }
@@ -104,8 +111,7 @@ pub fn bench() -> Vec<Case> {
 fn whole(layout: Layout, size: Size, dtype: DType) -> Case {
     let Size { rows, cols, inner } = size;
     let few = rows <= 32 && layout == Layout::Nt;
-    let b_bytes = if dtype == DType::Bf16 { 2 } else { 4 };
-    let bytes = b_bytes * cols * inner + 4 * rows * (cols + inner);
+    let bytes = dtype.bytes(cols * inner, Precision::F32) + 4 * rows * (cols + inner);
     let work = if few { Work::Bytes(bytes as f64) } else { Work::Flops(2.0 * (rows * cols * inner) as f64) };
     let shape = format!("{layout:?} {rows} x {cols} x {inner}, {dtype:?}, whole");
     let [a_shape, b_shape] = match layout {
@@ -153,8 +159,9 @@ pub fn large() -> impl Iterator<Item = Case> {
         (Nt, 4, 3584, 18944),
         (Nt, 32, 3584, 18944),
     ];
-    let in_bf16 = [training[0], training[1], decoding[5], decoding[7]];
+    let of_other_types = [training[0], training[1], decoding[5], decoding[7]];
     let of = |dtype| move |(layout, rows, cols, inner)| whole(layout, Size { rows, cols, inner }, dtype);
     let stored = training.into_iter().chain(decoding).map(of(DType::Real));
-    stored.chain(in_bf16.into_iter().map(of(DType::Bf16))).chain([split(16, 896, 2048)])
+    let others = TYPES[1..].iter().flat_map(move |&dtype| of_other_types.into_iter().map(of(dtype)));
+    stored.chain(others).chain([split(16, 896, 2048)])
 }

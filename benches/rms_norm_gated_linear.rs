@@ -1,12 +1,12 @@
 use super::case::{Case, Work};
-use crate::device::{Call, DType};
+use crate::device::{Call, DType, Precision};
 use crate::kernels::{Activation, GatedWeights, NormScale, RmsNormGatedLinear};
 
 /// Of one row the limit is to read the weights once.
 fn case([rows, cols, inner]: [usize; 3], dtype: DType, activation: Activation, offset: f32) -> Case {
     let shape = format!("{rows} x {cols} x {inner}, {dtype:?}, {activation:?}, offset {offset}");
     let weights = 2 * cols * inner;
-    let bytes = if dtype == DType::Bf16 { 2 } else { 4 } * weights;
+    let bytes = dtype.bytes(weights, Precision::F32);
     let work = if rows == 1 { Work::Bytes(bytes as f64) } else { Work::Flops(2.0 * (rows * weights) as f64) };
     let mut case = Case::new(RmsNormGatedLinear::SIGNATURE, shape, work);
     let [gate, up] = [0; 2].map(|_| case.uniform(cols * inner));
@@ -25,9 +25,10 @@ fn case([rows, cols, inner]: [usize; 3], dtype: DType, activation: Activation, o
 /// What is tested: few rows and many, columns that are no whole tiles.
 pub fn tests() -> Vec<Case> {
     let sizes = [[1, 36, 100], [3, 132, 36], [8, 64, 576], [37, 124, 20]];
-    let stored =
-        |size| [case(size, DType::Real, Activation::Silu, 0.0), case(size, DType::Bf16, Activation::GeluTanh, 1.0)];
-    sizes.into_iter().flat_map(stored).collect()
+    let silu = |dtype| move |size| case(size, dtype, Activation::Silu, 0.0);
+    let gelu = |dtype| move |size| case(size, dtype, Activation::GeluTanh, 1.0);
+    let stored = sizes.map(silu(DType::Real)).into_iter().chain(sizes.map(gelu(DType::Bf16)));
+    stored.chain(sizes.map(silu(DType::Q8))).chain(sizes.map(gelu(DType::Q4))).collect()
 }
 
 /// The row of the table: a decoded token of 32 sequences.

@@ -29,7 +29,8 @@ fn case(rows: usize, cols: [usize; 3], inner: usize, dtype: DType, offset: f32) 
 pub fn tests() -> Vec<Case> {
     let sizes = [(1, [36, 12, 12], 100), (3, [132, 68, 4], 36), (8, [64, 8, 200], 576), (37, [124, 4, 0], 20)];
     let stored = |(rows, cols, inner)| {
-        [(DType::Real, 0.0), (DType::Bf16, 1.0)].map(|(dtype, offset)| case(rows, cols, inner, dtype, offset))
+        [(DType::Real, 0.0), (DType::Bf16, 1.0), (DType::Q8, 0.0), (DType::Q4, 1.0)]
+            .map(|(dtype, offset)| case(rows, cols, inner, dtype, offset))
     };
     sizes.into_iter().flat_map(stored).collect()
 }

@@ -16,7 +16,7 @@ use super::limits::Yardsticks;
 use super::shape::{Shape, randomize};
 use super::timing::median;
 use crate::device::{DType, Device, Precision};
-use crate::model::{Build, Policy, Storage, WeightType, save_policy};
+use crate::model::{Build, Policy, Storage, WeightOptions, save_policy};
 use crate::objective::{Metrics, Objective, Seam, Sft, StepTotals, TrainsOn};
 use crate::train::{Run, TrainConfig, TrainSettings, Watch};
 
@@ -72,7 +72,8 @@ const STEPS: usize = 8;
 pub struct StepModel {
     pub shape: Shape,
     /// How weights are stored.
-    pub dtype: WeightType,
+    #[serde(flatten)]
+    pub weights: WeightOptions,
     /// The rank of the adapters that are trained; 0 trains the weights.
     pub lora_r: usize,
 }
@@ -89,7 +90,7 @@ impl StepModel {
 /// # Errors
 /// Where the device fails or has no room, or the temporary directory cannot be written.
 pub fn measure(device: &Device, model: StepModel, interrupt: &AtomicBool) -> Result<StepResult> {
-    let StepModel { shape, dtype, lora_r } = model;
+    let StepModel { shape, weights, lora_r } = model;
     let flops_per_weight = model.flops_per_weight() as f64;
     let dir = tempfile::tempdir().context("no temporary directory")?;
     let (model, data) = (dir.path().join("model"), dir.path().join("rows.jsonl"));
@@ -100,7 +101,7 @@ pub fn measure(device: &Device, model: StepModel, interrupt: &AtomicBool) -> Res
     let output = dir.path().join("out");
     let mut config = TrainConfig { data: Some(data), output_dir: Some(output), ..TrainConfig::default() };
     config.model.model = Some(model.display().to_string());
-    config.model.dtype = dtype;
+    config.model.weights = weights;
     config.lora.lora_r = lora_r;
     config.steps.batch_size = sequences;
     config.steps.tokens_per_micro_batch = config.steps.tokens_per_micro_batch.max(sequences * (tokens + 1));

@@ -65,7 +65,7 @@ fn a_merged_model_is_base_and_adapter() {
             for (device, _) in devices() {
                 let difference = match part {
                     "policy" => largest_difference(&logps(&output, None, &rows, &device, DType::Real), &expected_logps),
-                    _ => largest(&values(&output, None, &rows, &device), &expected_values),
+                    _ => largest(&values(&output, None, &rows, &device, DType::Real), &expected_values),
                 };
                 assert!(difference <= 1e-4, "{name} {part} on {}: {difference:.1e}", device.description());
             }
@@ -290,6 +290,14 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
              adapter_config.json and this base make it [48, 5]; the adapter was made for another base",
             other.join(WEIGHTS).display()
         )
+    );
+    assert_eq!(
+        refusal(with(full(), json!({"base": "q4"}))),
+        "--base goes with --lora-r or --adapter: a network that is trained whole has no frozen base"
+    );
+    assert_eq!(
+        refusal(with(base(), json!({"base": "q8", "value": ValueNetwork::Copy}))),
+        "--value copy goes without --base: that value network is trained whole, and has no frozen base"
     );
     let mut command = dqo();
     let output = command.args(["train", "--lora-target-modules", "q_proj,lm_head"]).output().unwrap();

@@ -62,7 +62,7 @@ fn begin(
     let sequences: Vec<Sequence> = examples.iter().map(sequence).collect();
 
     let mut config = TrainConfig::default();
-    config.model.dtype = WeightType::F64;
+    config.model.weights.dtype = WeightType::F64;
     config.steps.batch_size = examples.len();
     let device = Device::cpu(Precision::F64);
     let capacity = Capacity::of(&sequences);

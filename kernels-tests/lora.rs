@@ -8,8 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::data::{Example, Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::model::WeightType;
-use dqo_wgpu::model::{Adapter, Checkpoint, ModelConfig};
+use dqo_wgpu::model::{Adapter, BaseType, Checkpoint, ModelConfig, WeightOptions, WeightType};
 use dqo_wgpu::objective::ValueNetwork;
 use dqo_wgpu::train::{OptimizerType, Run, Scorer, Scoring, Source, TargetModule, TokenLogps, ValueScorer, Watch};
 use safetensors::SafeTensors;
@@ -22,6 +21,17 @@ use crate::shards::small_devices;
 use crate::training::{compare_step, config, devices, open, settings, tensors, train, with};
 
 pub const SETS: [&str; 5] = ["llama", "llama3", "qwen2", "gemma", "gemma3"];
+/// Sets whose networks compute with a base in blocks.
+const SETS_IN_BLOCKS: [(&str, BaseType); 2] = [("llama_q4", BaseType::Q4), ("qwen2_q8", BaseType::Q8)];
+
+/// All sets, and how `--base` has their matrices.
+fn sets() -> impl Iterator<Item = (&'static str, Option<BaseType>)> {
+    SETS.map(|name| (name, None)).into_iter().chain(SETS_IN_BLOCKS.map(|(name, base)| (name, Some(base))))
+}
+
+fn storage(base: Option<BaseType>) -> DType {
+    WeightOptions { base, ..WeightOptions::default() }.storage()
+}
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
 pub fn set(name: &str) -> std::path::PathBuf {
@@ -53,11 +63,11 @@ pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device,
 }
 
 /// Values of rows under a value network with adapters, or without.
-pub fn values(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device) -> Vec<Vec<f64>> {
+pub fn values(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device, dtype: DType) -> Vec<Vec<f64>> {
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let scoring = Scoring { dtype: DType::Real, tokens_per_micro_batch: 16 };
+    let scoring = Scoring { dtype, tokens_per_micro_batch: 16 };
     ValueScorer::new(device, source, scoring, &examples).unwrap().score(&examples, |_| ()).unwrap()
 }
 
@@ -74,18 +84,19 @@ pub fn expected(set: &Path) -> (Vec<TokenLogps>, Vec<Vec<f64>>) {
 
 #[test]
 fn log_probs_and_values_with_adapters_are_pefts() {
-    for name in SETS {
-        let set = set(name);
+    for (name, base) in sets() {
+        let (set, dtype) = (set(name), storage(base));
         let (model, rows) = (set.join("model"), set.join("rows.jsonl"));
         let (expected_logps, expected_values) = expected(&set);
         for (device, _) in devices() {
             let label = format!("{name} on {}", device.description());
-            let found = logps(&model, Some(&set.join("policy")), &rows, &device, DType::Real);
+            let found = logps(&model, Some(&set.join("policy")), &rows, &device, dtype);
             let difference = largest_difference(&found, &expected_logps);
             assert!(difference <= 2e-5, "{label}: log-probs differ by {difference:.1e}");
-            let without = largest_difference(&logps(&model, None, &rows, &device, DType::Real), &expected_logps);
+            let without = largest_difference(&logps(&model, None, &rows, &device, dtype), &expected_logps);
             assert!(without > 1e-2, "{label}: the adapters change nothing");
-            let difference = largest(&values(&model, Some(&set.join("value")), &rows, &device), &expected_values);
+            let found = values(&model, Some(&set.join("value")), &rows, &device, dtype);
+            let difference = largest(&found, &expected_values);
             assert!(difference <= 2e-5, "{label}: values differ by {difference:.1e}");
         }
     }
@@ -112,6 +123,17 @@ fn adapters_lie_over_weights_that_are_cut_and_over_bf16() {
         let difference = largest_difference(&logps(&model, Some(&policy), &rows, device, DType::Bf16), &rounded);
         assert!(difference <= 2e-5, "{}: {difference:.1e}", device.description());
     }
+    // Where matrices are cut, blocks are not.
+    for dtype in [DType::Q8, DType::Q4] {
+        let in_blocks = logps(&model, Some(&policy), &rows, &cpu, dtype);
+        let difference = largest_difference(&in_blocks, &whole);
+        assert!((1e-4..0.5).contains(&difference), "{dtype:?}: {difference:.1e}");
+        for device in small_devices(1100) {
+            let found = logps(&model, Some(&policy), &rows, &device, dtype);
+            let difference = largest_difference(&found, &in_blocks);
+            assert!(difference <= 2e-5, "{dtype:?} on {}: {difference:.1e}", device.description());
+        }
+    }
 }
 
 /// A configuration that goes on from a golden set's adapters, on one base.
@@ -125,7 +147,7 @@ fn going_on(set: &Path, output: &Path) -> Value {
 
 #[test]
 fn a_step_of_dqo_with_adapters_is_autograds() {
-    for name in SETS {
+    for (name, base) in sets() {
         let set = set(name);
         for case in json_lines(&set.join("cases.jsonl")) {
             let case_name = case["case"].as_str().unwrap();
@@ -138,7 +160,7 @@ fn a_step_of_dqo_with_adapters_is_autograds() {
                     json!({
                         "ref_model": (case_name == "base").then(|| set.join("model").to_str().unwrap().to_owned()),
                         "optimizer": OptimizerType::Sgd, "learning_rate": 1.0, "max_grad_norm": 0.0,
-                        "max_steps": 1, "gradient_checkpointing": case_name == "start", "dtype": dtype,
+                        "max_steps": 1, "gradient_checkpointing": case_name == "start", "dtype": dtype, "base": base,
                     }),
                 );
                 let metrics = train(config, &device);
@@ -203,7 +225,8 @@ fn new_adapters_change_nothing_yet_and_come_from_the_seed() {
     let model = set.join("model");
     let with = logps(&model, Some(&first.join("policy")), &rows, &cpu, DType::Real);
     assert_eq!(with, logps(&model, None, &rows, &cpu, DType::Real));
-    assert!(values(&model, Some(&first.join("value")), &rows, &cpu).iter().flatten().all(|value| *value == 0.0));
+    let begun = values(&model, Some(&first.join("value")), &rows, &cpu, DType::Real);
+    assert!(begun.iter().flatten().all(|value| *value == 0.0));
 }
 
 #[test]

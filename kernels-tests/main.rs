@@ -3,6 +3,7 @@
 mod adapters;
 mod bad_input;
 mod bad_problems;
+mod blocks;
 mod browser;
 mod cases;
 mod chat;

@@ -79,7 +79,7 @@ fn run_all(device: &Device) {
             "tie_word_embeddings": true, "max_position_embeddings": 4096,
         })
     };
-    for dtype in [DType::Real, DType::Bf16] {
+    for dtype in [DType::Real, DType::Bf16, DType::Q8, DType::Q4] {
         decode(device, model("qwen2", 3584, 18944, [28, 4, 128]), dtype);
         decode(device, model("qwen2", 896, 4864, [14, 2, 64]), dtype);
         decode(device, model("gemma", 2048, 16384, [8, 1, 256]), dtype);
@@ -89,8 +89,10 @@ fn run_all(device: &Device) {
         ("dqo/qwen2", json!({})),
         ("dqo/gemma", json!({ "optimizer": "sgd" })),
         ("dqo/llama", json!({ "lora_r": 16, "value_model": null })),
+        ("dqo/qwen3", json!({ "lora_r": 16, "value_model": null, "base": "q8" })),
+        ("dqo/llama", json!({ "lora_r": 16, "value_model": null, "base": "q4" })),
     ] {
-        let output = dir.path().join(set.replace('/', "-"));
+        let output = dir.path().join(format!("{}-{}", set.replace('/', "-"), options["base"]));
         let config = with(config(&golden(set), "rows.jsonl", &output), json!({ "max_steps": 1 }));
         let run = open(&with(config, options), device);
         let error = run.train(false, Watch::silent(&AtomicBool::new(false))).unwrap_err().to_string();

@@ -138,6 +138,15 @@ fn the_peak_of_sft_in_bf16_is_as_planned() {
 }
 
 #[test]
+fn the_peak_of_dqo_on_a_base_in_blocks_is_as_planned() {
+    for (base, model) in [("q4", "llama"), ("q8", "qwen3")] {
+        let settings = settings("dqo", WeightType::F32, ADAMW, true);
+        let settings = with(settings, json!({"base": base, "lora_r": 8}));
+        peak_is_as_planned(&golden("models").join(model), 30_000, settings);
+    }
+}
+
+#[test]
 fn the_peak_with_evaluations_is_as_planned() {
     let dir = tempfile::tempdir().unwrap();
     let problems = dir.path().join("problems.jsonl");
@@ -194,6 +203,23 @@ fn a_7b_model_is_planned_within_any_binding() {
             let others = ["policy activations", "value activations", "scratch", "batch"].map(bytes).iter().sum::<u64>();
             assert!(weights + others <= 18 << 30, "{model}: {} beside the adapters", weights + others);
         }
+    }
+}
+
+#[test]
+fn a_base_in_4_bits_is_planned_for_a_small_gpu() {
+    const GIB: u64 = 1 << 30;
+    for (model, most) in [("qwen2-7b", 8 * GIB), ("gemma-1.1-7b-it", 8 * GIB), ("qwen3-4b", 11 * GIB / 2)] {
+        let config = with(
+            settings("dqo", WeightType::F32, ADAMW, true),
+            json!({
+                "model": golden("configs").join(model).display().to_string(), "tokens_per_micro_batch": 1024, "lora_r": 16,
+                "base": "q4",
+            }),
+        );
+        let device = Device::cpu(Precision::F32);
+        let plan = Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap();
+        assert!(plan.peak_bytes <= most, "{model}: {} of {most} bytes", plan.peak_bytes);
     }
 }
 

@@ -15,9 +15,9 @@ var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> dy0: array<vec4<f32>>; // [rows, inner0]
 @group(0) @binding(1) var<storage, read> dy1: array<vec4<f32>>; // [rows, inner1]
 @group(0) @binding(2) var<storage, read> dy2: array<vec4<f32>>; // [rows, inner2]
-@group(0) @binding(3) var<storage, read> w0: array<weight4>; // [inner0, cols]
-@group(0) @binding(4) var<storage, read> w1: array<weight4>; // [inner1, cols]
-@group(0) @binding(5) var<storage, read> w2: array<weight4>; // [inner2, cols]
+@group(0) @binding(3) var<storage, read> w0: array<stored>; // [inner0, cols]
+@group(0) @binding(4) var<storage, read> w1: array<stored>; // [inner1, cols]
+@group(0) @binding(5) var<storage, read> w2: array<stored>; // [inner2, cols]
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // [rows, cols]
 
 // Whether consecutive k lie side by side in memory.
@@ -67,14 +67,14 @@ fn left_quad(place: u32) -> vec4<f32> {
     return dy2[place];
 }
 
-fn right_quad(place: u32) -> weight4 {
+fn right_quad(quad: u32) -> weight4 {
     if (part == 0u) {
-        return w0[place];
+        return weight_of(w0[word_of(quad)], w0[scale_of(quad)], quad);
     }
     if (part == 1u) {
-        return w1[place];
+        return weight_of(w1[word_of(quad)], w1[scale_of(quad)], quad);
     }
-    return w2[place];
+    return weight_of(w2[word_of(quad)], w2[scale_of(quad)], quad);
 }
 
 fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {

@@ -19,7 +19,7 @@ struct Params {
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>; // [rows, a_stride]; where transposed [inner, a_stride]
-@group(0) @binding(1) var<storage, read> b: array<weight4>; // [inner, b_stride]; where transposed [cols, b_stride]
+@group(0) @binding(1) var<storage, read> b: array<stored>; // [inner, b_stride]; where transposed [cols, b_stride]
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>; // [rows, c_stride]
 
 override A_TRANSPOSED = false;
@@ -48,8 +48,8 @@ fn left_quad(place: u32) -> vec4<f32> {
     return a[place];
 }
 
-fn right_quad(place: u32) -> weight4 {
-    return b[place];
+fn right_quad(quad: u32) -> weight4 {
+    return weight_of(b[word_of(quad)], b[scale_of(quad)], quad);
 }
 
 // The grid of tiles of a size, columns first.

@@ -16,8 +16,8 @@ var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [rows, inner]
 @group(0) @binding(1) var<storage, read> norm: array<vec4<f32>>; // [inner]
-@group(0) @binding(2) var<storage, read> gate: array<weight4>; // [cols, inner]
-@group(0) @binding(3) var<storage, read> up: array<weight4>; // [cols, inner]
+@group(0) @binding(2) var<storage, read> gate: array<stored>; // [cols, inner]
+@group(0) @binding(3) var<storage, read> up: array<stored>; // [cols, inner]
 @group(0) @binding(4) var<storage, read_write> act: array<vec4<f32>>; // [rows, cols]
 
 // Whether an invocation's half of the workgroup reads the gate's matrix; the other reads as many rows of the other matrix.
@@ -53,11 +53,11 @@ fn left_quad(place: u32) -> vec4<f32> {
     return x[place];
 }
 
-fn right_quad(place: u32) -> weight4 {
+fn right_quad(quad: u32) -> weight4 {
     if (is_gate) {
-        return gate[place];
+        return weight_of(gate[word_of(quad)], gate[scale_of(quad)], quad);
     }
-    return up[place];
+    return weight_of(up[word_of(quad)], up[scale_of(quad)], quad);
 }
 
 // A row's sums of the gate's columns and of the other matrix's.

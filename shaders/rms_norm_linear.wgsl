@@ -17,9 +17,9 @@ var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [rows, inner]
 @group(0) @binding(1) var<storage, read> norm: array<vec4<f32>>; // [inner]
-@group(0) @binding(2) var<storage, read> w0: array<weight4>; // [cols0, inner]
-@group(0) @binding(3) var<storage, read> w1: array<weight4>; // [cols1, inner]
-@group(0) @binding(4) var<storage, read> w2: array<weight4>; // [cols2, inner]
+@group(0) @binding(2) var<storage, read> w0: array<stored>; // [cols0, inner]
+@group(0) @binding(3) var<storage, read> w1: array<stored>; // [cols1, inner]
+@group(0) @binding(4) var<storage, read> w2: array<stored>; // [cols2, inner]
 @group(0) @binding(5) var<storage, read_write> y0: array<vec4<f32>>; // [rows, cols0]
 @group(0) @binding(6) var<storage, read_write> y1: array<vec4<f32>>; // [rows, cols1]
 @group(0) @binding(7) var<storage, read_write> y2: array<vec4<f32>>; // [rows, cols2]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use dqo_wgpu::data::Columns;
 use dqo_wgpu::files::write_file;
 use dqo_wgpu::grade::{MathEqual, Task};
-use dqo_wgpu::model::{DeviceOptions, ModelOptions, WeightType};
+use dqo_wgpu::model::{DeviceOptions, ModelOptions, WeightOptions};
 use dqo_wgpu::ranks::Ranks;
 use dqo_wgpu::report::{ValuedResponses, ValuesConfig, value_responses};
 use dqo_wgpu::sample::{
@@ -167,7 +167,7 @@ impl Lab {
                 data: Some(rows.to_owned()),
                 columns: Columns::default(),
                 device: self.device.clone(),
-                dtype: WeightType::F32,
+                weights: WeightOptions::default(),
                 tokens_per_micro_batch: 8192,
                 lambda: 1.0,
                 process_scale: 1.0,

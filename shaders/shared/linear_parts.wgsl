@@ -39,14 +39,14 @@ fn left_quad(place: u32) -> vec4<f32> {
     return x[place];
 }
 
-fn right_quad(place: u32) -> weight4 {
+fn right_quad(quad: u32) -> weight4 {
     if (part == 0u) {
-        return w0[place];
+        return weight_of(w0[word_of(quad)], w0[scale_of(quad)], quad);
     }
     if (part == 1u) {
-        return w1[place];
+        return weight_of(w1[word_of(quad)], w1[scale_of(quad)], quad);
     }
-    return w2[place];
+    return weight_of(w2[word_of(quad)], w2[scale_of(quad)], quad);
 }
 
 fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {

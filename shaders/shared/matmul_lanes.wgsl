@@ -71,6 +71,7 @@ fn store_all(sums: ptr<function, Sums>, first_row: u32, first_col: u32, layer: u
 // The rows are written out, not an array in a loop: arrays at an index that is not constant are slow there.
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    prepare(lane);
     let corner = corner_of(workgroup.xy, vec2(2u * HALF, 4u * LANES));
     let row = corner.y;
     let col = corner.x + 4u * lane;

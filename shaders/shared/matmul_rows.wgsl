@@ -3,6 +3,7 @@
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    prepare(lane);
     let corner = corner_at(workgroup, vec2(8u, FEW_ROWS));
     let first_row = corner.y;
     let col = corner.x + 4u * (lane / SHARE);

@@ -236,6 +236,7 @@ fn keep_next(k: u32, early: Shares) {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    prepare(lane);
     let size = vec2(COLS, ROWS);
     let corner = corner_of(tile_of(workgroup.xy, grid_of(size)), size);
     for (var part = 0u; part < PARTS; part += 1u) {

@@ -6,6 +6,7 @@ var<workgroup> row_squares: array<f32, FEW_ROWS * LANES>; // [FEW_ROWS, LANES]
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    prepare(lane);
     let corner = corner_at(workgroup, vec2(COLS, FEW_ROWS));
     let first_row = corner.y;
     let col = column_of(corner.x, lane / SHARE);

@@ -20,7 +20,7 @@ use crate::benches::table::Peaks;
 use crate::benches::{CASES, Cases, decode, pipelines, step, table};
 use crate::device::Device;
 use crate::gpu::BuiltPipeline;
-use crate::model::{DeviceOptions, WeightType};
+use crate::model::{DeviceOptions, WeightOptions};
 use crate::objective::range::count;
 use crate::sample::MAX_BATCH;
 
@@ -71,9 +71,9 @@ struct BenchConfig {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     shape: Option<Shape>,
-    /// With --step or --decode: how weights are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: WeightType,
+    #[command(flatten)]
+    #[serde(flatten)]
+    weights: WeightOptions,
     /// With --step: the rank of adapters to train in place of the weights; 0 for none
     #[arg(long, value_name = "RANK", default_value_t = 0)]
     lora_r: usize,
@@ -97,14 +97,14 @@ pub fn run(args: BenchArgs, matches: &ArgMatches) -> Result<Ended> {
         run_compiler(&config.device.open_compiler()?, config.kernel.as_deref(), json)?;
         return Ok(Ended::Done);
     }
-    let BenchConfig { device, kernel, step, decode, model, batch_size, rows, shape, dtype, lora_r, .. } = config;
-    let device = device.open(dtype.precision())?;
+    let BenchConfig { device, kernel, step, decode, model, batch_size, rows, shape, weights, lora_r, .. } = config;
+    let device = device.open(weights.dtype.precision())?;
     if decode {
         let random = Weights::Random(shape.unwrap_or(Shape::M135));
-        let weights = model.as_deref().map_or(random, Weights::Of);
-        run_decode(&device, weights, dtype, batch_size.into(), json)?;
+        let of = model.as_deref().map_or(random, Weights::Of);
+        run_decode(&device, of, weights, batch_size.into(), json)?;
     } else if step {
-        run_step(&device, StepModel { shape: shape.unwrap_or(Shape::Small), dtype, lora_r }, json)?;
+        run_step(&device, StepModel { shape: shape.unwrap_or(Shape::Small), weights, lora_r }, json)?;
     } else {
         let rows = rows.unwrap_or(if device.is_real_gpu() { Rows::All } else { Rows::Small });
         run_kernels(&device, kernel.as_deref(), rows, json, markdown)?;
@@ -123,10 +123,10 @@ fn print_json(device: &Device, measured: Value) {
     print(result);
 }
 
-fn run_decode(device: &Device, weights: Weights, dtype: WeightType, batch_size: usize, json: bool) -> Result<()> {
-    let decode = decode::measure(device, weights, dtype.storage(), batch_size)?;
+fn run_decode(device: &Device, of: Weights, stored: WeightOptions, batch_size: usize, json: bool) -> Result<()> {
+    let decode = decode::measure(device, of, stored.storage(), batch_size)?;
     if json {
-        print_json(device, json!({ "weights": weights, "dtype": dtype, "decode": decode }));
+        print_json(device, json!({ "weights": of, "dtype": stored.dtype, "base": stored.base, "decode": decode }));
         return Ok(());
     }
     print(format_args!(

@@ -42,7 +42,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("values", "dqo-wgpu values --value out/final/value --data rollouts.jsonl --output values.html"),
     ("report", "dqo-wgpu report out-dqo out-dpo --output report.html"),
-    ("plan", "dqo-wgpu plan --method dqo --model Qwen/Qwen2-7B-Instruct --lora-r 16 --dtype bf16"),
+    ("plan", "dqo-wgpu plan --method dqo --model Qwen/Qwen2-7B-Instruct --lora-r 16 --base q4"),
     ("merge", "dqo-wgpu merge --model MODEL --adapter out/final/policy --output merged"),
     (
         "bench",
@@ -61,7 +61,7 @@ struct Heading {
 }
 
 const HEADINGS: &[Heading] = &[
-    Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype"] },
+    Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype", "base"] },
     Heading { verbs: TRAINS, title: "Data", options: &["data", "columns", "max_length"] },
     Heading {
         verbs: TRAINS,
@@ -100,7 +100,7 @@ const HEADINGS: &[Heading] = &[
         title: "Saving",
         options: &["output_dir", "save_steps", "save_total_limit", "save_dtype", "resume"],
     },
-    Heading { verbs: DRAWS, title: "Model", options: &["model", "adapter", "value", "device", "dtype"] },
+    Heading { verbs: DRAWS, title: "Model", options: &["model", "adapter", "value", "device", "dtype", "base"] },
     Heading {
         verbs: DRAWS,
         title: "Data",
@@ -144,6 +144,7 @@ const SHORT: &[&str] = &[
     "method",
     "device",
     "dtype",
+    "base",
     "data",
     "output_dir",
     "resume",

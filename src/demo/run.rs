@@ -16,7 +16,7 @@ use super::sums::step_rewards;
 use crate::data::Columns;
 use crate::files::{Fresh, make_dir, write_file};
 use crate::grade::{MathEqual, Task};
-use crate::model::{DeviceOptions, ModelOptions, WeightType};
+use crate::model::{DeviceOptions, ModelOptions, WeightOptions};
 use crate::objective::Dqo;
 use crate::objective::range::{MOST, at_least_one, count};
 use crate::ranks::Ranks;
@@ -145,7 +145,7 @@ pub fn run(config: &DemoConfig, resume: bool, interrupt: &AtomicBool) -> Result<
             data: Some(shown),
             columns: Columns::default(),
             device: config.device.clone(),
-            dtype: WeightType::F32,
+            weights: WeightOptions::default(),
             tokens_per_micro_batch: 8192,
             lambda: 1.0,
             // The process rewards of what is shown were not trained on.

@@ -4,6 +4,8 @@ use bytemuck::Zeroable;
 use bytemuck::allocation::try_zeroed_slice_box;
 use half::bf16;
 
+use super::blocks::BlockType;
+
 /// The floating-point type of a device's activations, gradients and moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -30,6 +32,10 @@ pub enum DType {
     Real,
     /// bfloat16, as storage only: matrices are read from it, nothing is computed in it. Two to a u32 on a GPU.
     Bf16,
+    /// About a byte a value, as storage only, in blocks of 32 values with a scale: llama.cpp's Q8_0.
+    Q8,
+    /// About half a byte a value, as storage only, in blocks of 64 values with a scale: NF4, as QLoRA's.
+    Q4,
     /// Indices, token ids and counts.
     U32,
 }
@@ -40,6 +46,7 @@ pub enum Data {
     F32(Vec<f32>),
     F64(Vec<f64>),
     Bf16(Vec<bf16>),
+    /// Indices, or words of blocks.
     U32(Vec<u32>),
     /// Nowhere: a memory plan.
     Planned,
@@ -53,6 +60,7 @@ impl Data {
             (DType::Real, Precision::F64) => Data::F64(zeros(len)?),
             (DType::Bf16, _) => Data::Bf16(zeros(len)?),
             (DType::U32, _) => Data::U32(zeros(len)?),
+            (DType::Q8 | DType::Q4, _) => Data::U32(zeros(dtype.bytes(len, precision) / 4)?),
         })
     }
 }
@@ -86,18 +94,26 @@ fn on_huge_pages<T>(values: &mut [T]) {
 #[cfg(not(target_os = "linux"))]
 fn on_huge_pages<T>(_: &mut [T]) {}
 
-/// Bytes of one element as stored.
-pub(super) fn element_bytes(dtype: DType, precision: Precision) -> usize {
-    match dtype {
-        DType::Real => precision.bytes(),
-        DType::Bf16 => 2,
-        DType::U32 => 4,
+impl DType {
+    /// Whether elements are stored in blocks, with a scale each.
+    pub fn is_in_blocks(self) -> bool {
+        BlockType::of(self).is_some()
+    }
+
+    /// Bytes of so many elements as stored.
+    pub fn bytes(self, len: usize, precision: Precision) -> usize {
+        match (self, BlockType::of(self)) {
+            (_, Some(blocks)) => blocks.words(len).saturating_mul(4),
+            (DType::Bf16, _) => len.saturating_mul(2),
+            (DType::U32, _) => len.saturating_mul(4),
+            _ => len.saturating_mul(precision.bytes()),
+        }
     }
 }
 
 /// Bytes of a tensor as allocated: whole vectors of 16 bytes, so that a kernel may read four values at a time
 /// up to the end; at least one.
 pub(super) fn allocated_bytes(len: usize, dtype: DType, precision: Precision) -> u64 {
-    let bytes = (len as u64).saturating_mul(element_bytes(dtype, precision) as u64);
+    let bytes = dtype.bytes(len, precision) as u64;
     bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX).max(16)
 }

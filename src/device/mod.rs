@@ -3,12 +3,14 @@
 //! The model and the trainer are written once against [`Device`] and [`Tensor`]; whether a GPU, a CPU twin or nothing (a
 //! plan) carries a call out is decided here.
 
+mod blocks;
 mod data;
 mod dots;
 mod exp;
 mod handle;
 mod kernel;
 mod ledger;
+mod nf4;
 mod read_ahead;
 mod real;
 mod tensor;

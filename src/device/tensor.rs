@@ -6,7 +6,8 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail};
 use half::bf16;
 
-use super::data::{DType, Data, Precision, allocated_bytes, element_bytes};
+use super::blocks::BlockType;
+use super::data::{DType, Data, Precision, allocated_bytes};
 use super::handle::{Backend, Device};
 use super::real::Real;
 use crate::format::format_bytes;
@@ -15,7 +16,8 @@ use crate::gpu::{Binding, BufferPart};
 /// The most elements of a tensor: kernels count them in 32 bits.
 pub const MAX_ELEMENTS: usize = u32::MAX as usize;
 
-/// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Even, as two bf16 share a word.
+/// Elements that are converted at a time, so that no copy of a whole tensor stands beside it. Of whole words of bf16, and of whole
+/// blocks.
 const PART: usize = 1 << 20;
 
 /// Some of a tensor's elements.
@@ -83,8 +85,8 @@ impl Device {
         let mut values = [const { Vec::new() }; N];
         if let Backend::Gpu(gpu) = &self.0.backend {
             let read = gpu.download(&parts.map(|(tensor, count)| tensor.part(0..count)))?;
-            for (values, (bytes, (tensor, _))) in values.iter_mut().zip(read.iter().zip(parts)) {
-                *values = tensor.widen(bytes);
+            for (values, (bytes, (tensor, count))) in values.iter_mut().zip(read.iter().zip(parts)) {
+                *values = tensor.widen(bytes, count);
             }
         } else {
             for (values, (tensor, count)) in values.iter_mut().zip(parts) {
@@ -126,9 +128,14 @@ impl Tensor {
         &self.device
     }
 
-    /// Bytes of one element as stored.
-    pub fn element_bytes(&self) -> usize {
-        element_bytes(self.dtype, self.device.precision())
+    /// Bytes of all elements as stored.
+    pub fn stored_bytes(&self) -> usize {
+        self.bytes_of(self.len())
+    }
+
+    /// Bytes of the first elements as stored.
+    fn bytes_of(&self, elements: usize) -> usize {
+        self.dtype.bytes(elements, self.device.precision())
     }
 
     /// The GPU's buffer, as a dispatch binds it.
@@ -169,6 +176,14 @@ impl Tensor {
         }
     }
 
+    /// The elements from `first` on of a tensor that is stored in blocks, to a twin.
+    pub fn unpack<T: Real>(&self, first: usize, values: &mut [T]) {
+        match (&self.data, BlockType::of(self.dtype)) {
+            (Data::U32(words), Some(blocks)) => blocks.unpack(words, first, values),
+            _ => panic!("{} does not hold blocks", self.name),
+        }
+    }
+
     /// The elements of a `Bf16` tensor, to a twin.
     pub fn bf16s(&self) -> &[bf16] {
         match &self.data {
@@ -192,6 +207,9 @@ impl Tensor {
     pub fn write(&mut self, start: usize, values: impl ExactSizeIterator<Item = f64>) -> Result<()> {
         let end = start + values.len();
         assert!(end <= self.len(), "{}: writing {start}..{end} of {}", self.name, self.len());
+        if let Some(blocks) = BlockType::of(self.dtype) {
+            return self.write_blocks(blocks, start, values);
+        }
         match (&mut self.data, self.dtype) {
             (Data::F32(elements), _) => fill(&mut elements[start..end], values.map(|v| v as f32)),
             (Data::F64(elements), _) => fill(&mut elements[start..end], values),
@@ -211,9 +229,26 @@ impl Tensor {
                 }
             }
             (Data::Planned, _) => {}
-            (Data::U32(_), _) | (Data::Gpu(_), DType::U32) => {
-                panic!("{} does not hold floats", self.name)
-            }
+            (Data::U32(_), _) | (Data::Gpu(_), _) => panic!("{} does not hold floats", self.name),
+        }
+        Ok(())
+    }
+
+    /// As [`Tensor::write`], in blocks; from the first element of one to the last of one, or of the tensor.
+    fn write_blocks(
+        &mut self,
+        blocks: BlockType,
+        start: usize,
+        values: impl ExactSizeIterator<Item = f64>,
+    ) -> Result<()> {
+        let end = start + values.len();
+        if let Data::Planned = self.data {
+            return Ok(());
+        }
+        let mut values = values.map(|v| v as f32);
+        for first in (start..end).step_by(PART) {
+            let part: Vec<f32> = values.by_ref().take(PART).collect();
+            self.write_part(first, bytemuck::cast_slice(&blocks.pack(&part)))?;
         }
         Ok(())
     }
@@ -257,16 +292,22 @@ impl Tensor {
     }
 
     fn widened(&self, start: usize, count: usize) -> Result<Vec<f64>> {
-        Ok(self.widen(&self.read_part(start, count)?))
+        Ok(self.widen(&self.read_part(start, count)?, count))
     }
 
-    /// The values of elements as stored.
-    fn widen(&self, bytes: &[u8]) -> Vec<f64> {
+    /// The values of `count` elements as stored.
+    fn widen(&self, bytes: &[u8], count: usize) -> Vec<f64> {
         match (self.dtype, self.device.precision()) {
             (DType::Real, Precision::F32) => widen(bytemuck::pod_collect_to_vec::<u8, f32>(bytes), f64::from),
             (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(bytes),
             (DType::Bf16, _) => widen(bytemuck::pod_collect_to_vec::<u8, bf16>(bytes), f64::from),
             (DType::U32, _) => widen(bytemuck::pod_collect_to_vec::<u8, u32>(bytes), f64::from),
+            (DType::Q8 | DType::Q4, _) => {
+                let mut values = vec![0.0; count];
+                let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
+                BlockType::of(self.dtype).expect("blocks").unpack(&words, 0, &mut values);
+                values
+            }
         }
     }
 
@@ -283,17 +324,18 @@ impl Tensor {
     /// # Errors
     /// Where the device was lost or reported an error.
     pub fn read_part(&self, start: usize, count: usize) -> Result<Cow<'_, [u8]>> {
-        let range = self.range(start, count);
+        let range = start..start + count;
+        let bytes = self.byte_range(&range);
         Ok(match &self.data {
             Data::Gpu(_) => {
                 let Backend::Gpu(gpu) = &self.device.0.backend else { unreachable!("a buffer is on a GPU") };
                 gpu.download(&[self.part(range)])?.swap_remove(0).into()
             }
-            Data::F32(elements) => bytemuck::cast_slice(&elements[range]).into(),
-            Data::F64(elements) => bytemuck::cast_slice(&elements[range]).into(),
-            Data::Bf16(elements) => bytemuck::cast_slice(&elements[range]).into(),
-            Data::U32(elements) => bytemuck::cast_slice(&elements[range]).into(),
-            Data::Planned => vec![0; count * self.element_bytes()].into(),
+            Data::F32(elements) => bytemuck::cast_slice(elements)[bytes].into(),
+            Data::F64(elements) => bytemuck::cast_slice(elements)[bytes].into(),
+            Data::Bf16(elements) => bytemuck::cast_slice(elements)[bytes].into(),
+            Data::U32(elements) => bytemuck::cast_slice(elements)[bytes].into(),
+            Data::Planned => vec![0; bytes.len()].into(),
         })
     }
 
@@ -302,13 +344,15 @@ impl Tensor {
     /// # Errors
     /// Where the device reported an error.
     pub fn write_part(&mut self, start: usize, bytes: &[u8]) -> Result<()> {
-        let range = self.range(start, bytes.len() / self.element_bytes());
+        let first = self.byte_range(&(start..start)).start;
+        let range = first..first + bytes.len();
+        assert!(range.end <= self.stored_bytes(), "{}: writing {range:?} of {}", self.name, self.stored_bytes());
         match &mut self.data {
-            Data::F32(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
-            Data::F64(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
-            Data::Bf16(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
-            Data::U32(elements) => bytemuck::cast_slice_mut(&mut elements[range]).copy_from_slice(bytes),
-            Data::Gpu(_) => self.upload(start * self.element_bytes(), bytes)?,
+            Data::F32(elements) => bytemuck::cast_slice_mut(elements)[range].copy_from_slice(bytes),
+            Data::F64(elements) => bytemuck::cast_slice_mut(elements)[range].copy_from_slice(bytes),
+            Data::Bf16(elements) => bytemuck::cast_slice_mut(elements)[range].copy_from_slice(bytes),
+            Data::U32(elements) => bytemuck::cast_slice_mut(elements)[range].copy_from_slice(bytes),
+            Data::Gpu(_) => self.upload(first, bytes)?,
             Data::Planned => {}
         }
         Ok(())
@@ -317,20 +361,21 @@ impl Tensor {
     /// A part of the GPU's buffer.
     pub(super) fn part(&self, elements: Range<usize>) -> BufferPart<'_> {
         let Binding { tensor, buffer } = self.binding();
-        let (range, bytes) = (self.range(elements.start, elements.len()), self.element_bytes());
-        BufferPart { tensor, buffer, offset: range.start * bytes, size: range.len() * bytes }
+        let bytes = self.byte_range(&elements);
+        BufferPart { tensor, buffer, offset: bytes.start, size: bytes.len() }
     }
 
-    /// `count` elements from `start` on.
-    fn range(&self, start: usize, count: usize) -> Range<usize> {
-        let range = start..start + count;
-        assert!(range.end <= self.len(), "{}: reading {range:?} of {}", self.name, self.len());
-        range
+    /// The bytes of elements as stored, from the first of a block on where they are in blocks.
+    fn byte_range(&self, elements: &Range<usize>) -> Range<usize> {
+        assert!(elements.end <= self.len(), "{}: reading {elements:?} of {}", self.name, self.len());
+        let in_blocks = BlockType::of(self.dtype).is_none_or(|blocks| elements.start.is_multiple_of(blocks.len()));
+        assert!(in_blocks, "{}: reading {elements:?} from the middle of a block on", self.name);
+        self.bytes_of(elements.start)..self.bytes_of(elements.end)
     }
 
     fn upload(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         // The buffer is padded: the last word of bf16 is whole.
-        if bytes.len() % 4 == 2 && offset + bytes.len() == self.len() * self.element_bytes() {
+        if bytes.len() % 4 == 2 && offset + bytes.len() == self.stored_bytes() {
             return self.upload(offset, &[bytes, &[0, 0]].concat());
         }
         match (&self.device.0.backend, &self.data) {

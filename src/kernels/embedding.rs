@@ -38,7 +38,8 @@ impl Kernel for Embedding<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let elements = self.tokens as usize * self.cols as usize;
-        let bytes = ((self.weight.element_bytes() + 4) * elements) as f64;
+        let weight_bytes = if self.weight.dtype() == DType::Bf16 { 2 } else { 4 };
+        let bytes = ((weight_bytes + 4) * elements) as f64;
         launch_flat(
             &VARIANTS[usize::from(self.weight.dtype() == DType::Bf16)],
             elements / 4,

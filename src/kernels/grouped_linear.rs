@@ -6,7 +6,7 @@ use super::tiles::{Tile, TileText, by_tile_or_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 10] = by_tile_or_rows(concat!(
+static VARIANTS: [Variant; 20] = by_tile_or_rows(concat!(
     include_str!("../../shaders/grouped_linear.wgsl"),
     include_str!("../../shaders/shared/linear_parts.wgsl"),
 ));
@@ -16,7 +16,7 @@ kernel! {
     pub struct GroupedLinear in "grouped_linear" of VARIANTS {
         /// `[rows, inner]`
         read x,
-        /// `[cols0, inner]`, f32 or bf16, as all three.
+        /// `[cols0, inner]`, f32, bf16, q8 or q4, as all three.
         read w0,
         /// `[cols1, inner]`
         read w1,

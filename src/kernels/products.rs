@@ -1,17 +1,15 @@
-//! The CPU's products of few rows by a weight, over all threads.
-
-use std::borrow::Cow;
+//! The CPU's products by a stored matrix, over all threads.
 
 use rayon::prelude::*;
 
-use super::variants::TWIN_BLOCK;
-use crate::device::{DType, Matrix, MatrixMut, Real, Tensor};
+use crate::device::{DType, Matrix, MatrixMut, Real, Tensor, Threads, vectorized};
 
 /// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
 /// on the others there; beyond them a general product is faster.
 pub const FEW_ROWS: usize = 128;
 
-/// The right operand of a product as it is stored: in f32 or f64, or in bf16, which is widened where it is read.
+/// The right operand of a product as it is stored: as a twin computes, or in bf16 or in blocks, which are widened where they are
+/// read. A row starts `stride` values after the one before.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a> {
     pub tensor: &'a Tensor,
@@ -20,23 +18,59 @@ pub(super) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// The values of `rows` rows of `cols`, from row `first_row` on; a row starts `stride` after the one before.
-    pub fn values<T: Real>(self, first_row: usize, rows: usize, cols: usize) -> Cow<'a, [T]> {
-        let len = if rows == 0 { 0 } else { (rows - 1) * self.stride + cols };
-        let first = self.offset + first_row * self.stride;
+    /// The values themselves, from the first row on, where they are stored as a twin computes.
+    fn real<T: Real>(self) -> Option<&'a [T]> {
+        (self.tensor.dtype() == DType::Real).then(|| &self.tensor.real::<T>()[self.offset..])
+    }
+
+    /// Widens the first values of a row, from column `col` on.
+    fn widen<T: Real>(self, row: usize, col: usize, values: &mut [T]) {
+        let first = self.offset + row * self.stride + col;
         match self.tensor.dtype() {
-            DType::Bf16 => {
-                let values = &self.tensor.bf16s()[first..first + len];
-                let mut widened = vec![T::zero(); len];
-                widened.par_chunks_mut(TWIN_BLOCK).zip(values.par_chunks(TWIN_BLOCK)).for_each(|(widened, values)| {
-                    for i in 0..values.len() {
-                        widened[i] = T::of(values[i].to_f64());
-                    }
-                });
-                Cow::Owned(widened)
-            }
-            _ => Cow::Borrowed(&self.tensor.real::<T>()[first..first + len]),
+            DType::Bf16 => vectorized(|| {
+                let stored = &self.tensor.bf16s()[first..first + values.len()];
+                for i in 0..values.len() {
+                    values[i] = T::of(stored[i].to_f64());
+                }
+            }),
+            _ => self.tensor.unpack(first, values),
         }
+    }
+}
+
+/// `c (+)= a b`, or `c (+)= a b^T` where `transposes_b`, with `a` as it is multiplied. What has to be widened is so a panel at a
+/// time: the columns of c that its values are for.
+pub(super) fn parallel_panels<T: Real>(
+    c: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Stored<'_>,
+    transposes_b: bool,
+    inner: usize,
+    accumulate: bool,
+) {
+    /// Values of a panel, about: as many as a cache holds.
+    const PANEL: usize = 1 << 19;
+    /// The columns of a panel are whole blocks.
+    const UNIT: usize = 64;
+    let multiply = |c: MatrixMut<'_, T>, values: &[T], row_stride| {
+        let b = Matrix { data: values, row_stride, col_stride: 1 };
+        T::gemm_on(Threads::All, c, a, if transposes_b { b.transposed() } else { b }, inner, accumulate);
+    };
+    if let Some(values) = b.real() {
+        return multiply(c, values, b.stride);
+    }
+    let cols = (PANEL / inner.max(1)).next_multiple_of(UNIT).min(c.cols);
+    let mut panel = vec![T::zero(); cols * inner];
+    for first in (0..c.cols).step_by(cols.max(1)) {
+        let cols = cols.min(c.cols - first);
+        let width = if transposes_b { inner } else { cols };
+        let values = &mut panel[..cols * inner];
+        values.par_chunks_mut(width.max(1)).enumerate().for_each(|(row, values)| {
+            let (row, col) = if transposes_b { (first + row, 0) } else { (row, first) };
+            b.widen(row, col, values);
+        });
+        let part = MatrixMut { data: &mut c.data[first..], rows: c.rows, cols, row_stride: c.row_stride };
+        multiply(part, values, width);
     }
 }
 
@@ -48,13 +82,27 @@ pub(super) fn parallel_dots<T: Real>(
     inner: usize,
     accumulate: bool,
 ) {
+    /// Columns of a thread at a time.
     const BLOCK_COLS: usize = 64;
+    /// Columns that are widened at a time, into the nearest cache.
+    const WIDENED_COLS: usize = 4;
     let MatrixMut { data, rows, cols, row_stride } = c;
     let block = |first: usize| {
         let count = BLOCK_COLS.min(cols - first);
-        let values = w.values::<T>(first, count, inner);
         let mut products = vec![T::zero(); count * rows];
-        T::dots(&mut products, x, Matrix { data: &values, row_stride: w.stride, col_stride: 1 }, inner, rows);
+        if let Some(values) = w.real() {
+            let w = Matrix { data: &values[first * w.stride..], row_stride: w.stride, col_stride: 1 };
+            T::dots(&mut products, x, w, inner, rows);
+            return products;
+        }
+        let mut widened = vec![T::zero(); WIDENED_COLS * inner];
+        for (part, products) in products.chunks_mut(WIDENED_COLS * rows).enumerate() {
+            let count = products.len() / rows;
+            for (col, values) in widened.chunks_mut(inner.max(1)).take(count).enumerate() {
+                w.widen(first + part * WIDENED_COLS + col, 0, values);
+            }
+            T::dots(products, x, Matrix { data: &widened, row_stride: inner, col_stride: 1 }, inner, rows);
+        }
         products
     };
     let blocks: Vec<Vec<T>> = (0..cols.div_ceil(BLOCK_COLS)).into_par_iter().map(|i| block(i * BLOCK_COLS)).collect();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::products::FEW_ROWS;
-use super::variants::shared::{WEIGHT_BF16, WEIGHT_F32};
+use super::variants::shared::{NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q8};
 use crate::device::{DType, Device, word};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
 
@@ -101,8 +101,22 @@ const ONE: &str = "const FEW_ROWS = 1u;";
 const FOUR: &str = "const FEW_ROWS = 4u;";
 const EIGHT: &str = "const FEW_ROWS = 8u;";
 
-/// The texts of a source for few rows by a transposed matrix, completed by this file: in the order of [`ROWS_OF_TEXTS`], for a
-/// matrix in f32, then in bf16.
+/// A product's texts, for the type of the matrix, as [`place_of`] has them: tiles for GPUs, lanes for CPUs.
+pub const fn by_tile(source: &'static str) -> [Variant; 8] {
+    [
+        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
+        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32], subgroups: true },
+        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
+        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16], subgroups: true },
+        Variant { name: "tiles, q8", source, includes: &[TILES, WEIGHT_Q8], subgroups: false },
+        Variant { name: "lanes, q8", source, includes: &[LANES, WEIGHT_Q8], subgroups: true },
+        Variant { name: "tiles, q4", source, includes: &[TILES, WEIGHT_Q4, NF4_TABLE], subgroups: false },
+        Variant { name: "lanes, q4", source, includes: &[LANES, WEIGHT_Q4, NF4_CHOSEN], subgroups: true },
+    ]
+}
+
+/// The texts of a source for few rows by a transposed matrix, completed by this file: for the type of the matrix, in the order of
+/// [`ROWS_OF_TEXTS`].
 macro_rules! texts_by_rows {
     ($source:ident, $file:ident) => {
         [
@@ -112,30 +126,57 @@ macro_rules! texts_by_rows {
             Variant { name: "1 row, bf16", source: $source, includes: &[$file, ONE, WEIGHT_BF16], subgroups: false },
             Variant { name: "4 rows, bf16", source: $source, includes: &[$file, FOUR, WEIGHT_BF16], subgroups: false },
             Variant { name: "8 rows, bf16", source: $source, includes: &[$file, EIGHT, WEIGHT_BF16], subgroups: false },
+            Variant { name: "1 row, q8", source: $source, includes: &[$file, ONE, WEIGHT_Q8], subgroups: false },
+            Variant { name: "4 rows, q8", source: $source, includes: &[$file, FOUR, WEIGHT_Q8], subgroups: false },
+            Variant { name: "8 rows, q8", source: $source, includes: &[$file, EIGHT, WEIGHT_Q8], subgroups: false },
+            Variant {
+                name: "1 row, q4",
+                source: $source,
+                includes: &[$file, ONE, WEIGHT_Q4, NF4_TABLE],
+                subgroups: false,
+            },
+            Variant {
+                name: "4 rows, q4",
+                source: $source,
+                includes: &[$file, FOUR, WEIGHT_Q4, NF4_TABLE],
+                subgroups: false,
+            },
+            Variant {
+                name: "8 rows, q4",
+                source: $source,
+                includes: &[$file, EIGHT, WEIGHT_Q4, NF4_TABLE],
+                subgroups: false,
+            },
         ]
     };
 }
 
-/// A product's texts, for the type of the matrix: tiles for GPUs, lanes for CPUs.
-pub const fn by_tile(source: &'static str) -> [Variant; 4] {
-    [
-        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
-        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32], subgroups: true },
-        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
-        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16], subgroups: true },
-    ]
-}
-
-/// As [`by_tile`], then those for few rows by a transposed matrix.
-pub const fn by_tile_or_rows(source: &'static str) -> [Variant; 10] {
-    let [tiles, lanes, tiles_bf16, lanes_bf16] = by_tile(source);
-    let [one, four, eight, one_bf16, four_bf16, eight_bf16] = texts_by_rows!(source, ROWS);
-    [tiles, lanes, tiles_bf16, lanes_bf16, one, four, eight, one_bf16, four_bf16, eight_bf16]
+/// The texts of a product of few rows by a transposed matrix.
+pub const fn by_rows(source: &'static str) -> [Variant; 12] {
+    texts_by_rows!(source, ROWS)
 }
 
 /// The texts of a product of few rows that are normalised on their way, by a transposed matrix.
-pub const fn by_norm_rows(source: &'static str) -> [Variant; 6] {
+pub const fn by_norm_rows(source: &'static str) -> [Variant; 12] {
     texts_by_rows!(source, NORM_ROWS)
+}
+
+/// [`by_tile`], then [`by_rows`].
+pub const fn by_tile_or_rows(source: &'static str) -> [Variant; 20] {
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = by_tile(source);
+    let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11] = by_rows(source);
+    [t0, t1, t2, t3, t4, t5, t6, t7, r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11]
+}
+
+/// Where the texts for a type of matrix are among those for all types.
+fn place_of(dtype: DType) -> usize {
+    match dtype {
+        DType::Real => 0,
+        DType::Bf16 => 1,
+        DType::Q8 => 2,
+        DType::Q4 => 3,
+        DType::U32 => unreachable!("no matrix holds indices"),
+    }
 }
 
 /// A product's text on an adapter: what it computes a workgroup, and its constants.
@@ -148,19 +189,24 @@ pub struct TileText {
 impl TileText {
     /// Of [`by_tile`]: the adapter's.
     pub fn of_tile(variants: &'static [Variant], traits: Traits, dtype: DType, tile: Tile) -> Self {
-        let variants = &variants[2 * usize::from(dtype == DType::Bf16)..];
+        let variants = &variants[2 * place_of(dtype)..];
         if traits.software && traits.subgroups == Subgroups::OfSize(SUBGROUP) {
             return Self { variant: &variants[1], constants: Vec::new(), tile: LANES_TILE };
         }
-        // A wide tile unpacks four values of a bf16 matrix for one of the other operand's: a square one computes more.
-        let tile = if dtype == DType::Bf16 && tile == WIDE { MEDIUM } else { tile };
+        let tile = match (tile, dtype) {
+            // A wide tile unpacks four values of the matrix for one of the other operand's: a square one computes more.
+            (WIDE, DType::Bf16 | DType::Q8 | DType::Q4) => MEDIUM,
+            // Beside a large one there is no room for the table.
+            (LARGE, DType::Q4) => MEDIUM,
+            _ => tile,
+        };
         Self { variant: &variants[0], constants: tile.constants(), tile }
     }
 
     /// Of [`by_tile_or_rows`], where rows are few by columns that the grid has room for, on a GPU: those for few rows. It is the
     /// whole product's rows that count, by its tile: these texts round otherwise, and a large product's last part may be small.
     pub fn of_few_rows(
-        variants: &'static [Variant; 10],
+        variants: &'static [Variant; 20],
         traits: Traits,
         dtype: DType,
         whole: Tile,
@@ -170,13 +216,13 @@ impl TileText {
         if traits.software || whole != WIDE || !has_room(cols) {
             return None;
         }
-        Some(Self::of_rows(variants.last_chunk().expect("four and six"), dtype, rows, ROWS_COLS))
+        Some(Self::of_rows(variants.last_chunk().expect("eight and twelve"), dtype, rows, ROWS_COLS))
     }
 
-    /// Of [`by_norm_rows`], or those that are like them: their workgroups compute `cols` columns each.
-    pub fn of_rows(variants: &'static [Variant; 6], dtype: DType, rows: u32, cols: u32) -> Self {
+    /// Of [`by_rows`] or [`by_norm_rows`]: their workgroups compute `cols` columns each.
+    pub fn of_rows(variants: &'static [Variant; 12], dtype: DType, rows: u32, cols: u32) -> Self {
         let which = ROWS_OF_TEXTS.iter().position(|&most| rows <= most).unwrap_or(ROWS_OF_TEXTS.len() - 1);
-        let variant = &variants[ROWS_OF_TEXTS.len() * usize::from(dtype == DType::Bf16) + which];
+        let variant = &variants[ROWS_OF_TEXTS.len() * place_of(dtype) + which];
         Self { variant, constants: Vec::new(), tile: Tile { rows: ROWS_OF_TEXTS[which], cols } }
     }
 

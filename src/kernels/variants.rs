@@ -22,6 +22,14 @@ pub mod shared {
     pub const WEIGHT_F32: &str = include_str!("../../shaders/shared/weight_f32.wgsl");
     /// Matrices stored as bf16.
     pub const WEIGHT_BF16: &str = include_str!("../../shaders/shared/weight_bf16.wgsl");
+    /// Matrices stored in blocks of a byte a value.
+    pub const WEIGHT_Q8: &str = include_str!("../../shaders/shared/weight_q8.wgsl");
+    /// Matrices stored in blocks of 4 bits a value; completed by one of the next two.
+    pub const WEIGHT_Q4: &str = include_str!("../../shaders/shared/weight_q4.wgsl");
+    /// What 4 bits stand for, by a table.
+    pub const NF4_TABLE: &str = include_str!("../../shaders/shared/nf4_table.wgsl");
+    /// What 4 bits stand for, by choosing.
+    pub const NF4_CHOSEN: &str = include_str!("../../shaders/shared/nf4_chosen.wgsl");
 }
 
 /// The invocations of a workgroup that reduces over a row and is not just one subgroup.

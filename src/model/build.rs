@@ -71,14 +71,23 @@ impl<'a> Build<'a> {
         self.adapter
     }
 
-    /// A weight, read from the checkpoint.
+    /// A linear layer's matrix, read from the checkpoint.
+    pub(super) fn linear(&self, name: &str, shape: [usize; 2]) -> Result<Parameter> {
+        self.read_parameter(name, &shape, self.storage.dtype)
+    }
+
+    /// A weight beside the linear layers, read from the checkpoint.
     pub(super) fn parameter(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
+        self.read_parameter(name, shape, self.storage.beside_layers())
+    }
+
+    fn read_parameter(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Parameter> {
         if let Some(base) = self.base {
             return base.get(name).map(Parameter::share).with_context(|| format!("the base has no {name}"));
         }
         let (model, trainable) =
             if self.adapter.is_some() { ("base", false) } else { (self.model, self.storage.trainable) };
-        let storage = Storage { trainable, ..self.storage };
+        let storage = Storage { dtype, trainable };
         let values = self.checkpoint.map(|checkpoint| checkpoint.shaped(name, shape)).transpose()?;
         let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;
         if let Some(values) = values {

@@ -32,7 +32,7 @@ impl Linear {
     /// # Errors
     /// Where a tensor is missing or has no room.
     pub fn load(build: &Build, name: &str, [outputs, inputs]: [usize; 2], has_bias: bool) -> Result<Self> {
-        let weight = build.parameter(&format!("{name}.weight"), &[outputs, inputs])?;
+        let weight = build.linear(&format!("{name}.weight"), [outputs, inputs])?;
         let bias = if has_bias { Some(build.parameter(&format!("{name}.bias"), &[outputs])?) } else { None };
         Ok(Self { weight, bias, lora: Lora::load(build, name, [outputs, inputs])? })
     }

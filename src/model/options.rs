@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapter::Adapter;
 use super::config::ModelConfig;
-use super::weight_type::WeightType;
+use super::weight_type::WeightOptions;
 use crate::data::Tokenizer;
 use crate::device::{Device, Precision};
 use crate::files::InputFiles;
@@ -31,9 +31,9 @@ pub struct ModelOptions {
     #[command(flatten)]
     #[serde(flatten)]
     pub device: DeviceOptions,
-    /// How weights are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: WeightType,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub weights: WeightOptions,
 }
 
 /// Where a verb runs.
@@ -82,7 +82,7 @@ impl ModelOptions {
     /// # Errors
     /// As [`open_device`].
     pub fn open_device(&self) -> Result<Device> {
-        self.device.open(self.dtype.precision())
+        self.device.open(self.weights.dtype.precision())
     }
 }
 

@@ -10,10 +10,17 @@ use crate::device::{DType, Device, MAX_ELEMENTS, Tensor};
 /// How a model's matrices are stored, and whether they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// `Real` or `Bf16`. Vectors (norm weights, biases, a value head) are `Real` always.
+    /// `Real`, `Bf16`, or in blocks (`Q8`, `Q4`), which are frozen. Vectors (norm weights, biases, a value head) are `Real` always.
     pub dtype: DType,
     /// Whether there are gradients.
     pub trainable: bool,
+}
+
+impl Storage {
+    /// The type of the matrices beside the linear layers, embedding and head: they are never in blocks.
+    pub fn beside_layers(self) -> DType {
+        if self.dtype.is_in_blocks() { DType::Bf16 } else { self.dtype }
+    }
 }
 
 /// A named weight.
@@ -83,11 +90,16 @@ impl Parameter {
         let is_vector = filled_rows == 1;
         let rows = if is_vector { 1 } else { shape[0] };
         let dtype = if is_vector { DType::Real } else { storage.dtype };
-        // The gradient is the largest of what belongs to a row: it is never bf16.
-        let row_bytes = (cols * device.precision().bytes()) as u64;
-        let bound = usize::try_from(device.limits().tensor_bytes / row_bytes.max(1)).unwrap_or(usize::MAX);
-        let fitting = bound.min(MAX_ELEMENTS / cols.max(1));
-        let shard_rows = if is_vector { 1 } else { (fitting / 4 * 4).max(4) };
+        let is_in_blocks = dtype.is_in_blocks();
+        assert!(!is_in_blocks || !storage.trainable, "{name}: a matrix in blocks is not trained");
+        assert!(!is_in_blocks || shape.last() == Some(&cols), "{name}: rows in blocks are not filled up");
+        // The gradient, where there is one, is the largest of what belongs to a row. A shard begins with a block.
+        let largest = if storage.trainable { DType::Real } else { dtype };
+        let unit = if is_in_blocks { 16 } else { 4 };
+        let unit_bytes = largest.bytes(unit * cols, device.precision()) as u64;
+        let bound = usize::try_from(device.limits().tensor_bytes / unit_bytes.max(1)).unwrap_or(usize::MAX);
+        let fitting = bound.min(MAX_ELEMENTS / (unit * cols).max(1));
+        let shard_rows = if is_vector { 1 } else { unit * fitting.max(1) };
 
         let mut shards = Vec::new();
         for first_row in (0..rows).step_by(shard_rows) {

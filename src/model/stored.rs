@@ -34,6 +34,7 @@ impl Stored for Tensor {
             (DType::Bf16, _) => Dtype::BF16,
             (DType::Real, Precision::F32) => Dtype::F32,
             (DType::Real, Precision::F64) => Dtype::F64,
+            (DType::Q8 | DType::Q4, _) => unreachable!("{}: a frozen base is not saved", self.name()),
         }
     }
 
@@ -62,7 +63,7 @@ impl Stored for Parameter {
         }
         let mut bytes = Vec::new();
         for shard in self.shards() {
-            let size = shard.weight.element_bytes();
+            let size = shard.weight.stored_dtype().bitsize() / 8;
             let rows = shard.weight.read_bytes(shard.rows * self.stride())?;
             rows.chunks(self.stride() * size).for_each(|row| bytes.extend_from_slice(&row[..self.cols() * size]));
         }

@@ -1,9 +1,46 @@
 //! How weights are stored: on the device and in files.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::device::{DType, Precision};
+
+/// How weights are stored: the same options for every verb.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightOptions {
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: WeightType,
+    /// How frozen layers' matrices are stored, the base of adapters; with q8 and q4 embedding and head are bf16 [default: --dtype's]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseType>,
+}
+
+impl WeightOptions {
+    /// The type of a matrix on the device.
+    pub fn storage(self) -> DType {
+        match self.base {
+            None => self.dtype.storage(),
+            Some(BaseType::F32) => DType::Real,
+            Some(BaseType::Bf16) => DType::Bf16,
+            Some(BaseType::Q8) => DType::Q8,
+            Some(BaseType::Q4) => DType::Q4,
+        }
+    }
+}
+
+/// How the matrices of frozen layers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseType {
+    F32,
+    Bf16,
+    /// Blocks of 32 signed bytes with a scale, llama.cpp's Q8_0: 9 bits a weight.
+    Q8,
+    /// Blocks of 64 times 4 bits with a scale, QLoRA's NF4: 4.5 bits a weight.
+    Q4,
+}
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

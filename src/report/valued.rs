@@ -14,7 +14,7 @@ use super::response::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Columns, Example, Examples, Row, RowFile, Text, Tokenizer};
 use crate::files::InputFiles;
 use crate::kernels::{Weights, for_each_return};
-use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightType};
+use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightOptions};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
 use crate::ranks::Ranks;
@@ -42,9 +42,9 @@ pub struct ValuesConfig {
     #[command(flatten)]
     #[serde(flatten)]
     pub device: DeviceOptions,
-    /// How weights are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: WeightType,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub weights: WeightOptions,
     /// Tokens a micro-batch
     #[arg(long, default_value_t = 2048)]
     pub tokens_per_micro_batch: usize,
@@ -104,10 +104,10 @@ pub fn value_responses(config: &ValuesConfig, ranks: &Ranks) -> Result<ValuedRes
     let built = Examples::build(&file, &tokenizer, model.limits(), usize::MAX)?;
     built.check_context(&file, model.limits())?;
     let examples = built.examples;
-    let device = config.device.open(config.dtype.precision())?;
+    let device = config.device.open(config.weights.dtype.precision())?;
     let checkpoint = Checkpoint::open(&dir)?;
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let (dtype, tokens_per_micro_batch) = (config.dtype.storage(), config.tokens_per_micro_batch);
+    let (dtype, tokens_per_micro_batch) = (config.weights.storage(), config.tokens_per_micro_batch);
     let scoring = Scoring { dtype, tokens_per_micro_batch };
     let mut scorer = ValueScorer::new(&device, source, scoring, &examples)?.on_ranks(ranks);
     let mut progress = Progress::new("values", examples.len(), 0);

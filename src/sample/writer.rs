@@ -52,7 +52,7 @@ impl PolicyOptions {
             tokens: longest.saturating_add(settings.max_new_tokens).min(config.context_length),
         };
         let device = self.model.open_device()?;
-        let storage = Storage { dtype: self.model.dtype.storage(), trainable: false };
+        let storage = Storage { dtype: self.model.weights.storage(), trainable: false };
         let allocate = |device: &Device, checkpoint: Option<&Checkpoint>| -> Result<(Policy, Generator)> {
             let build = Build::new(device, &config, checkpoint, "policy", storage).with_adapter(adapter.as_ref());
             let policy = Policy::load(&build, sizes.tokens)?;

@@ -16,7 +16,7 @@ use super::watch::Watch;
 use crate::data::{AssumedRows, Example, Examples, RowFile, Tokenizer};
 use crate::device::Device;
 use crate::format::format_bytes;
-use crate::model::{Checkpoint, WeightType};
+use crate::model::{Checkpoint, WeightOptions};
 use crate::objective::{Metrics, Objective, Probes, TrainsOn, Truncated};
 use crate::progress::titled;
 use crate::sample::Sizes;
@@ -31,7 +31,7 @@ pub struct Offline {
     probes: Option<Probes>,
     settings: CourseSettings,
     room: StepRoom,
-    dtype: WeightType,
+    weights: WeightOptions,
     has_reference: bool,
     /// Whether the method compares the responses to a prompt.
     compares: bool,
@@ -96,7 +96,7 @@ impl Offline {
             probes,
             settings,
             room,
-            dtype: config.model.dtype,
+            weights: config.model.weights,
             has_reference: objective.reference().is_some(),
             compares: objective.trains_on() == TrainsOn::Compared,
             process_scale: match objective.trains_on() {
@@ -183,7 +183,7 @@ impl Rows for Offline {
 
     fn scorer_before(&self, device: &Device, reference: Source) -> Result<Option<Scorer>> {
         let scoring =
-            Scoring { dtype: self.dtype.storage(), tokens_per_micro_batch: self.settings.tokens_per_micro_batch };
+            Scoring { dtype: self.weights.storage(), tokens_per_micro_batch: self.settings.tokens_per_micro_batch };
         let scorer = || Scorer::new(device, reference, "reference", scoring, &self.examples);
         self.has_reference.then(scorer).transpose()
     }
@@ -215,7 +215,7 @@ impl Rows for Offline {
             }
             let scorers = Scorers {
                 device: place.device,
-                dtype: self.dtype,
+                weights: self.weights,
                 tokens_per_micro_batch: self.settings.tokens_per_micro_batch,
             };
             let origin = origin.insert(Origin::new(source, &checkpoint, &self.examples, scorers));

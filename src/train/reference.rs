@@ -15,7 +15,7 @@ use crate::data::Example;
 use crate::device::Device;
 use crate::files::{self, hex};
 use crate::model::Checkpoint;
-use crate::model::WeightType;
+use crate::model::WeightOptions;
 
 /// Log-probs of every example's response tokens under the reference policy.
 #[derive(Serialize, Deserialize)]
@@ -35,7 +35,8 @@ pub struct Origin {
     model: String,
     /// SHA-256 over the ids of every prompt and response.
     rows: String,
-    dtype: WeightType,
+    #[serde(flatten)]
+    weights: WeightOptions,
     device: String,
     tokens_per_micro_batch: usize,
 }
@@ -102,14 +103,14 @@ impl ReferenceLogps {
 #[derive(Clone, Copy)]
 pub struct Scorers<'a> {
     pub device: &'a Device,
-    pub dtype: WeightType,
+    pub weights: WeightOptions,
     pub tokens_per_micro_batch: usize,
 }
 
 impl Origin {
     /// Of log-probs that are computed with this model. Reads all of its weights.
     pub fn new(source: Source, checkpoint: &Checkpoint, examples: &[Example], scorers: Scorers) -> Self {
-        let Scorers { device, dtype, tokens_per_micro_batch } = scorers;
+        let Scorers { device, weights, tokens_per_micro_batch } = scorers;
         let mut model = Sha256::new();
         model.update(serde_json::Value::from(source.config.json.clone()).to_string());
         model.update(checkpoint.digest());
@@ -120,7 +121,7 @@ impl Origin {
             program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: hex(&model.finalize()),
             rows: rows(examples),
-            dtype,
+            weights,
             device: device.kind(),
             tokens_per_micro_batch,
         }
@@ -132,7 +133,8 @@ impl Origin {
             ("program", self.program == other.program),
             ("model", self.model == other.model),
             ("rows", self.rows == other.rows),
-            ("dtype", self.dtype == other.dtype),
+            ("dtype", self.weights.dtype == other.weights.dtype),
+            ("base", self.weights.base == other.weights.base),
             ("device", self.device == other.device),
             ("tokens_per_micro_batch", self.tokens_per_micro_batch == other.tokens_per_micro_batch),
         ];

@@ -78,7 +78,7 @@ impl Run {
     ) -> Result<Self> {
         let inputs = Inputs::open(settings, need)?;
         let rows = inputs.rows()?;
-        let device = device(inputs.config.model.dtype.precision())?;
+        let device = device(inputs.config.model.weights.dtype.precision())?;
         Ok(Self { inputs, rows, device })
     }
 

@@ -321,10 +321,7 @@ pub fn saved_bytes(session: &mut Session, files: &ModelFiles, with_optimizer: bo
         bytes += of_weights(side.network.parameters_mut(), value, dtype(value));
     }
     if with_optimizer {
-        bytes += optimizer_tensors(session)
-            .iter()
-            .map(|(_, tensor)| (tensor.len() * tensor.element_bytes()) as u64)
-            .sum::<u64>();
+        bytes += optimizer_tensors(session).iter().map(|(_, tensor)| tensor.stored_bytes() as u64).sum::<u64>();
     }
     bytes
 }

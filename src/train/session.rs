@@ -94,7 +94,7 @@ impl Session {
         let capacity = room.capacity;
         let Capacity { tokens, positions, longest, .. } = capacity;
         let batch_sequences = config.steps.batch_size * objective.trains_on().sequences_per_row();
-        let storage = Storage { dtype: config.model.dtype.storage(), trainable: true };
+        let storage = Storage { dtype: config.model.weights.storage(), trainable: true };
         let keep = if config.steps.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
@@ -287,7 +287,7 @@ fn copy_first(ranks: &Ranks, tensor: &mut Tensor) -> Result<()> {
         ranks.copy_first(&mut tensor.read_bytes(tensor.len())?.into_owned());
         return Ok(());
     }
-    let mut bytes = vec![0; tensor.len() * tensor.element_bytes()];
+    let mut bytes = vec![0; tensor.stored_bytes()];
     ranks.copy_first(&mut bytes);
     tensor.write_part(0, &bytes)
 }

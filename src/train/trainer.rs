@@ -421,7 +421,7 @@ fn look_at_devices(ranks: &Ranks, device: &Device) -> Result<bool> {
 
 /// The type of the model's own files, where that is not wider than what is trained.
 fn result_dtype(config: &TrainConfig, model: &Checkpoint) -> Dtype {
-    let held = config.model.dtype.in_files();
+    let held = config.model.weights.dtype.in_files();
     let of_files = model.matrix_dtype().filter(|dtype| dtype.bitsize() < held.bitsize());
     config.saving.save_dtype.map(WeightType::in_files).or(of_files).unwrap_or(held)
 }

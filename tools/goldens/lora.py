@@ -1,10 +1,11 @@
 """Makes kernels-tests/goldens/lora: adapters by PEFT over tiny models, and what PEFT and autograd compute of them.
 
-    python -m venv venv && venv/bin/pip install torch transformers peft safetensors
+    python -m venv venv && venv/bin/pip install torch transformers peft safetensors bitsandbytes gguf
     venv/bin/python tools/goldens/lora.py [SET...]
 
 A set is a base, a policy's and a value network's adapters over it, rows, their log-probs and values by PEFT's models, and the
-gradients of one step of DQO in every adapter weight and the value head.
+gradients of one step of DQO in every adapter weight and the value head. Where a set has a base in blocks, the networks compute
+with what bitsandbytes and gguf make of its matrices.
 """
 
 import json
@@ -13,6 +14,7 @@ import shutil
 import sys
 
 import torch
+from blocks import rounded
 from make import DEFAULTS, OUT, dqo_losses, dqo_rows, logps_of, models, new_policy, new_value, save, values_of, write_rows
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
@@ -28,6 +30,8 @@ SETS = {
     "gemma": dict(r=5, lora_alpha=16, target_modules=["q_proj", "k_proj", "o_proj", "gate_proj", "up_proj"]),
     # norms on what blocks add, a value head without a bias
     "gemma3": dict(r=3, lora_alpha=6, target_modules=LINEAR),
+    "llama_q4": dict(r=3, lora_alpha=6, target_modules=LINEAR),
+    "qwen2_q8": dict(r=4, lora_alpha=6, target_modules=LINEAR),
 }
 
 
@@ -38,6 +42,17 @@ def with_adapters(model, task_type, settings, generator):
         if parameter.requires_grad and "lora_" in name:
             scale = 0.3 if "lora_B" in name else 1 / math.sqrt(parameter.shape[-1])
             parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def round_base(model, base):
+    """What `--base` makes of a model's weights."""
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Embedding) or name == "lm_head":
+                module.weight.copy_(module.weight.bfloat16().float())
+            elif isinstance(module, torch.nn.Linear) and name != "score":
+                module.weight.copy_(rounded(module.weight, base))
     return model
 
 
@@ -55,18 +70,21 @@ def save_adapter(model, directory):
     (directory / "README.md").unlink(missing_ok=True)
 
 
-def make_set(name, config, settings, seed):
-    while not try_set(OUT / "lora" / name, config, settings, seed):
+def make_set(name, config, settings, base, seed):
+    while not try_set(OUT / "lora" / name, config, settings, base, seed):
         seed += 1000
 
 
-def try_set(directory, config, settings, seed):
+def try_set(directory, config, settings, in_blocks, seed):
     shutil.rmtree(directory, ignore_errors=True)
     generator = torch.Generator().manual_seed(seed)
     base, value_base = new_policy(config, seed), new_value(config, seed + 1)
     value_base.model.load_state_dict(base.model.state_dict())
     save(base, directory / "model")
     reference = new_policy(config, seed)
+    if in_blocks:
+        for model in base, value_base, reference:
+            round_base(model, in_blocks)
     policy = with_adapters(base, "CAUSAL_LM", settings, generator)
     has_bias = value_base.score.bias is not None
     value = with_adapters(value_base, "TOKEN_CLS" if has_bias else "SEQ_CLS", settings, generator)
@@ -109,4 +127,5 @@ if __name__ == "__main__":
     for seed, (name, settings) in enumerate(SETS.items()):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
-        make_set(name, configs[name], settings, 5000 + 10 * seed)
+        config, _, base = name.partition("_")
+        make_set(name, configs[config], settings, base, 5000 + 10 * seed)

@@ -1,0 +1,169 @@
+//! Matrices in blocks: a few bits a value, and a scale for each block of values that follow one another, row after row.
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::data::DType;
+use super::nf4::{Lookup, nearest};
+use super::real::{Real, vectorized};
+
+/// Words of values in a block; the scale, an f32, is the word behind them.
+const VALUE_WORDS: usize = 8;
+pub(super) const BLOCK_WORDS: usize = VALUE_WORDS + 1;
+/// The values of the longest block.
+const MOST_VALUES: usize = 64;
+
+/// The types that are stored in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlockType {
+    /// 32 signed bytes between -127 and 127, four to a word, the first lowest; the scale is an f16's, the largest magnitude
+    /// over 127: llama.cpp's Q8_0.
+    Q8,
+    /// 64 places in [`NF4`](super::nf4::NF4), eight to a word, the first lowest; the scale is the largest magnitude: QLoRA's 4 bits.
+    Q4,
+}
+
+impl BlockType {
+    /// Of a tensor's elements, where they are in blocks.
+    pub fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::Q8 => Some(Self::Q8),
+            DType::Q4 => Some(Self::Q4),
+            DType::Real | DType::Bf16 | DType::U32 => None,
+        }
+    }
+
+    /// The values of a block.
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Q8 => 32,
+            Self::Q4 => MOST_VALUES,
+        }
+    }
+
+    /// The words of so many values: of whole blocks, the last of which may have fewer.
+    pub fn words(self, values: usize) -> usize {
+        values.div_ceil(self.len()) * BLOCK_WORDS
+    }
+
+    /// Values in blocks, from the first of one on. A block with a value that is not finite is NaN throughout, so that what is
+    /// computed from it shows.
+    pub fn pack(self, values: &[f32]) -> Vec<u32> {
+        let blocks = values.par_chunks(self.len()).map(|values| {
+            let mut block = [0; BLOCK_WORDS];
+            let (words, scale) = block.split_at_mut(VALUE_WORDS);
+            let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            let is_finite = values.iter().all(|value| value.is_finite());
+            let stored = match self {
+                Self::Q8 => pack_q8(values, largest, words),
+                Self::Q4 => pack_q4(values, largest, words),
+            };
+            scale[0] = if is_finite { stored } else { f32::NAN }.to_bits();
+            block
+        });
+        blocks.collect::<Vec<_>>().into_flattened()
+    }
+
+    /// The values from element `first` on.
+    pub fn unpack<T: Real>(self, words: &[u32], first: usize, values: &mut [T]) {
+        let (blocks, _) = words.as_chunks::<BLOCK_WORDS>();
+        let lookup = Lookup::new();
+        vectorized(|| {
+            let (mut block, mut start) = (first / self.len(), first % self.len());
+            let mut rest = values;
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at_mut(rest.len().min(self.len() - start));
+                let [words @ .., scale] = &blocks[block];
+                let scale = f32::from_bits(*scale);
+                let unpacked = match self {
+                    Self::Q8 => unpack_q8(words, scale),
+                    Self::Q4 => lookup.unpack(words, scale),
+                };
+                let unpacked = &unpacked[start..start + part.len()];
+                for i in 0..part.len() {
+                    part[i] = T::of(f64::from(unpacked[i]));
+                }
+                (block, start, rest) = (block + 1, 0, after);
+            }
+        });
+    }
+}
+
+/// As the Python package `gguf` rounds: by the scale before it is an f16, halves away from zero.
+fn pack_q8(values: &[f32], largest: f32, words: &mut [u32]) -> f32 {
+    let scale = largest / 127.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    for (i, value) in values.iter().enumerate() {
+        let byte = (value * inverse).round() as i8 as u8;
+        words[i / 4] |= u32::from(byte) << (8 * (i % 4));
+    }
+    f16::from_f32(scale).to_f32()
+}
+
+/// The nearest of [`NF4`](super::nf4::NF4).
+fn pack_q4(values: &[f32], largest: f32, words: &mut [u32]) -> f32 {
+    let inverse = if largest == 0.0 { 0.0 } else { 1.0 / largest };
+    for (i, value) in values.iter().enumerate() {
+        words[i / 8] |= nearest((value * inverse).clamp(-1.0, 1.0)) << (4 * (i % 8));
+    }
+    largest
+}
+
+#[inline(always)] // so that it is compiled with the processor's features
+fn unpack_q8(words: &[u32; VALUE_WORDS], scale: f32) -> [f32; MOST_VALUES] {
+    let (mut bytes, mut values) = ([0; 4 * VALUE_WORDS], [0.0; MOST_VALUES]);
+    for word in 0..VALUE_WORDS {
+        bytes[4 * word..][..4].copy_from_slice(&words[word].to_le_bytes());
+    }
+    for i in 0..bytes.len() {
+        values[i] = scale * f32::from(bytes[i] as i8);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::nf4::NF4;
+
+    fn unpacked(blocks: BlockType, values: &[f32]) -> Vec<f32> {
+        let mut unpacked = vec![0.0; values.len()];
+        blocks.unpack(&blocks.pack(values), 0, &mut unpacked);
+        unpacked
+    }
+
+    #[test]
+    fn what_a_block_can_hold_comes_back() {
+        let q4: Vec<f32> = (0..80).map(|i| if i < 64 { 0.75 * NF4[i * 7 % 16] } else { -3.0 * NF4[i % 16] }).collect();
+        assert_eq!(unpacked(BlockType::Q4, &q4), q4);
+        let q8: Vec<f32> =
+            (0..40).map(|i| 0.5 * if i % 32 == 0 { 127.0 } else { (i * 5 % 255 - 127) as f32 }).collect();
+        assert_eq!(unpacked(BlockType::Q8, &q8), q8);
+        for blocks in [BlockType::Q8, BlockType::Q4] {
+            assert_eq!(unpacked(blocks, &[0.0; 70]), [0.0; 70]);
+            // From any element on.
+            let values: Vec<f32> = (0..200).map(|i| (i as f32 * 0.7).sin()).collect();
+            let (words, all) = (blocks.pack(&values), unpacked(blocks, &values));
+            for (first, count) in [(0, 200), (4, 1), (60, 8), (64, 64), (100, 100), (199, 1)] {
+                let mut part = vec![0.0f64; count];
+                blocks.unpack(&words, first, &mut part);
+                assert!(part.iter().zip(&all[first..]).all(|(a, b)| *a == f64::from(*b)), "{blocks:?} from {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_shows() {
+        for blocks in [BlockType::Q8, BlockType::Q4] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = [0.25; 130];
+                values[70] = bad;
+                let unpacked = unpacked(blocks, &values);
+                let block = 70 / blocks.len();
+                for (i, value) in unpacked.iter().enumerate() {
+                    assert_eq!(value.is_nan(), i / blocks.len() == block, "{blocks:?}, {bad}, {i}: {value}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+"""Makes kernels-tests/goldens/blocks: what bitsandbytes and gguf make of matrices in blocks.
+
+    python -m venv venv && venv/bin/pip install torch safetensors numpy bitsandbytes gguf
+    venv/bin/python tools/goldens/blocks.py
+
+q4: NF4 in blocks of 64 values, row after row, by bitsandbytes. q8: Q8_0, blocks of 32, by llama.cpp's Python package.
+"""
+
+import sys
+from pathlib import Path
+
+import bitsandbytes.functional as bnb
+import gguf
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+OUT = Path(__file__).resolve().parents[2] / "kernels-tests" / "goldens"
+
+
+def nf4(values):
+    """Codes, two a byte, the first in the upper half; a scale a block; the values that these stand for."""
+    packed, state = bnb.quantize_4bit(values.contiguous(), blocksize=64, quant_type="nf4", compress_statistics=False)
+    return packed.flatten(), state.absmax, bnb.dequantize_4bit(packed, state)
+
+
+def q8_0(values):
+    """Blocks of an f16 and 32 bytes; the values that these stand for."""
+    blocks = gguf.quants.quantize(values.reshape(-1, 32).numpy(), gguf.GGMLQuantizationType.Q8_0)
+    rounded = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q8_0)
+    return torch.from_numpy(blocks).flatten(), torch.from_numpy(rounded).reshape(values.shape)
+
+
+def rounded(values, base):
+    """What `--base` makes of a matrix."""
+    values = values.detach().float()
+    return nf4(values)[-1] if base == "q4" else q8_0(values)[-1]
+
+
+def main():
+    generator = torch.Generator().manual_seed(7)
+    normal = torch.randn(48, 64, generator=generator) * torch.logspace(-3, 3, 48)[:, None]
+    # In the middle between two codes, and beside it.
+    codes = bnb.get_4bit_type("nf4", device="cpu")
+    middles = ((codes[1:] + codes[:-1]) / 2).repeat(4)
+    middles = middles + torch.tensor([0.0, 1e-8, -1e-8, 3e-8]).repeat_interleave(15)
+    ties = torch.cat([torch.tensor([1.0]), middles, torch.zeros(3)])
+    # In the middle between two bytes: 127 is the scale's.
+    halves = torch.cat([torch.tensor([127.0]), torch.arange(31) - 15.5])
+    bf16 = torch.randn(4, 64, generator=generator).bfloat16().float()
+    values = torch.cat([normal.flatten(), ties, 0.37 * ties, halves, -3.0 * halves, bf16.flatten()])
+    packed, scales, of_q4 = nf4(values)
+    blocks, of_q8 = q8_0(values)
+    tensors = {"values": values, "q4.packed": packed, "q4.scales": scales, "q4": of_q4, "q8.blocks": blocks, "q8": of_q8}
+    (OUT / "blocks").mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, OUT / "blocks" / "blocks.safetensors")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
