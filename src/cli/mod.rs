@@ -125,6 +125,7 @@ pub fn main() -> ExitCode {
     if cli.quiet {
         be_quiet();
     }
+    compute_here_too();
     let code = match run(cli.verb, of_verb, &ranks) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
@@ -133,6 +134,12 @@ pub fn main() -> ExitCode {
     // A launcher ends the ranks that are left when one of them has ended with a code.
     ranks.wait();
     code
+}
+
+/// Makes this thread one of those that the CPU device computes on: handing a kernel over to others takes longer than a small one.
+fn compute_here_too() {
+    // Where there are threads already, they compute without this one.
+    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
 }
 
 fn failed(ranks: &Ranks, error: &anyhow::Error) -> ExitCode {

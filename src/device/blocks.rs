@@ -9,9 +9,8 @@ use super::real::{Real, vectorized};
 
 /// Words of values in a block; the scale, an f32, is the word behind them.
 const VALUE_WORDS: usize = 8;
-pub(super) const BLOCK_WORDS: usize = VALUE_WORDS + 1;
-/// The values of the longest block.
-const MOST_VALUES: usize = 64;
+const BLOCK_WORDS: usize = VALUE_WORDS + 1;
+type Block = [u32; BLOCK_WORDS];
 
 /// The types that are stored in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +36,7 @@ impl BlockType {
     pub const fn len(self) -> usize {
         match self {
             Self::Q8 => 32,
-            Self::Q4 => MOST_VALUES,
+            Self::Q4 => 64,
         }
     }
 
@@ -66,27 +65,60 @@ impl BlockType {
 
     /// The values from element `first` on.
     pub fn unpack<T: Real>(self, words: &[u32], first: usize, values: &mut [T]) {
-        let (blocks, _) = words.as_chunks::<BLOCK_WORDS>();
-        let lookup = Lookup::new();
-        vectorized(|| {
-            let (mut block, mut start) = (first / self.len(), first % self.len());
-            let mut rest = values;
-            while !rest.is_empty() {
-                let (part, after) = rest.split_at_mut(rest.len().min(self.len() - start));
-                let [words @ .., scale] = &blocks[block];
-                let scale = f32::from_bits(*scale);
-                let unpacked = match self {
-                    Self::Q8 => unpack_q8(words, scale),
-                    Self::Q4 => lookup.unpack(words, scale),
-                };
-                let unpacked = &unpacked[start..start + part.len()];
-                for i in 0..part.len() {
-                    part[i] = T::of(f64::from(unpacked[i]));
-                }
-                (block, start, rest) = (block + 1, 0, after);
-            }
-        });
+        let (blocks, _) = words.as_chunks();
+        let (blocks, start) = (&blocks[first / self.len()..], first % self.len());
+        if let Some(values) = T::f32s_mut(values) {
+            return self.unpack_f32(blocks, start, values);
+        }
+        let mut unpacked = vec![0.0; values.len()];
+        self.unpack_f32(blocks, start, &mut unpacked);
+        for (value, unpacked) in values.iter_mut().zip(unpacked) {
+            *value = T::of(unpacked.into());
+        }
     }
+
+    fn unpack_f32(self, blocks: &[Block], start: usize, values: &mut [f32]) {
+        let lookup = Lookup::new();
+        match self {
+            Self::Q8 => unpack_blocks(blocks, start, values, unpack_q8),
+            Self::Q4 => unpack_blocks(
+                blocks,
+                start,
+                values,
+                #[inline(always)]
+                |words, scale, values| lookup.unpack(words, scale, values),
+            ),
+        }
+    }
+}
+
+/// The values of blocks of `N`, from one in the first on.
+fn unpack_blocks<const N: usize>(
+    blocks: &[Block],
+    start: usize,
+    values: &mut [f32],
+    unpack: impl Fn(&[u32; VALUE_WORDS], f32, &mut [f32; N]),
+) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let (before, after) = values.split_at_mut((N - start).min(values.len()) % N);
+            let skipped = usize::from(!before.is_empty());
+            let (whole, after) = after.as_chunks_mut::<N>();
+            let mut part = [0.0; N];
+            for (i, values) in whole.iter_mut().enumerate() {
+                let [words @ .., scale] = &blocks[skipped + i];
+                unpack(words, f32::from_bits(*scale), values);
+            }
+            for (values, place, start) in [(before, 0, start), (after, skipped + whole.len(), 0)] {
+                if !values.is_empty() {
+                    let [words @ .., scale] = &blocks[place];
+                    unpack(words, f32::from_bits(*scale), &mut part);
+                    values.copy_from_slice(&part[start..start + values.len()]);
+                }
+            }
+        },
+    );
 }
 
 /// As the Python package `gguf` rounds: by the scale before it is an f16, halves away from zero.
@@ -110,15 +142,15 @@ fn pack_q4(values: &[f32], largest: f32, words: &mut [u32]) -> f32 {
 }
 
 #[inline(always)] // so that it is compiled with the processor's features
-fn unpack_q8(words: &[u32; VALUE_WORDS], scale: f32) -> [f32; MOST_VALUES] {
-    let (mut bytes, mut values) = ([0; 4 * VALUE_WORDS], [0.0; MOST_VALUES]);
-    for word in 0..VALUE_WORDS {
-        bytes[4 * word..][..4].copy_from_slice(&words[word].to_le_bytes());
+fn unpack_q8(words: &[u32; VALUE_WORDS], scale: f32, values: &mut [f32; 32]) {
+    let mut bytes = *words;
+    for word in &mut bytes {
+        *word = word.to_le();
     }
+    let bytes: [i8; 4 * VALUE_WORDS] = pulp::cast(bytes);
     for i in 0..bytes.len() {
-        values[i] = scale * f32::from(bytes[i] as i8);
+        values[i] = scale * f32::from(bytes[i]);
     }
-    values
 }
 
 #[cfg(test)]

@@ -4,10 +4,6 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows and columns whose dot products are computed together: their sums fit the registers.
-const ROWS: usize = 4;
-const COLS: usize = 4;
-
 macro_rules! dots {
     ($name:ident, $type:ty, $vector:ident, $as_simd:ident, $splat:ident, $mul_add:ident, $reduce_sum:ident) => {
         /// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values: of `x`, `x_stride` apart, and of `w`, `w_stride` apart.
@@ -33,6 +29,15 @@ macro_rules! dots {
 
             #[inline(always)] // so that it is compiled with the processor's features
             fn with_simd<S: Simd>(self, simd: S) {
+                // So many rows and columns are computed together that their sums fit 16 registers beside what they are made of.
+                if self.rows == 1 { self.by_tiles::<S, 1, 4>(simd) } else { self.by_tiles::<S, 4, 2>(simd) }
+            }
+        }
+
+        impl $name<'_> {
+            /// A sum is the same whatever is computed beside it.
+            #[inline(always)] // as above
+            fn by_tiles<S: Simd, const ROWS: usize, const COLS: usize>(self, simd: S) {
                 let Self { x, x_stride, w, w_stride, inner, rows, y } = self;
                 let cols = y.len() / rows;
                 for first_col in (0..cols).step_by(COLS) {

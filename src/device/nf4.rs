@@ -24,15 +24,13 @@ pub const NF4: [f32; 16] = [
     1.0,
 ];
 
-/// The place of the value that is nearest to one between -1 and 1: the first of two that are as near.
+/// The place of the value that is nearest to one between -1 and 1; in the middle between two, of the lower one.
 pub fn nearest(value: f32) -> u32 {
-    let mut nearest = 0;
-    for place in 1..NF4.len() {
-        if (value - NF4[place]).abs() < (value - NF4[nearest]).abs() {
-            nearest = place;
-        }
+    let mut place = 0;
+    for above in 1..NF4.len() {
+        place += u32::from(value > (NF4[above - 1] + NF4[above]) / 2.0);
     }
-    nearest as u32
+    place
 }
 
 /// How this processor looks values up.
@@ -52,34 +50,33 @@ impl Lookup {
         }
     }
 
-    /// The values of eight words of eight places each, the first lowest, times `scale`.
+    /// `values` = those of eight words of eight places each, the first lowest, times `scale`.
     #[inline(always)] // so that it is compiled with the processor's features
-    pub fn unpack(self, words: &[u32; 8], scale: f32) -> [f32; 64] {
+    pub fn unpack(self, words: &[u32; 8], scale: f32, values: &mut [f32; 64]) {
         #[cfg(target_arch = "x86_64")]
         if let Some(vectors) = self.vectors {
-            return in_registers(vectors, words, scale);
+            return in_registers(vectors, words, scale, values);
         }
-        in_memory(words, scale)
+        in_memory(words, scale, values);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)] // as above
-fn in_registers(vectors: V3, words: &[u32; 8], scale: f32) -> [f32; 64] {
+fn in_registers(vectors: V3, words: &[u32; 8], scale: f32, values: &mut [f32; 64]) {
     let V3 { avx, avx2, .. } = vectors;
     let [low, high] = pulp::cast::<_, [std::arch::x86_64::__m256; 2]>(NF4);
     let shifts = pulp::cast([0, 4, 8, 12, 16, 20, 24, 28]);
     let scale = avx._mm256_set1_ps(scale);
-    let mut values = [0.0; 64];
+    let (vectors, _) = values.as_chunks_mut::<8>();
     for word in 0..8 {
         // A permutation looks at the lower three bits of a place, a choice at the uppermost of all.
         let places = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(words[word] as i32), shifts);
-        let [of_low, of_high] = [low, high].map(|table| avx2._mm256_permutevar8x32_ps(table, places));
+        let of_low = avx2._mm256_permutevar8x32_ps(low, places);
+        let of_high = avx2._mm256_permutevar8x32_ps(high, places);
         let is_high = pulp::cast(avx2._mm256_slli_epi32::<28>(places));
-        let value = avx._mm256_mul_ps(scale, avx._mm256_blendv_ps(of_low, of_high, is_high));
-        values[8 * word..][..8].copy_from_slice(&pulp::cast::<_, [f32; 8]>(value));
+        vectors[word] = pulp::cast(avx._mm256_mul_ps(scale, avx._mm256_blendv_ps(of_low, of_high, is_high)));
     }
-    values
 }
 
 /// Of each byte, the two values that its halves stand for.
@@ -94,17 +91,12 @@ static PAIRS: [[f32; 2]; 256] = {
 };
 
 #[inline(always)] // as above
-fn in_memory(words: &[u32; 8], scale: f32) -> [f32; 64] {
-    let mut values = [0.0; 64];
-    for word in 0..8 {
-        for (byte, index) in words[word].to_le_bytes().into_iter().enumerate() {
-            values[8 * word + 2 * byte..][..2].copy_from_slice(&PAIRS[usize::from(index)]);
-        }
+fn in_memory(words: &[u32; 8], scale: f32, values: &mut [f32; 64]) {
+    let (pairs, _) = values.as_chunks_mut::<2>();
+    for i in 0..pairs.len() {
+        let [first, second] = PAIRS[(words[i / 4] >> (8 * (i % 4))) as usize & 0xff];
+        pairs[i] = [scale * first, scale * second];
     }
-    for value in &mut values {
-        *value *= scale;
-    }
-    values
 }
 
 #[cfg(test)]
@@ -121,8 +113,10 @@ mod tests {
             let scale = 0.37 * seed as f32;
             let expected: [f32; 64] =
                 std::array::from_fn(|i| scale * NF4[(words[i / 8] >> (4 * (i % 8)) & 15) as usize]);
-            assert_eq!(in_memory(&words, scale), expected);
-            assert_eq!(Lookup::new().unpack(&words, scale), expected);
+            let mut values = [[0.0; 64]; 2];
+            in_memory(&words, scale, &mut values[0]);
+            Lookup::new().unpack(&words, scale, &mut values[1]);
+            assert_eq!(values, [expected; 2]);
         }
     }
 }

@@ -16,6 +16,9 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     /// As [`Real::slice`], to be written.
     fn slice_mut(data: &mut Data) -> Option<&mut [Self]>;
 
+    /// The values themselves, where they are `f32`.
+    fn f32s_mut(values: &mut [Self]) -> Option<&mut [f32]>;
+
     /// Converts a parameter or an input; exact for `f64`, rounded to nearest for `f32`.
     fn of(value: f64) -> Self;
 
@@ -197,6 +200,11 @@ macro_rules! real {
                     Data::$data(values) => Some(values),
                     _ => None,
                 }
+            }
+
+            #[inline(always)]
+            fn f32s_mut(values: &mut [Self]) -> Option<&mut [f32]> {
+                bytemuck::try_cast_slice_mut(values).ok().filter(|_| size_of::<Self>() == size_of::<f32>())
             }
 
             #[inline]

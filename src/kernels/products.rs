@@ -27,13 +27,26 @@ impl<'a> Stored<'a> {
     fn widen<T: Real>(self, row: usize, col: usize, values: &mut [T]) {
         let first = self.offset + row * self.stride + col;
         match self.tensor.dtype() {
-            DType::Bf16 => vectorized(|| {
-                let stored = &self.tensor.bf16s()[first..first + values.len()];
-                for i in 0..values.len() {
-                    values[i] = T::of(stored[i].to_f64());
-                }
-            }),
+            DType::Bf16 => vectorized(
+                #[inline(always)]
+                || {
+                    let stored = &self.tensor.bf16s()[first..first + values.len()];
+                    for i in 0..values.len() {
+                        values[i] = T::of(f64::from(f32::from_bits(u32::from(stored[i].to_bits()) << 16)));
+                    }
+                },
+            ),
             _ => self.tensor.unpack(first, values),
+        }
+    }
+
+    /// Widens whole rows of `inner` values, from row `row` on.
+    fn widen_rows<T: Real>(self, row: usize, values: &mut [T], inner: usize) {
+        if self.stride == inner {
+            return self.widen(row, 0, values);
+        }
+        for (i, values) in values.chunks_mut(inner.max(1)).enumerate() {
+            self.widen(row + i, 0, values);
         }
     }
 }
@@ -83,7 +96,7 @@ pub(super) fn parallel_dots<T: Real>(
     accumulate: bool,
 ) {
     /// Columns of a thread at a time.
-    const BLOCK_COLS: usize = 64;
+    const BLOCK_COLS: usize = 16;
     /// Columns that are widened at a time, into the nearest cache.
     const WIDENED_COLS: usize = 4;
     let MatrixMut { data, rows, cols, row_stride } = c;
@@ -97,10 +110,8 @@ pub(super) fn parallel_dots<T: Real>(
         }
         let mut widened = vec![T::zero(); WIDENED_COLS * inner];
         for (part, products) in products.chunks_mut(WIDENED_COLS * rows).enumerate() {
-            let count = products.len() / rows;
-            for (col, values) in widened.chunks_mut(inner.max(1)).take(count).enumerate() {
-                w.widen(first + part * WIDENED_COLS + col, 0, values);
-            }
+            let (first, count) = (first + part * WIDENED_COLS, products.len() / rows);
+            w.widen_rows(first, &mut widened[..count * inner], inner);
             T::dots(products, x, Matrix { data: &widened, row_stride: inner, col_stride: 1 }, inner, rows);
         }
         products
