@@ -3,14 +3,16 @@
 use half::f16;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::block_dots::{BlockDots, Bytes, Places};
 use super::data::DType;
-use super::nf4::{Lookup, nearest};
-use super::real::{Real, vectorized};
+use super::nf4::{self, nearest};
+use super::real::{Matrix, Real, vectorized};
 
 /// Words of values in a block; the scale, an f32, is the word behind them.
 const VALUE_WORDS: usize = 8;
 const BLOCK_WORDS: usize = VALUE_WORDS + 1;
-type Block = [u32; BLOCK_WORDS];
+pub(super) type Block = [u32; BLOCK_WORDS];
 
 /// The types that are stored in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,18 +80,40 @@ impl BlockType {
     }
 
     fn unpack_f32(self, blocks: &[Block], start: usize, values: &mut [f32]) {
-        let lookup = Lookup::new();
         match self {
             Self::Q8 => unpack_blocks(blocks, start, values, unpack_q8),
-            Self::Q4 => unpack_blocks(
-                blocks,
-                start,
-                values,
-                #[inline(always)]
-                |words, scale, values| lookup.unpack(words, scale, values),
-            ),
+            Self::Q4 => unpack_blocks(blocks, start, values, nf4::unpack),
         }
     }
+
+    /// [`Real::dots`] with `w` in blocks, from element `first` on; whether this processor has a way that does not unpack it first.
+    #[cfg(target_arch = "x86_64")]
+    pub fn dots<T: Real>(self, words: &[u32], first: usize, call: Dots<T>) -> bool {
+        let Dots { x, inner, rows, y } = call;
+        let vectors = pulp::x86::V3::try_new().filter(|_| [first, inner].iter().all(|n| n.is_multiple_of(self.len())));
+        let (Some(vectors), Some(data), Some(y)) = (vectors, T::f32s(x.data), T::f32s_mut(y)) else { return false };
+        let w = &words.as_chunks().0[first / self.len()..];
+        let dots = BlockDots { x: data, x_stride: x.row_stride, w, inner, rows, y };
+        match self {
+            Self::Q8 => dots.run(vectors, Bytes),
+            Self::Q4 => dots.run(vectors, Places),
+        }
+        true
+    }
+
+    /// As above: other processors have none.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn dots<T: Real>(self, _: &[u32], _: usize, _: Dots<T>) -> bool {
+        false
+    }
+}
+
+/// `y[c * rows + r] = x[r] . w[c]` for `rows` rows of `inner` values, of `x` and of what is multiplied.
+pub struct Dots<'a, T> {
+    pub x: Matrix<'a, T>,
+    pub inner: usize,
+    pub rows: usize,
+    pub y: &'a mut [T],
 }
 
 /// The values of blocks of `N`, from one in the first on.

@@ -3,6 +3,8 @@
 //! The model and the trainer are written once against [`Device`] and [`Tensor`]; whether a GPU, a CPU twin or nothing (a
 //! plan) carries a call out is decided here.
 
+#[cfg(target_arch = "x86_64")]
+mod block_dots;
 mod blocks;
 mod data;
 mod dots;
@@ -15,6 +17,7 @@ mod read_ahead;
 mod real;
 mod tensor;
 
+pub use blocks::Dots;
 pub use data::{DType, Precision};
 pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};

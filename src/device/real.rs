@@ -17,6 +17,9 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     fn slice_mut(data: &mut Data) -> Option<&mut [Self]>;
 
     /// The values themselves, where they are `f32`.
+    fn f32s(values: &[Self]) -> Option<&[f32]>;
+
+    /// As [`Real::f32s`], to be written.
     fn f32s_mut(values: &mut [Self]) -> Option<&mut [f32]>;
 
     /// Converts a parameter or an input; exact for `f64`, rounded to nearest for `f32`.
@@ -202,7 +205,10 @@ macro_rules! real {
                 }
             }
 
-            #[inline(always)]
+            fn f32s(values: &[Self]) -> Option<&[f32]> {
+                bytemuck::try_cast_slice(values).ok().filter(|_| size_of::<Self>() == size_of::<f32>())
+            }
+
             fn f32s_mut(values: &mut [Self]) -> Option<&mut [f32]> {
                 bytemuck::try_cast_slice_mut(values).ok().filter(|_| size_of::<Self>() == size_of::<f32>())
             }

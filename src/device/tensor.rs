@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail};
 use half::bf16;
 
-use super::blocks::BlockType;
+use super::blocks::{BlockType, Dots};
 use super::data::{DType, Data, Precision, allocated_bytes};
 use super::handle::{Backend, Device};
 use super::real::Real;
@@ -181,6 +181,15 @@ impl Tensor {
         match (&self.data, BlockType::of(self.dtype)) {
             (Data::U32(words), Some(blocks)) => blocks.unpack(words, first, values),
             _ => panic!("{} does not hold blocks", self.name),
+        }
+    }
+
+    /// [`Real::dots`] with rows of a tensor in blocks, from element `first` on; whether this processor has a way that does not
+    /// unpack them first.
+    pub fn dots<T: Real>(&self, first: usize, call: Dots<T>) -> bool {
+        match (&self.data, BlockType::of(self.dtype)) {
+            (Data::U32(words), Some(blocks)) => blocks.dots(words, first, call),
+            _ => false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::device::{DType, Matrix, MatrixMut, Real, Tensor, Threads, vectorized};
+use crate::device::{DType, Dots, Matrix, MatrixMut, Real, Tensor, Threads, vectorized};
 
 /// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
 /// on the others there; beyond them a general product is faster.
@@ -106,6 +106,10 @@ pub(super) fn parallel_dots<T: Real>(
         if let Some(values) = w.real() {
             let w = Matrix { data: &values[first * w.stride..], row_stride: w.stride, col_stride: 1 };
             T::dots(&mut products, x, w, inner, rows);
+            return products;
+        }
+        let place = w.offset + first * w.stride;
+        if w.stride == inner && w.tensor.dots(place, Dots { x, inner, rows, y: &mut products }) {
             return products;
         }
         let mut widened = vec![T::zero(); WIDENED_COLS * inner];

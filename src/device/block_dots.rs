@@ -1,0 +1,132 @@
+//! Products of few rows by a matrix in blocks, as dot products: blocks are unpacked in registers and never stored. As in
+//! [`super::dots`] the order of a sum depends on its length alone.
+
+use std::arch::x86_64::__m256;
+
+use pulp::Simd;
+use pulp::x86::V3;
+
+use super::blocks::Block;
+use super::nf4::NF4;
+
+/// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values, of `x` `x_stride` apart; those of `w` are whole blocks, end to end.
+pub struct BlockDots<'a> {
+    pub x: &'a [f32],
+    pub x_stride: usize,
+    pub w: &'a [Block],
+    pub inner: usize,
+    pub rows: usize,
+    pub y: &'a mut [f32],
+}
+
+/// How the words of a block are unpacked, eight values at a time.
+pub trait Unpack: Copy {
+    /// Of a block.
+    const VECTORS: usize;
+    /// Values that are not scaled yet.
+    fn vector(self, vectors: V3, words: &[u32; 8], index: usize) -> __m256;
+}
+
+/// Signed bytes.
+#[derive(Clone, Copy)]
+pub struct Bytes;
+
+impl Unpack for Bytes {
+    const VECTORS: usize = 4;
+
+    #[inline(always)] // so that it is compiled with the processor's features
+    fn vector(self, vectors: V3, words: &[u32; 8], index: usize) -> __m256 {
+        let bytes = u64::from(words[2 * index]) | u64::from(words[2 * index + 1]) << 32;
+        let bytes = vectors.sse2._mm_set_epi64x(0, bytes as i64);
+        vectors.avx._mm256_cvtepi32_ps(vectors.avx2._mm256_cvtepi8_epi32(bytes))
+    }
+}
+
+/// Places in [`NF4`].
+#[derive(Clone, Copy)]
+pub struct Places;
+
+impl Unpack for Places {
+    const VECTORS: usize = 8;
+
+    #[inline(always)] // as above
+    fn vector(self, V3 { avx, avx2, .. }: V3, words: &[u32; 8], index: usize) -> __m256 {
+        let [low, high] = pulp::cast::<_, [__m256; 2]>(NF4);
+        let shifts = pulp::cast([0, 4, 8, 12, 16, 20, 24, 28]);
+        // A permutation looks at the lower three bits of a place, a choice at the uppermost of all.
+        let places = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(words[index] as i32), shifts);
+        let of_low = avx2._mm256_permutevar8x32_ps(low, places);
+        let of_high = avx2._mm256_permutevar8x32_ps(high, places);
+        avx._mm256_blendv_ps(of_low, of_high, pulp::cast(avx2._mm256_slli_epi32::<28>(places)))
+    }
+}
+
+impl BlockDots<'_> {
+    /// Computes with vectors of 8.
+    pub fn run<U: Unpack>(self, vectors: V3, unpack: U) {
+        vectors.vectorize(
+            #[inline(always)]
+            || {
+                let Self { x, x_stride, w, inner, rows, y } = self;
+                let of_row = |row: usize| x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>().0;
+                let of_column = inner / (8 * U::VECTORS);
+                let mut unpacked = vec![[0.0f32; 8]; if rows == 1 { 0 } else { inner / 8 }];
+                for (c, y) in y.chunks_exact_mut(rows).enumerate() {
+                    let w = &w[c * of_column..][..of_column];
+                    if rows == 1 {
+                        [y[0]] = dots::<U, 1>(vectors, w, [of_row(0)], |words, _, i| unpack.vector(vectors, words, i));
+                        continue;
+                    }
+                    // Unpacked once for all rows.
+                    for b in 0..w.len() {
+                        let [words @ .., _] = &w[b];
+                        for i in 0..U::VECTORS {
+                            unpacked[b * U::VECTORS + i] = pulp::cast(unpack.vector(vectors, words, i));
+                        }
+                    }
+                    for first in (0..rows).step_by(4) {
+                        // After the last row the last is computed again.
+                        let x = [of_row(first), of_row(first + 1), of_row(first + 2), of_row(first + 3)];
+                        let sums = dots::<U, 4>(vectors, w, x, |_, b, i| pulp::cast(unpacked[b * U::VECTORS + i]));
+                        for r in 0..4.min(rows - first) {
+                            y[first + r] = sums[r];
+                        }
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// A column's products: `vector(words, block, index)` has eight of its values, not scaled. A sum is the same whatever is computed
+/// beside it.
+#[inline(always)] // as above
+fn dots<U: Unpack, const ROWS: usize>(
+    vectors: V3,
+    w: &[Block],
+    x: [&[[f32; 8]]; ROWS],
+    vector: impl Fn(&[u32; 8], usize, usize) -> __m256,
+) -> [f32; ROWS] {
+    let V3 { avx, fma, .. } = vectors;
+    let zero = avx._mm256_setzero_ps();
+    let mut totals = [zero; ROWS];
+    for b in 0..w.len() {
+        let [words @ .., scale] = &w[b];
+        let mut sums = [zero; ROWS];
+        for i in 0..U::VECTORS {
+            let values = vector(words, b, i);
+            for r in 0..ROWS {
+                sums[r] = fma._mm256_fmadd_ps(values, pulp::cast(x[r][b * U::VECTORS + i]), sums[r]);
+            }
+        }
+        let scale = avx._mm256_set1_ps(f32::from_bits(*scale));
+        for r in 0..ROWS {
+            totals[r] = fma._mm256_fmadd_ps(scale, sums[r], totals[r]);
+        }
+    }
+    let mut products = [0.0; ROWS];
+    for r in 0..ROWS {
+        products[r] = vectors.reduce_sum_f32s(pulp::cast(totals[r]));
+    }
+    products
+}
