@@ -19,10 +19,8 @@ pub struct BlockDots<'a> {
     pub y: &'a mut [f32],
 }
 
-/// How the words of a block are unpacked, eight values at a time.
-pub trait Unpack: Copy {
-    /// Of a block.
-    const VECTORS: usize;
+/// How the words of a block are unpacked: into so many vectors of eight values.
+pub trait Unpack<const VECTORS: usize>: Copy {
     /// Values that are not scaled yet.
     fn vector(self, vectors: V3, words: &[u32; 8], index: usize) -> __m256;
 }
@@ -31,9 +29,7 @@ pub trait Unpack: Copy {
 #[derive(Clone, Copy)]
 pub struct Bytes;
 
-impl Unpack for Bytes {
-    const VECTORS: usize = 4;
-
+impl Unpack<4> for Bytes {
     #[inline(always)] // so that it is compiled with the processor's features
     fn vector(self, vectors: V3, words: &[u32; 8], index: usize) -> __m256 {
         let bytes = u64::from(words[2 * index]) | u64::from(words[2 * index + 1]) << 32;
@@ -46,9 +42,7 @@ impl Unpack for Bytes {
 #[derive(Clone, Copy)]
 pub struct Places;
 
-impl Unpack for Places {
-    const VECTORS: usize = 8;
-
+impl Unpack<8> for Places {
     #[inline(always)] // as above
     fn vector(self, V3 { avx, avx2, .. }: V3, words: &[u32; 8], index: usize) -> __m256 {
         let [low, high] = pulp::cast::<_, [__m256; 2]>(NF4);
@@ -63,31 +57,34 @@ impl Unpack for Places {
 
 impl BlockDots<'_> {
     /// Computes with vectors of 8.
-    pub fn run<U: Unpack>(self, vectors: V3, unpack: U) {
+    pub fn run<const VECTORS: usize>(self, vectors: V3, unpack: impl Unpack<VECTORS>) {
         vectors.vectorize(
             #[inline(always)]
             || {
                 let Self { x, x_stride, w, inner, rows, y } = self;
-                let of_row = |row: usize| x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>().0;
-                let of_column = inner / (8 * U::VECTORS);
-                let mut unpacked = vec![[0.0f32; 8]; if rows == 1 { 0 } else { inner / 8 }];
+                let of_row = |row: usize| {
+                    let (vectors, _) = x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>();
+                    vectors.as_chunks::<VECTORS>().0
+                };
+                let of_column = inner / (8 * VECTORS);
+                let mut unpacked = vec![[[0.0; 8]; VECTORS]; if rows == 1 { 0 } else { of_column }];
                 for (c, y) in y.chunks_exact_mut(rows).enumerate() {
                     let w = &w[c * of_column..][..of_column];
                     if rows == 1 {
-                        [y[0]] = dots::<U, 1>(vectors, w, [of_row(0)], |words, _, i| unpack.vector(vectors, words, i));
+                        [y[0]] = dots(vectors, w, [of_row(0)], |words, _, i| unpack.vector(vectors, words, i));
                         continue;
                     }
                     // Unpacked once for all rows.
                     for b in 0..w.len() {
                         let [words @ .., _] = &w[b];
-                        for i in 0..U::VECTORS {
-                            unpacked[b * U::VECTORS + i] = pulp::cast(unpack.vector(vectors, words, i));
+                        for i in 0..VECTORS {
+                            unpacked[b][i] = pulp::cast(unpack.vector(vectors, words, i));
                         }
                     }
                     for first in (0..rows).step_by(4) {
                         // After the last row the last is computed again.
                         let x = [of_row(first), of_row(first + 1), of_row(first + 2), of_row(first + 3)];
-                        let sums = dots::<U, 4>(vectors, w, x, |_, b, i| pulp::cast(unpacked[b * U::VECTORS + i]));
+                        let sums = dots(vectors, w, x, |_, b, i| pulp::cast::<[f32; 8], _>(unpacked[b][i]));
                         for r in 0..4.min(rows - first) {
                             y[first + r] = sums[r];
                         }
@@ -101,27 +98,31 @@ impl BlockDots<'_> {
 /// A column's products: `vector(words, block, index)` has eight of its values, not scaled. A sum is the same whatever is computed
 /// beside it.
 #[inline(always)] // as above
-fn dots<U: Unpack, const ROWS: usize>(
+fn dots<const VECTORS: usize, const ROWS: usize>(
     vectors: V3,
     w: &[Block],
-    x: [&[[f32; 8]]; ROWS],
+    mut x: [&[[[f32; 8]; VECTORS]]; ROWS],
     vector: impl Fn(&[u32; 8], usize, usize) -> __m256,
 ) -> [f32; ROWS] {
     let V3 { avx, fma, .. } = vectors;
     let zero = avx._mm256_setzero_ps();
     let mut totals = [zero; ROWS];
+    for r in 0..ROWS {
+        x[r] = &x[r][..w.len()];
+    }
     for b in 0..w.len() {
         let [words @ .., scale] = &w[b];
-        let mut sums = [zero; ROWS];
-        for i in 0..U::VECTORS {
+        // Two sums, of which neither waits for the other.
+        let mut sums = [[zero; 2]; ROWS];
+        for i in 0..VECTORS {
             let values = vector(words, b, i);
             for r in 0..ROWS {
-                sums[r] = fma._mm256_fmadd_ps(values, pulp::cast(x[r][b * U::VECTORS + i]), sums[r]);
+                sums[r][i % 2] = fma._mm256_fmadd_ps(values, pulp::cast(x[r][b][i]), sums[r][i % 2]);
             }
         }
         let scale = avx._mm256_set1_ps(f32::from_bits(*scale));
         for r in 0..ROWS {
-            totals[r] = fma._mm256_fmadd_ps(scale, sums[r], totals[r]);
+            totals[r] = fma._mm256_fmadd_ps(scale, avx._mm256_add_ps(sums[r][0], sums[r][1]), totals[r]);
         }
     }
     let mut products = [0.0; ROWS];
