@@ -2,7 +2,7 @@
 //   dgate[i] = dact[i] up[i] f'(gate[i]),  f' = s + x s (1 - s) z'
 //   dup[i]   = dact[i] f(gate[i])
 //   act[i]   = f(gate[i]) up[i]                       (again: it was not kept, and the weight gradient needs it)
-// An invocation owns four values.
+// Each stands in the place of its like. An invocation owns four values.
 
 struct Params {
     count: u32,
@@ -10,12 +10,9 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>; // [count]
-@group(0) @binding(1) var<storage, read> up: array<vec4<f32>>; // [count]
-@group(0) @binding(2) var<storage, read> dact: array<vec4<f32>>; // [count]
-@group(0) @binding(3) var<storage, read_write> dgate: array<vec4<f32>>; // [count]
-@group(0) @binding(4) var<storage, read_write> dup: array<vec4<f32>>; // [count]
-@group(0) @binding(5) var<storage, read_write> act: array<vec4<f32>>; // [count]
+@group(0) @binding(0) var<storage, read_write> gate: array<vec4<f32>>; // [count], then dgate
+@group(0) @binding(1) var<storage, read_write> up: array<vec4<f32>>; // [count], then dup
+@group(0) @binding(2) var<storage, read_write> dact: array<vec4<f32>>; // [count], then act
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -27,7 +24,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let z = gate_z(x, params.activation);
     let s = sigmoid(z);
     let slope = s + x * s * sigmoid(-z) * gate_dz(x, params.activation);
-    dgate[i] = dact[i] * up[i] * slope;
-    dup[i] = dact[i] * x * s;
-    act[i] = x * s * up[i];
+    let gradient = dact[i];
+    gate[i] = gradient * up[i] * slope;
+    dact[i] = x * s * up[i];
+    up[i] = gradient * x * s;
 }

@@ -75,19 +75,17 @@ impl BlockDots<'_> {
                         continue;
                     }
                     // Unpacked once for all rows.
-                    for b in 0..w.len() {
-                        let [words @ .., _] = &w[b];
-                        for i in 0..VECTORS {
-                            unpacked[b][i] = pulp::cast(unpack.vector(vectors, words, i));
+                    for (unpacked, [words @ .., _]) in unpacked.iter_mut().zip(w) {
+                        for (i, values) in unpacked.iter_mut().enumerate() {
+                            *values = pulp::cast(unpack.vector(vectors, words, i));
                         }
                     }
                     for first in (0..rows).step_by(4) {
                         // After the last row the last is computed again.
                         let x = [of_row(first), of_row(first + 1), of_row(first + 2), of_row(first + 3)];
                         let sums = dots(vectors, w, x, |_, b, i| pulp::cast::<[f32; 8], _>(unpacked[b][i]));
-                        for r in 0..4.min(rows - first) {
-                            y[first + r] = sums[r];
-                        }
+                        let count = 4.min(rows - first);
+                        y[first..first + count].copy_from_slice(&sums[..count]);
                     }
                 }
             },
@@ -107,8 +105,8 @@ fn dots<const VECTORS: usize, const ROWS: usize>(
     let V3 { avx, fma, .. } = vectors;
     let zero = avx._mm256_setzero_ps();
     let mut totals = [zero; ROWS];
-    for r in 0..ROWS {
-        x[r] = &x[r][..w.len()];
+    for x in &mut x {
+        *x = &x[..w.len()];
     }
     for b in 0..w.len() {
         let [words @ .., scale] = &w[b];

@@ -10,21 +10,15 @@ use crate::gpu::{Cost, Launch, Traits, Variant};
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/gated_mlp_backward.wgsl"), &[shared::GRID, GATE]);
 
 kernel! {
-    /// `dgate = dact up f'(gate)`, `dup = dact f(gate)`, and `act = f(gate) up` once more. (The forward pass did not keep
-    /// it.)
+    /// `dgate = dact up f'(gate)`, `dup = dact f(gate)`, and `act = f(gate) up` once more (the forward pass did not keep it): each in
+    /// the place of its like.
     pub struct GatedMlpBackward in "gated_mlp_backward" of VARIANTS {
-        /// `[count]`
-        read gate,
-        /// `[count]`
-        read up,
-        /// `[count]`
-        read dact,
-        /// `[count]`
-        write dgate,
-        /// `[count]`
-        write dup,
-        /// `[count]`
-        write act,
+        /// `[count]`; then dgate.
+        write gate,
+        /// `[count]`; then dup.
+        write up,
+        /// `[count]`; then act.
+        write dact,
         ;
         count: u32,
         /// [`Activation::index`](super::Activation::index)
@@ -34,7 +28,7 @@ kernel! {
 
 impl Kernel for GatedMlpBackward<'_> {
     fn check(&self) {
-        for tensor in [self.gate, self.up, self.dact, self.dgate, self.dup, self.act] {
+        for tensor in [&*self.gate, self.up, self.dact] {
             reaches::<Self>(tensor, self.count as usize);
         }
     }
@@ -48,24 +42,20 @@ impl Kernel for GatedMlpBackward<'_> {
     }
 
     fn twin<T: Real>(&mut self) {
-        let count = self.count as usize;
-        let activation = self.activation;
-        let (x, up, dact) = (&self.gate.real::<T>()[..count], self.up.real::<T>(), self.dact.real::<T>());
-        let (dgate, dup, act) = (self.dgate.real_mut::<T>(), self.dup.real_mut::<T>(), self.act.real_mut::<T>());
-        let inputs = (x.par_chunks(TWIN_BLOCK), up.par_chunks(TWIN_BLOCK), dact.par_chunks(TWIN_BLOCK)).into_par_iter();
-        let outputs =
-            (dgate.par_chunks_mut(TWIN_BLOCK), dup.par_chunks_mut(TWIN_BLOCK), act.par_chunks_mut(TWIN_BLOCK));
-        inputs.zip(outputs.into_par_iter()).for_each(|((x, up, dact), (dgate, dup, act))| {
+        let (count, activation) = (self.count as usize, self.activation);
+        let [gates, ups, dacts] = [&mut *self.gate, self.up, self.dact]
+            .map(|tensor| tensor.real_mut::<T>()[..count].par_chunks_mut(TWIN_BLOCK));
+        (gates, ups, dacts).into_par_iter().for_each(|(gates, ups, dacts)| {
             vectorized(
                 #[inline(always)]
                 || {
-                    let (up, dact) = (&up[..x.len()], &dact[..x.len()]);
-                    let (dgate, dup, act) = (&mut dgate[..x.len()], &mut dup[..x.len()], &mut act[..x.len()]);
-                    for i in 0..x.len() {
-                        let (f, slope) = gate(x[i], activation);
-                        dgate[i] = dact[i] * up[i] * slope;
-                        dup[i] = dact[i] * f;
-                        act[i] = f * up[i];
+                    let (ups, dacts) = (&mut ups[..gates.len()], &mut dacts[..gates.len()]);
+                    for i in 0..gates.len() {
+                        let (up, dact) = (ups[i], dacts[i]);
+                        let (f, slope) = gate(gates[i], activation);
+                        gates[i] = dact * up * slope;
+                        ups[i] = dact * f;
+                        dacts[i] = f * up;
                     }
                 },
             );

@@ -236,9 +236,9 @@ impl Decoder {
             let saved = match at_hand {
                 Some(at_hand) => {
                     layer.recompute(pass, stream, at_hand, scratch);
-                    &*at_hand
+                    at_hand
                 }
-                None => &saved[index],
+                None => &mut saved[index],
             };
             layer.backward(pass, stream, saved, scratch, gradients, dstream);
             finished(&mut layer.parameters_mut());

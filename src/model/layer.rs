@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::attention::{Attention, AttentionActivations, AttentionGradients};
 use super::build::Build;
-use super::mlp::{Mlp, MlpActivations, MlpGradients, MlpScratch};
+use super::mlp::{Mlp, MlpActivations};
 use super::norm::{Norm, NormActivations};
 use super::output_norm::{OutputNorm, OutputNormActivations, OutputNormGradient};
 use super::parameter::Parameter;
@@ -49,7 +49,6 @@ pub struct LayerGradients {
     pub dnormed: Tensor,
     doutput: OutputNormGradient,
     attention: AttentionGradients,
-    mlp: MlpGradients,
 }
 
 impl LayerActivations {
@@ -93,7 +92,6 @@ impl LayerGradients {
             dnormed: build.scratch("dnormed", &[tokens, build.config.hidden_size])?,
             doutput: OutputNormGradient::new(build, tokens)?,
             attention: AttentionGradients::new(build, tokens)?,
-            mlp: MlpGradients::new(build, tokens)?,
         })
     }
 }
@@ -195,21 +193,20 @@ impl Layer {
     }
 
     /// From the gradient of the stream after the layer to the one before it, in place: a residual block `x + f(n(x))`
-    /// adds what comes back through `f` and `n` to what comes back past them.
+    /// adds what comes back through `f` and `n` to what comes back past them. Some of `saved` is gone then.
     pub fn backward(
         &mut self,
         pass: &mut Pass,
         stream: &Stream,
-        saved: &LayerActivations,
+        saved: &mut LayerActivations,
         scratch: &mut LayerScratch,
         gradients: &mut LayerGradients,
         dstream: &mut Tensor,
     ) {
         let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
-        let LayerGradients { dnormed, doutput, attention: dattention, mlp: dmlp } = gradients;
-        let mlp_scratch = MlpScratch { act: &mut scratch.act, gradients: dmlp };
+        let LayerGradients { dnormed, doutput, attention: dattention } = gradients;
         let dy = self.mlp_output_norm.backward(pass, mlp_output, doutput, dstream);
-        self.mlp.backward(pass, &mlp_input.y, mlp, mlp_scratch, dy, dnormed);
+        self.mlp.backward(pass, &mlp_input.y, mlp, &mut scratch.act, dy, dnormed);
         let h = stream.at(self.mlp_site());
         self.mlp_norm.backward_add(pass, h, &mlp_input.rstd, dnormed, dstream);
         let dy = self.attention_output_norm.backward(pass, attention_output, doutput, dstream);

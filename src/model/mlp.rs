@@ -29,23 +29,6 @@ pub struct MlpActivations {
     up: Tensor,
 }
 
-/// Gradients inside the block; shared by all layers.
-pub struct MlpGradients {
-    /// `[tokens, intermediate]`
-    dact: Tensor,
-    /// `[tokens, intermediate]`
-    dgate: Tensor,
-    /// `[tokens, intermediate]`
-    dup: Tensor,
-}
-
-/// What the backward pass works in.
-pub struct MlpScratch<'a> {
-    /// `[tokens, intermediate]`: the input of `W_down`, computed again.
-    pub act: &'a mut Tensor,
-    pub gradients: &'a mut MlpGradients,
-}
-
 impl MlpActivations {
     /// Room for `tokens`.
     ///
@@ -55,18 +38,6 @@ impl MlpActivations {
         let shape = [tokens, build.config.intermediate_size];
         let tensor = |part: &str| build.tensor(&format!("{name}/{part}"), &shape);
         Ok(Self { gate: tensor("gate")?, up: tensor("up")? })
-    }
-}
-
-impl MlpGradients {
-    /// Room for `tokens`.
-    ///
-    /// # Errors
-    /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize) -> Result<Self> {
-        let shape = [tokens, build.config.intermediate_size];
-        let tensor = |name: &str| build.scratch(name, &shape);
-        Ok(Self { dact: tensor("dact")?, dgate: tensor("dgate")?, dup: tensor("dup")? })
     }
 }
 
@@ -132,23 +103,23 @@ impl Mlp {
         self.gate_up.forward(pass, x, [&mut saved.gate, &mut saved.up]);
     }
 
-    /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first.
+    /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first. Gradients take the places of what was kept;
+    /// `act`, `[tokens, intermediate]`, is scratch.
     pub fn backward(
         &mut self,
         pass: &mut Pass,
         x: &Tensor,
-        saved: &MlpActivations,
-        scratch: MlpScratch,
+        saved: &mut MlpActivations,
+        act: &mut Tensor,
         dy: &Tensor,
         dx: &mut Tensor,
     ) {
         let MlpActivations { gate, up } = saved;
-        let MlpScratch { act, gradients: MlpGradients { dact, dgate, dup } } = scratch;
         let (device, count, activation) = (pass.device, self.count(pass), self.activation.index());
-        let down_proj = self.down_proj.backward_input(pass, dy, dact);
-        device.run(GatedMlpBackward { gate, up, dact, dgate, dup, act, count, activation });
+        let down_proj = self.down_proj.backward_input(pass, dy, act);
+        device.run(GatedMlpBackward { gate: &mut *gate, up: &mut *up, dact: &mut *act, count, activation });
         down_proj.finish(act);
-        self.gate_up.backward(pass, x, [dgate, dup], dx);
+        self.gate_up.backward(pass, x, [gate, up], dx);
     }
 
     fn count(&self, pass: &Pass) -> u32 {
