@@ -6,8 +6,10 @@ use std::arch::x86_64::__m256;
 use pulp::Simd;
 use pulp::x86::V3;
 
-use super::blocks::Block;
 use super::nf4::NF4;
+
+/// Eight words of values, and their scale.
+type Block = [u32; 9];
 
 /// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values, of `x` `x_stride` apart; those of `w` are whole blocks, end to end.
 pub struct BlockDots<'a> {

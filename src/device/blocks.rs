@@ -5,14 +5,12 @@ use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::block_dots::{BlockDots, Bytes, Places};
-use super::data::DType;
 use super::nf4::{self, nearest};
-use super::real::{Matrix, Real, vectorized};
 
 /// Words of values in a block; the scale, an f32, is the word behind them.
 const VALUE_WORDS: usize = 8;
 const BLOCK_WORDS: usize = VALUE_WORDS + 1;
-pub(super) type Block = [u32; BLOCK_WORDS];
+type Block = [u32; BLOCK_WORDS];
 
 /// The types that are stored in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +23,6 @@ pub(super) enum BlockType {
 }
 
 impl BlockType {
-    /// Of a tensor's elements, where they are in blocks.
-    pub fn of(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::Q8 => Some(Self::Q8),
-            DType::Q4 => Some(Self::Q4),
-            DType::Real | DType::Bf16 | DType::U32 => None,
-        }
-    }
-
     /// The values of a block.
     pub const fn len(self) -> usize {
         match self {
@@ -66,34 +55,23 @@ impl BlockType {
     }
 
     /// The values from element `first` on.
-    pub fn unpack<T: Real>(self, words: &[u32], first: usize, values: &mut [T]) {
+    pub fn unpack(self, words: &[u32], first: usize, values: &mut [f32]) {
         let (blocks, _) = words.as_chunks();
         let (blocks, start) = (&blocks[first / self.len()..], first % self.len());
-        if let Some(values) = T::f32s_mut(values) {
-            return self.unpack_f32(blocks, start, values);
-        }
-        let mut unpacked = vec![0.0; values.len()];
-        self.unpack_f32(blocks, start, &mut unpacked);
-        for (value, unpacked) in values.iter_mut().zip(unpacked) {
-            *value = T::of(unpacked.into());
-        }
-    }
-
-    fn unpack_f32(self, blocks: &[Block], start: usize, values: &mut [f32]) {
         match self {
             Self::Q8 => unpack_blocks(blocks, start, values, unpack_q8),
             Self::Q4 => unpack_blocks(blocks, start, values, nf4::unpack),
         }
     }
 
-    /// [`Real::dots`] with `w` in blocks, from element `first` on; whether this processor has a way that does not unpack it first.
+    /// The dot products with rows that are stored in blocks, from element `first` on; whether this processor has a way that does
+    /// not unpack them first.
     #[cfg(target_arch = "x86_64")]
-    pub fn dots<T: Real>(self, words: &[u32], first: usize, call: Dots<T>) -> bool {
-        let Dots { x, inner, rows, y } = call;
-        let vectors = pulp::x86::V3::try_new().filter(|_| [first, inner].iter().all(|n| n.is_multiple_of(self.len())));
-        let (Some(vectors), Some(data), Some(y)) = (vectors, T::f32s(x.data), T::f32s_mut(y)) else { return false };
-        let w = &words.as_chunks().0[first / self.len()..];
-        let dots = BlockDots { x: data, x_stride: x.row_stride, w, inner, rows, y };
+    pub fn dots(self, words: &[u32], first: usize, dots: Dots<f32>) -> bool {
+        let Dots { x, x_stride, inner, rows, y } = dots;
+        let is_whole = first.is_multiple_of(self.len()) && inner.is_multiple_of(self.len());
+        let Some(vectors) = pulp::x86::V3::try_new().filter(|_| is_whole) else { return false };
+        let dots = BlockDots { x, x_stride, w: &words.as_chunks().0[first / self.len()..], inner, rows, y };
         match self {
             Self::Q8 => dots.run(vectors, Bytes),
             Self::Q4 => dots.run(vectors, Places),
@@ -103,14 +81,15 @@ impl BlockType {
 
     /// As above: other processors have none.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn dots<T: Real>(self, _: &[u32], _: usize, _: Dots<T>) -> bool {
+    pub fn dots(self, _: &[u32], _: usize, _: Dots<f32>) -> bool {
         false
     }
 }
 
-/// `y[c * rows + r] = x[r] . w[c]` for `rows` rows of `inner` values, of `x` and of what is multiplied.
+/// `y[c * rows + r] = x[r] . w[c]`, of `rows` rows of `inner` values: of x, `x_stride` apart, and of a matrix.
 pub struct Dots<'a, T> {
-    pub x: Matrix<'a, T>,
+    pub x: &'a [T],
+    pub x_stride: usize,
     pub inner: usize,
     pub rows: usize,
     pub y: &'a mut [T],
@@ -123,7 +102,7 @@ fn unpack_blocks<const N: usize>(
     values: &mut [f32],
     unpack: impl Fn(&[u32; VALUE_WORDS], f32, &mut [f32; N]),
 ) {
-    vectorized(
+    pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
             let (before, after) = values.split_at_mut((N - start).min(values.len()) % N);
@@ -190,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_a_block_can_hold_comes_back() {
-        let q4: Vec<f32> = (0..80).map(|i| if i < 64 { 0.75 * NF4[i * 7 % 16] } else { -3.0 * NF4[i % 16] }).collect();
+        let q4: Vec<f32> = (0..80).map(|i| if i < 64 { 0.75 * NF4[i * 7 % 16] } else { 3.0 * NF4[i % 16] }).collect();
         assert_eq!(unpacked(BlockType::Q4, &q4), q4);
         let q8: Vec<f32> =
             (0..40).map(|i| 0.5 * if i % 32 == 0 { 127.0 } else { (i * 5 % 255 - 127) as f32 }).collect();
@@ -201,9 +180,9 @@ mod tests {
             let values: Vec<f32> = (0..200).map(|i| (i as f32 * 0.7).sin()).collect();
             let (words, all) = (blocks.pack(&values), unpacked(blocks, &values));
             for (first, count) in [(0, 200), (4, 1), (60, 8), (64, 64), (100, 100), (199, 1)] {
-                let mut part = vec![0.0f64; count];
+                let mut part = vec![0.0f32; count];
                 blocks.unpack(&words, first, &mut part);
-                assert!(part.iter().zip(&all[first..]).all(|(a, b)| *a == f64::from(*b)), "{blocks:?} from {first}");
+                assert!(part.iter().zip(&all[first..]).all(|(a, b)| a == b), "{blocks:?} from {first}");
             }
         }
     }

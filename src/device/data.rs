@@ -95,14 +95,23 @@ fn on_huge_pages<T>(values: &mut [T]) {
 fn on_huge_pages<T>(_: &mut [T]) {}
 
 impl DType {
+    /// How elements are in blocks, where they are.
+    pub(super) fn blocks(self) -> Option<BlockType> {
+        match self {
+            DType::Q8 => Some(BlockType::Q8),
+            DType::Q4 => Some(BlockType::Q4),
+            DType::Real | DType::Bf16 | DType::U32 => None,
+        }
+    }
+
     /// Whether elements are stored in blocks, with a scale each.
     pub fn is_in_blocks(self) -> bool {
-        BlockType::of(self).is_some()
+        self.blocks().is_some()
     }
 
     /// Bytes of so many elements as stored.
     pub fn bytes(self, len: usize, precision: Precision) -> usize {
-        match (self, BlockType::of(self)) {
+        match (self, self.blocks()) {
             (_, Some(blocks)) => blocks.words(len).saturating_mul(4),
             (DType::Bf16, _) => len.saturating_mul(2),
             (DType::U32, _) => len.saturating_mul(4),

@@ -178,17 +178,27 @@ impl Tensor {
 
     /// The elements from `first` on of a tensor that is stored in blocks, to a twin.
     pub fn unpack<T: Real>(&self, first: usize, values: &mut [T]) {
-        match (&self.data, BlockType::of(self.dtype)) {
-            (Data::U32(words), Some(blocks)) => blocks.unpack(words, first, values),
-            _ => panic!("{} does not hold blocks", self.name),
+        let (Data::U32(words), Some(blocks)) = (&self.data, self.dtype.blocks()) else {
+            panic!("{} does not hold blocks", self.name);
+        };
+        if let Some(values) = T::f32s_mut(values) {
+            return blocks.unpack(words, first, values);
+        }
+        let mut unpacked = vec![0.0; values.len()];
+        blocks.unpack(words, first, &mut unpacked);
+        for (value, unpacked) in values.iter_mut().zip(unpacked) {
+            *value = T::of(unpacked.into());
         }
     }
 
-    /// [`Real::dots`] with rows of a tensor in blocks, from element `first` on; whether this processor has a way that does not
-    /// unpack them first.
-    pub fn dots<T: Real>(&self, first: usize, call: Dots<T>) -> bool {
-        match (&self.data, BlockType::of(self.dtype)) {
-            (Data::U32(words), Some(blocks)) => blocks.dots(words, first, call),
+    /// The dot products with rows of a tensor that is stored in blocks, from element `first` on; whether this processor has a way
+    /// that does not unpack them first.
+    pub fn dots<T: Real>(&self, first: usize, dots: Dots<T>) -> bool {
+        let Dots { x, x_stride, inner, rows, y } = dots;
+        match (&self.data, self.dtype.blocks(), T::f32s(x), T::f32s_mut(y)) {
+            (Data::U32(words), Some(blocks), Some(x), Some(y)) => {
+                blocks.dots(words, first, Dots { x, x_stride, inner, rows, y })
+            }
             _ => false,
         }
     }
@@ -216,7 +226,7 @@ impl Tensor {
     pub fn write(&mut self, start: usize, values: impl ExactSizeIterator<Item = f64>) -> Result<()> {
         let end = start + values.len();
         assert!(end <= self.len(), "{}: writing {start}..{end} of {}", self.name, self.len());
-        if let Some(blocks) = BlockType::of(self.dtype) {
+        if let Some(blocks) = self.dtype.blocks() {
             return self.write_blocks(blocks, start, values);
         }
         match (&mut self.data, self.dtype) {
@@ -314,8 +324,8 @@ impl Tensor {
             (DType::Q8 | DType::Q4, _) => {
                 let mut values = vec![0.0; count];
                 let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
-                BlockType::of(self.dtype).expect("blocks").unpack(&words, 0, &mut values);
-                values
+                self.dtype.blocks().expect("blocks").unpack(&words, 0, &mut values);
+                widen(values, f64::from)
             }
         }
     }
@@ -377,7 +387,7 @@ impl Tensor {
     /// The bytes of elements as stored, from the first of a block on where they are in blocks.
     fn byte_range(&self, elements: &Range<usize>) -> Range<usize> {
         assert!(elements.end <= self.len(), "{}: reading {elements:?} of {}", self.name, self.len());
-        let in_blocks = BlockType::of(self.dtype).is_none_or(|blocks| elements.start.is_multiple_of(blocks.len()));
+        let in_blocks = self.dtype.blocks().is_none_or(|blocks| elements.start.is_multiple_of(blocks.len()));
         assert!(in_blocks, "{}: reading {elements:?} from the middle of a block on", self.name);
         self.bytes_of(elements.start)..self.bytes_of(elements.end)
     }

@@ -109,7 +109,9 @@ pub(super) fn parallel_dots<T: Real>(
             return products;
         }
         let place = w.offset + first * w.stride;
-        if w.stride == inner && w.tensor.dots(place, Dots { x, inner, rows, y: &mut products }) {
+        if w.stride == inner
+            && w.tensor.dots(place, Dots { x: x.data, x_stride: x.row_stride, inner, rows, y: &mut products })
+        {
             return products;
         }
         let mut widened = vec![T::zero(); WIDENED_COLS * inner];
