@@ -11,7 +11,9 @@ pub struct WeightOptions {
     /// How weights are stored
     #[arg(long, value_enum, default_value = "f32")]
     pub dtype: WeightType,
-    /// How frozen layers' matrices are stored, the base of adapters; with q8 and q4 embedding and head are bf16 [default: --dtype's]
+    /// How a frozen base's layers are stored
+    ///
+    /// As --dtype says where it is not given. With q8 and q4 embedding and head are bf16.
     #[arg(long, value_enum, value_name = "TYPE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseType>,

@@ -73,7 +73,7 @@ pub struct StepOptions {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
-    /// Tokens of a prompt and its response at most; a longer response loses its end
+    /// Tokens of a row at most; a longer response loses its end
     #[arg(long, default_value_t = 1024)]
     pub max_length: usize,
 }
