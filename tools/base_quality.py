@@ -18,8 +18,8 @@ DQO = ROOT / "target" / "release" / "dqo-wgpu"
 DEMO = ROOT / "assets" / "demo"
 BASES = ["f32", "bf16", "q8", "q4"]
 TASK = ["--task", "gsm8k", "--max-new-tokens", "48"]
-TRAINING = ["--method", "dqo", "--lora-r", "16", "--learning-rate", "1e-3", "--value-learning-rate", "1e-3",
-            "--num-train-epochs", "2", "--batch-size", "64"]
+TRAINING = ["--method", "dqo", "--lora-r", "16", "--learning-rate", "1e-4", "--value-learning-rate", "1e-3",
+            "--beta", "0.3", "--batch-size", "64"]
 
 
 def run(verb, *options):
@@ -56,7 +56,7 @@ def main():
             after = []
             for seed in range(args.seeds):
                 rollouts, trained = out / f"{base}-{seed}.jsonl", out / f"{base}-{seed}"
-                run("sample", "--model", args.model, "--base", base, "--data", args.train, *TASK, "--num-samples", 8,
+                run("sample", "--model", args.model, "--base", base, "--data", args.train, *TASK, "--num-samples", 4,
                     "--seed", seed, "--output", rollouts)
                 run("train", "--model", args.model, "--base", base, "--data", rollouts, *TRAINING, "--seed", seed,
                     "--output-dir", trained)
