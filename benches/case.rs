@@ -39,6 +39,9 @@ pub const TOLERANCE: f64 = 1e-5;
 /// multiple of a row, so that rows differ.
 const DISTINCT: usize = 64 * 65_537;
 
+/// How a matrix may be stored.
+pub const MATRIX_TYPES: [DType; 4] = [DType::Real, DType::Bf16, DType::Q8, DType::Q4];
+
 /// A kernel, its tensors in the order that its closure takes them, and the call.
 pub struct Case {
     /// The kernel's name.

@@ -1,4 +1,4 @@
-use super::case::{Case, Work};
+use super::case::{Case, MATRIX_TYPES, Work};
 use crate::device::{Call, DType};
 use crate::kernels::{GroupedGradient, GroupedLinearBackwardInput, Tile};
 
@@ -39,9 +39,7 @@ pub fn tests() -> Vec<Case> {
         (65, 1000, [8, 4, 8]),
         (512, 200, [52, 4, 16]),
     ];
-    let stored = |(rows, cols, inner)| {
-        [DType::Real, DType::Bf16, DType::Q8, DType::Q4].map(|dtype| case(rows, cols, inner, dtype))
-    };
+    let stored = |(rows, cols, inner)| MATRIX_TYPES.map(|dtype| case(rows, cols, inner, dtype));
     let tiled = Tile::ALL.into_iter().flat_map(|tile| {
         [DType::Real, DType::Q8, DType::Q4].map(|dtype| case_in_tiles(152, 132, [36, 20, 8], dtype, tile))
     });

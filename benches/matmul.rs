@@ -1,4 +1,4 @@
-use super::case::{Case, Work};
+use super::case::{Case, MATRIX_TYPES, Work};
 use crate::device::{Call, DType, Precision};
 use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Tile};
 
@@ -9,9 +9,6 @@ struct Size {
     cols: usize,
     inner: usize,
 }
-
-/// How a matrix may be stored.
-const TYPES: [DType; 4] = [DType::Real, DType::Bf16, DType::Q8, DType::Q4];
 
 /// A product, each operand inside a larger tensor, added to what is there or not; `b` stored as `dtype`.
 fn case(layout: Layout, size: Size, dtype: DType, accumulate: bool) -> Case {
@@ -83,7 +80,7 @@ pub fn tests() -> Vec<Case> {
     ];
     let stored = shapes.into_iter().flat_map(|(layout, rows, cols, inner)| {
         // What multiplies gradients of weights is activations.
-        let types = if layout == Layout::Tn { &TYPES[..2] } else { &TYPES };
+        let types = if layout == Layout::Tn { &MATRIX_TYPES[..2] } else { &MATRIX_TYPES };
         types.iter().map(move |&dtype| (layout, Size { rows, cols, inner }, dtype))
     });
     let added = |(layout, size, dtype)| [false, true].map(|accumulate| case(layout, size, dtype, accumulate));
@@ -162,6 +159,6 @@ pub fn large() -> impl Iterator<Item = Case> {
     let of_other_types = [training[0], training[1], decoding[5], decoding[7]];
     let of = |dtype| move |(layout, rows, cols, inner)| whole(layout, Size { rows, cols, inner }, dtype);
     let stored = training.into_iter().chain(decoding).map(of(DType::Real));
-    let others = TYPES[1..].iter().flat_map(move |&dtype| of_other_types.into_iter().map(of(dtype)));
+    let others = MATRIX_TYPES[1..].iter().flat_map(move |&dtype| of_other_types.into_iter().map(of(dtype)));
     stored.chain(others).chain([split(16, 896, 2048)])
 }

@@ -6,20 +6,11 @@ use std::arch::x86_64::__m256;
 use pulp::Simd;
 use pulp::x86::V3;
 
+use super::dots::Dots;
 use super::nf4::NF4;
 
 /// Eight words of values, and their scale.
 type Block = [u32; 9];
-
-/// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values, of `x` `x_stride` apart; those of `w` are whole blocks, end to end.
-pub struct BlockDots<'a> {
-    pub x: &'a [f32],
-    pub x_stride: usize,
-    pub w: &'a [Block],
-    pub inner: usize,
-    pub rows: usize,
-    pub y: &'a mut [f32],
-}
 
 /// How the words of a block are unpacked: into so many vectors of eight values.
 pub trait Unpack<const VECTORS: usize>: Copy {
@@ -57,48 +48,46 @@ impl Unpack<8> for Places {
     }
 }
 
-impl BlockDots<'_> {
-    /// Computes with vectors of 8.
-    pub fn run<const VECTORS: usize>(self, vectors: V3, unpack: impl Unpack<VECTORS>) {
-        vectors.vectorize(
-            #[inline(always)]
-            || {
-                let Self { x, x_stride, w, inner, rows, y } = self;
-                let of_row = |row: usize| {
-                    let (vectors, _) = x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>();
-                    vectors.as_chunks::<VECTORS>().0
-                };
-                let of_column = inner / (8 * VECTORS);
-                let mut unpacked = vec![[[0.0; 8]; VECTORS]; if rows == 1 { 0 } else { of_column }];
-                for (c, y) in y.chunks_exact_mut(rows).enumerate() {
-                    let w = &w[c * of_column..][..of_column];
-                    if rows == 1 {
-                        [y[0]] = dots(vectors, w, [of_row(0)], |words, _, i| unpack.vector(vectors, words, i));
-                        continue;
-                    }
-                    // Unpacked once for all rows.
-                    for (unpacked, [words @ .., _]) in unpacked.iter_mut().zip(w) {
-                        for (i, values) in unpacked.iter_mut().enumerate() {
-                            *values = pulp::cast(unpack.vector(vectors, words, i));
-                        }
-                    }
-                    for first in (0..rows).step_by(4) {
-                        // After the last row the last is computed again.
-                        let x = [of_row(first), of_row(first + 1), of_row(first + 2), of_row(first + 3)];
-                        let sums = dots(vectors, w, x, |_, b, i| pulp::cast::<[f32; 8], _>(unpacked[b][i]));
-                        let count = 4.min(rows - first);
-                        y[first..first + count].copy_from_slice(&sums[..count]);
+/// The products with rows that are whole blocks, end to end; with vectors of 8.
+pub fn block_dots<const VECTORS: usize>(vectors: V3, unpack: impl Unpack<VECTORS>, w: &[Block], dots: Dots<f32>) {
+    vectors.vectorize(
+        #[inline(always)]
+        || {
+            let Dots { x, x_stride, inner, rows, y } = dots;
+            let of_row = |row: usize| {
+                let (vectors, _) = x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>();
+                vectors.as_chunks::<VECTORS>().0
+            };
+            let of_column = inner / (8 * VECTORS);
+            let mut unpacked = vec![[[0.0; 8]; VECTORS]; if rows == 1 { 0 } else { of_column }];
+            for (c, y) in y.chunks_exact_mut(rows).enumerate() {
+                let w = &w[c * of_column..][..of_column];
+                if rows == 1 {
+                    [y[0]] = column(vectors, w, [of_row(0)], |words, _, i| unpack.vector(vectors, words, i));
+                    continue;
+                }
+                // Unpacked once for all rows.
+                for (unpacked, [words @ .., _]) in unpacked.iter_mut().zip(w) {
+                    for (i, values) in unpacked.iter_mut().enumerate() {
+                        *values = pulp::cast(unpack.vector(vectors, words, i));
                     }
                 }
-            },
-        );
-    }
+                for first in (0..rows).step_by(4) {
+                    // After the last row the last is computed again.
+                    let x = [of_row(first), of_row(first + 1), of_row(first + 2), of_row(first + 3)];
+                    let sums = column(vectors, w, x, |_, b, i| pulp::cast::<[f32; 8], _>(unpacked[b][i]));
+                    let count = 4.min(rows - first);
+                    y[first..first + count].copy_from_slice(&sums[..count]);
+                }
+            }
+        },
+    );
 }
 
 /// A column's products: `vector(words, block, index)` has eight of its values, not scaled. A sum is the same whatever is computed
 /// beside it.
 #[inline(always)] // as above
-fn dots<const VECTORS: usize, const ROWS: usize>(
+fn column<const VECTORS: usize, const ROWS: usize>(
     vectors: V3,
     w: &[Block],
     mut x: [&[[[f32; 8]; VECTORS]]; ROWS],

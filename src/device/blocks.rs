@@ -4,8 +4,10 @@ use half::f16;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use super::block_dots::{BlockDots, Bytes, Places};
+use super::block_dots::{Bytes, Places, block_dots};
+use super::dots::Dots;
 use super::nf4::{self, nearest};
+use super::vectorized::vectorized;
 
 /// Words of values in a block; the scale, an f32, is the word behind them.
 const VALUE_WORDS: usize = 8;
@@ -68,13 +70,12 @@ impl BlockType {
     /// not unpack them first.
     #[cfg(target_arch = "x86_64")]
     pub fn dots(self, words: &[u32], first: usize, dots: Dots<f32>) -> bool {
-        let Dots { x, x_stride, inner, rows, y } = dots;
-        let is_whole = first.is_multiple_of(self.len()) && inner.is_multiple_of(self.len());
+        let is_whole = first.is_multiple_of(self.len()) && dots.inner.is_multiple_of(self.len());
         let Some(vectors) = pulp::x86::V3::try_new().filter(|_| is_whole) else { return false };
-        let dots = BlockDots { x, x_stride, w: &words.as_chunks().0[first / self.len()..], inner, rows, y };
+        let w = &words.as_chunks().0[first / self.len()..];
         match self {
-            Self::Q8 => dots.run(vectors, Bytes),
-            Self::Q4 => dots.run(vectors, Places),
+            Self::Q8 => block_dots(vectors, Bytes, w, dots),
+            Self::Q4 => block_dots(vectors, Places, w, dots),
         }
         true
     }
@@ -86,15 +87,6 @@ impl BlockType {
     }
 }
 
-/// `y[c * rows + r] = x[r] . w[c]`, of `rows` rows of `inner` values: of x, `x_stride` apart, and of a matrix.
-pub struct Dots<'a, T> {
-    pub x: &'a [T],
-    pub x_stride: usize,
-    pub inner: usize,
-    pub rows: usize,
-    pub y: &'a mut [T],
-}
-
 /// The values of blocks of `N`, from one in the first on.
 fn unpack_blocks<const N: usize>(
     blocks: &[Block],
@@ -102,7 +94,7 @@ fn unpack_blocks<const N: usize>(
     values: &mut [f32],
     unpack: impl Fn(&[u32; VALUE_WORDS], f32, &mut [f32; N]),
 ) {
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let (before, after) = values.split_at_mut((N - start).min(values.len()) % N);

@@ -16,12 +16,14 @@ mod nf4;
 mod read_ahead;
 mod real;
 mod tensor;
+mod vectorized;
 
-pub use blocks::Dots;
 pub use data::{DType, Precision};
+pub use dots::Dots;
 pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};
 pub use ledger::Allocation;
 pub use read_ahead::ReadAhead;
-pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_over, sum_terms, vectorized};
-pub use tensor::{MAX_ELEMENTS, Tensor, TensorPart, to_bf16};
+pub use real::{Matrix, MatrixMut, Real, Threads, largest, sum_over, sum_terms};
+pub use tensor::{MAX_ELEMENTS, Tensor, TensorPart, from_bf16, to_bf16};
+pub use vectorized::vectorized;

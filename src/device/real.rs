@@ -61,12 +61,6 @@ pub enum Threads {
     All,
 }
 
-/// Computes a loop with all that the processor has. The loop has to stand in `work` itself, which is inlined.
-#[inline]
-pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
-
 /// Partial sums side by side: the compiler can vectorise over them, and the rounding error grows with the length over this.
 const LANES: usize = 16;
 

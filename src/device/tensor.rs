@@ -6,8 +6,9 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail};
 use half::bf16;
 
-use super::blocks::{BlockType, Dots};
+use super::blocks::BlockType;
 use super::data::{DType, Data, Precision, allocated_bytes};
+use super::dots::Dots;
 use super::handle::{Backend, Device};
 use super::real::Real;
 use crate::format::format_bytes;
@@ -427,6 +428,12 @@ fn widen<T>(elements: Vec<T>, wide: impl Fn(T) -> f64) -> Vec<f64> {
 #[inline]
 pub fn to_bf16(value: f64) -> bf16 {
     bf16::from_f32(value as f32)
+}
+
+/// What a bf16 stands for: its bits are the upper half of an f32's.
+#[inline(always)] // so that it is compiled with the features of the loop that it stands in
+pub fn from_bf16(value: bf16) -> f64 {
+    f32::from_bits(u32::from(value.to_bits()) << 16).into()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::variants::{by_weight, launch_flat};
-use crate::device::{DType, Kernel, Real, kernel, reaches};
+use crate::device::{DType, Kernel, Real, from_bf16, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = by_weight(include_str!("../../shaders/embedding.wgsl"));
@@ -38,8 +38,8 @@ impl Kernel for Embedding<'_> {
 
     fn launch(&self, _: Traits) -> Launch {
         let elements = self.tokens as usize * self.cols as usize;
-        let weight_bytes = if self.weight.dtype() == DType::Bf16 { 2 } else { 4 };
-        let bytes = ((weight_bytes + 4) * elements) as f64;
+        let read = self.weight.dtype().bytes(elements, self.weight.device().precision());
+        let bytes = (read + 4 * elements) as f64;
         launch_flat(
             &VARIANTS[usize::from(self.weight.dtype() == DType::Bf16)],
             elements / 4,
@@ -60,7 +60,7 @@ impl Kernel for Embedding<'_> {
                 if weight.dtype() == DType::Bf16 {
                     let row = &weight.bf16s()[first..first + cols];
                     for c in 0..cols {
-                        y[c] = scale * T::of(row[c].to_f64());
+                        y[c] = scale * T::of(from_bf16(row[c]));
                     }
                 } else {
                     let row = &weight.real::<T>()[first..first + cols];

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::device::{DType, Dots, Matrix, MatrixMut, Real, Tensor, Threads, vectorized};
+use crate::device::{DType, Dots, Matrix, MatrixMut, Real, Tensor, Threads, from_bf16, vectorized};
 
 /// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
 /// on the others there; beyond them a general product is faster.
@@ -32,7 +32,7 @@ impl<'a> Stored<'a> {
                 || {
                     let stored = &self.tensor.bf16s()[first..first + values.len()];
                     for i in 0..values.len() {
-                        values[i] = T::of(f64::from(f32::from_bits(u32::from(stored[i].to_bits()) << 16)));
+                        values[i] = T::of(from_bf16(stored[i]));
                     }
                 },
             ),

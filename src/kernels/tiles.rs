@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::products::FEW_ROWS;
-use super::variants::shared::{NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q8};
+use super::variants::shared::{NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q8, WEIGHT_QUADS};
 use crate::device::{DType, Device, word};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
 
@@ -104,10 +104,10 @@ const EIGHT: &str = "const FEW_ROWS = 8u;";
 /// A product's texts, for the type of the matrix, as [`place_of`] has them: tiles for GPUs, lanes for CPUs.
 pub const fn by_tile(source: &'static str) -> [Variant; 8] {
     [
-        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32], subgroups: false },
-        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32], subgroups: true },
-        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16], subgroups: false },
-        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16], subgroups: true },
+        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32, WEIGHT_QUADS], subgroups: false },
+        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32, WEIGHT_QUADS], subgroups: true },
+        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16, WEIGHT_QUADS], subgroups: false },
+        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16, WEIGHT_QUADS], subgroups: true },
         Variant { name: "tiles, q8", source, includes: &[TILES, WEIGHT_Q8], subgroups: false },
         Variant { name: "lanes, q8", source, includes: &[LANES, WEIGHT_Q8], subgroups: true },
         Variant { name: "tiles, q4", source, includes: &[TILES, WEIGHT_Q4, NF4_TABLE], subgroups: false },
@@ -120,12 +120,42 @@ pub const fn by_tile(source: &'static str) -> [Variant; 8] {
 macro_rules! texts_by_rows {
     ($source:ident, $file:ident) => {
         [
-            Variant { name: "1 row, f32", source: $source, includes: &[$file, ONE, WEIGHT_F32], subgroups: false },
-            Variant { name: "4 rows, f32", source: $source, includes: &[$file, FOUR, WEIGHT_F32], subgroups: false },
-            Variant { name: "8 rows, f32", source: $source, includes: &[$file, EIGHT, WEIGHT_F32], subgroups: false },
-            Variant { name: "1 row, bf16", source: $source, includes: &[$file, ONE, WEIGHT_BF16], subgroups: false },
-            Variant { name: "4 rows, bf16", source: $source, includes: &[$file, FOUR, WEIGHT_BF16], subgroups: false },
-            Variant { name: "8 rows, bf16", source: $source, includes: &[$file, EIGHT, WEIGHT_BF16], subgroups: false },
+            Variant {
+                name: "1 row, f32",
+                source: $source,
+                includes: &[$file, ONE, WEIGHT_F32, WEIGHT_QUADS],
+                subgroups: false,
+            },
+            Variant {
+                name: "4 rows, f32",
+                source: $source,
+                includes: &[$file, FOUR, WEIGHT_F32, WEIGHT_QUADS],
+                subgroups: false,
+            },
+            Variant {
+                name: "8 rows, f32",
+                source: $source,
+                includes: &[$file, EIGHT, WEIGHT_F32, WEIGHT_QUADS],
+                subgroups: false,
+            },
+            Variant {
+                name: "1 row, bf16",
+                source: $source,
+                includes: &[$file, ONE, WEIGHT_BF16, WEIGHT_QUADS],
+                subgroups: false,
+            },
+            Variant {
+                name: "4 rows, bf16",
+                source: $source,
+                includes: &[$file, FOUR, WEIGHT_BF16, WEIGHT_QUADS],
+                subgroups: false,
+            },
+            Variant {
+                name: "8 rows, bf16",
+                source: $source,
+                includes: &[$file, EIGHT, WEIGHT_BF16, WEIGHT_QUADS],
+                subgroups: false,
+            },
             Variant { name: "1 row, q8", source: $source, includes: &[$file, ONE, WEIGHT_Q8], subgroups: false },
             Variant { name: "4 rows, q8", source: $source, includes: &[$file, FOUR, WEIGHT_Q8], subgroups: false },
             Variant { name: "8 rows, q8", source: $source, includes: &[$file, EIGHT, WEIGHT_Q8], subgroups: false },

@@ -22,6 +22,8 @@ pub mod shared {
     pub const WEIGHT_F32: &str = include_str!("../../shaders/shared/weight_f32.wgsl");
     /// Matrices stored as bf16.
     pub const WEIGHT_BF16: &str = include_str!("../../shaders/shared/weight_bf16.wgsl");
+    /// Completes the last two where a product reads them.
+    pub const WEIGHT_QUADS: &str = include_str!("../../shaders/shared/weight_quads.wgsl");
     /// Matrices stored in blocks of a byte a value.
     pub const WEIGHT_Q8: &str = include_str!("../../shaders/shared/weight_q8.wgsl");
     /// Matrices stored in blocks of 4 bits a value; completed by one of the next two.

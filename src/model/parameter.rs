@@ -93,7 +93,8 @@ impl Parameter {
         let is_in_blocks = dtype.is_in_blocks();
         assert!(!is_in_blocks || !storage.trainable, "{name}: a matrix in blocks is not trained");
         assert!(!is_in_blocks || shape.last() == Some(&cols), "{name}: rows in blocks are not filled up");
-        // The gradient, where there is one, is the largest of what belongs to a row. A shard begins with a block.
+        // The gradient, where there is one, is the largest of what belongs to a row. A shard begins with a block:
+        // rows are whole fours, and 16 of these are the longest one.
         let largest = if storage.trainable { DType::Real } else { dtype };
         let unit = if is_in_blocks { 16 } else { 4 };
         let unit_bytes = largest.bytes(unit * cols, device.precision()) as u64;

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import bitsandbytes.functional as bnb
 import gguf
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
