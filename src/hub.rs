@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 #[cfg(feature = "hub")]
 use hf_hub::api::sync::ApiBuilder;
 
+use crate::files::is_gguf;
+
 /// Files of a model repository that are of use here, beside the weights.
 fn describes(name: &str) -> bool {
     !name.contains('/') && (name.ends_with(".json") || name.ends_with(".jinja"))
@@ -15,7 +17,7 @@ fn is_weights(name: &str) -> bool {
     !name.contains('/') && name.ends_with(".safetensors")
 }
 
-/// The directory of a model: `name` itself, or where the hub's files of that id are kept (`HF_HOME`, `HF_ENDPOINT` and
+/// Where a model is: `name` itself, a directory or a GGUF file, or where the hub's files of that id are kept (`HF_HOME`, `HF_ENDPOINT` and
 /// a token are taken from where `huggingface_hub` takes them).
 ///
 /// # Errors
@@ -34,7 +36,8 @@ pub fn description_dir(name: &str) -> Result<PathBuf> {
 
 fn find(name: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let path = Path::new(name);
-    if path.is_dir() {
+    // Of a GGUF file its reader says what is wrong.
+    if path.is_dir() || is_gguf(path) {
         return Ok(path.to_owned());
     }
     let parts: Vec<_> = name.split('/').collect();

@@ -120,6 +120,7 @@ pub mod demo;
 pub mod device;
 pub mod files;
 pub mod format;
+pub mod gguf;
 pub mod gpu;
 pub mod grade;
 pub mod hub;
@@ -131,6 +132,7 @@ pub mod ranks;
 pub mod report;
 pub mod sample;
 pub mod self_test;
+pub mod source;
 pub mod train;
 
 #[path = "../benches/mod.rs"]

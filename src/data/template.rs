@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::guard::on_deep_stack;
 use super::template_cost::{check_source, limit};
-use crate::files::read_description;
+use crate::source::{description, place_of};
 
 /// The special tokens that templates may name, as `tokenizer_config.json` does.
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
@@ -33,18 +33,17 @@ impl ChatTemplate {
     /// # Errors
     /// Names the file where the template is not valid.
     pub fn read(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Self> {
-        let file = dir.join("chat_template.jinja");
-        let config = dir.join("tokenizer_config.json");
-        let in_config = || config.display().to_string();
-        let tokens = special_tokens(tokenizer_config).with_context(in_config)?;
-        let (source, place) = if file.exists() {
-            (read_description(&file)?, file)
-        } else {
-            let source = template_in(tokenizer_config).with_context(in_config)?;
-            (source.unwrap_or_else(|| CHATML.to_owned()), config)
+        let config = || place_of(dir, "tokenizer_config.json");
+        let tokens = special_tokens(tokenizer_config).with_context(config)?;
+        let (source, place) = match description(dir, "chat_template.jinja")? {
+            Some(file) => (file.text, file.place),
+            None => {
+                let source = template_in(tokenizer_config).with_context(config)?;
+                (source.unwrap_or_else(|| CHATML.to_owned()), config())
+            }
         };
         let template = Self::of_source(source, tokens);
-        template.with_context(|| format!("{}: the chat template is not valid", place.display()))
+        template.with_context(|| format!("{place}: the chat template is not valid"))
     }
 
     fn of_source(source: String, tokens: Map<String, Value>) -> Result<Self> {

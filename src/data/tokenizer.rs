@@ -13,11 +13,13 @@ use super::rows::Text;
 use super::template::{ChatTemplate, token_text};
 use super::token_ids::token_ids;
 use super::tokenizer_cost::check_steps;
-use crate::files::read_description;
+use crate::source::{Description, description, place_of};
 
 /// Turns text into token ids as the model expects them.
 pub struct Tokenizer {
     dir: PathBuf,
+    /// `DIR/tokenizer.json`, to name it in errors.
+    place: String,
     /// `None` where the directory has no tokenizer: then every row must bring its ids.
     inner: Option<tokenizers::Tokenizer>,
     template: ChatTemplate,
@@ -34,21 +36,19 @@ impl Tokenizer {
     /// # Errors
     /// Names the file that is not valid.
     pub fn read(dir: &Path, eos_token_ids: &[u32]) -> Result<Self> {
-        let path = dir.join("tokenizer.json");
-        let inner = if path.exists() { Some(read_tokenizer(&path)?) } else { None };
-        let tokenizer_config = read_object(&dir.join("tokenizer_config.json"))?;
+        let inner = description(dir, FILE)?.map(|said| read_tokenizer(&said)).transpose()?;
+        let tokenizer_config = read_object(dir, "tokenizer_config.json")?;
         let template = ChatTemplate::read(dir, &tokenizer_config)?;
 
         // The tokenizer's end token is the one that ends a turn; the others name it where it is silent.
         let text = token_text(&tokenizer_config, "eos_token")?;
         let by_text = text.zip(inner.as_ref()).and_then(|(text, inner)| inner.token_to_id(text));
-        let generation_path = dir.join("generation_config.json");
-        let generation = token_ids(&read_object(&generation_path)?, "eos_token_id");
-        let generation = generation.with_context(|| generation_path.display().to_string())?;
+        let file = "generation_config.json";
+        let generation = token_ids(&read_object(dir, file)?, "eos_token_id").with_context(|| place_of(dir, file))?;
         let end_token = by_text.or(generation.first().copied()).or(eos_token_ids.first().copied());
         let named = if generation.is_empty() { eos_token_ids } else { &generation };
         let stop_ids: BTreeSet<u32> = named.iter().copied().chain(by_text).collect();
-        Ok(Self { dir: dir.to_owned(), inner, template, end_token, stop_ids: stop_ids.into_iter().collect() })
+        Ok(Self { dir: dir.to_owned(), place: place_of(dir, FILE), inner, template, end_token, stop_ids: stop_ids.into_iter().collect() })
     }
 
     /// The tokens that end a response: those that `generation_config.json` names (or else `config.json`), and the
@@ -63,7 +63,7 @@ impl Tokenizer {
     /// Where there is no tokenizer.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let inner = self.inner()?;
-        guarded(&self.dir, NO_TEXT, || inner.decode(ids, true))
+        guarded(&self.place, NO_TEXT, || inner.decode(ids, true))
     }
 
     fn inner(&self) -> Result<&tokenizers::Tokenizer> {
@@ -122,14 +122,14 @@ impl Tokenizer {
     /// # Errors
     /// Where there is no tokenizer.
     pub fn stream(&self) -> Result<TextStream<'_>> {
-        Ok(TextStream { dir: &self.dir, stream: self.inner()?.decode_stream(true) })
+        Ok(TextStream { place: &self.place, stream: self.inner()?.decode_stream(true) })
     }
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         let inner = self.inner.as_ref().with_context(|| {
             format!("{}: has no tokenizer.json; give prompt_ids and completion_ids", self.dir.display())
         })?;
-        let encoding = guarded(&self.dir, "the text does not tokenize", || inner.encode(text, add_special_tokens))?;
+        let encoding = guarded(&self.place, "the text does not tokenize", || inner.encode(text, add_special_tokens))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
@@ -137,16 +137,15 @@ impl Tokenizer {
 const FILE: &str = "tokenizer.json";
 const NO_TEXT: &str = "the tokens are no text";
 
-fn read_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer> {
+fn read_tokenizer(said: &Description) -> Result<tokenizers::Tokenizer> {
     bound_searches();
-    let dir = path.parent().unwrap_or(path);
-    let text = read_description(path)?;
-    let mut inner: tokenizers::Tokenizer = guarded(dir, "not a tokenizer", || text.parse())?;
-    check_steps(&text).with_context(|| path.display().to_string())?;
+    let Description { text, place } = said;
+    let mut inner: tokenizers::Tokenizer = guarded(place, "not a tokenizer", || text.parse())?;
+    check_steps(text).with_context(|| place.clone())?;
     // As transformers does: they are what was set when the file was written, and cut or fill what is encoded.
     inner.with_padding(None);
     let whole = inner.with_truncation(None).map(|_| ());
-    whole.map_err(|error| anyhow!("{}: not a tokenizer: {error}", path.display()))?;
+    whole.map_err(|error| anyhow!("{place}: not a tokenizer: {error}"))?;
     Ok(inner)
 }
 
@@ -161,14 +160,14 @@ fn bound_searches() {
 }
 
 /// What the crate's code makes of a file or a text; where it panics too, the error names the file.
-fn guarded<T>(dir: &Path, failure: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+fn guarded<T>(place: &str, failure: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     let result = caught(run).and_then(|result| result.map_err(|error| anyhow!("{error}")));
-    result.with_context(|| format!("{}: {failure}", dir.join(FILE).display()))
+    result.with_context(|| format!("{place}: {failure}"))
 }
 
 /// See [`Tokenizer::stream`].
 pub struct TextStream<'a> {
-    dir: &'a Path,
+    place: &'a str,
     stream: tokenizers::DecodeStream<
         'a,
         ModelWrapper,
@@ -185,15 +184,11 @@ impl TextStream<'_> {
     /// # Errors
     /// Where the tokens are no text.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        let added = guarded(self.dir, NO_TEXT, || self.stream.step(id))?;
+        let added = guarded(self.place, NO_TEXT, || self.stream.step(id))?;
         Ok(added.unwrap_or_default())
     }
 }
 
-fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    if !path.exists() {
-        return Ok(Map::new());
-    }
-    let text = read_description(path)?;
-    serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))
+fn read_object(dir: &Path, name: &str) -> Result<Map<String, Value>> {
+    description(dir, name)?.map_or_else(|| Ok(Map::new()), |said| said.object())
 }

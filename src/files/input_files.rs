@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use super::digest::digest_of;
+use super::names::is_gguf;
 use super::stream::is_stream;
 
 /// The files that the options of a command name.
@@ -30,11 +31,14 @@ impl InputFiles {
         self
     }
 
-    /// With the files of a model, or of an adapter: what is in the directory itself.
+    /// With the files of a model, or of an adapter: what is in the directory itself, or the one file.
     ///
     /// # Errors
     /// Where it cannot be listed.
     pub fn with_model(mut self, option: &str, dir: &Path) -> Result<Self> {
+        if is_gguf(dir) {
+            return Ok(self.with_file(option, dir));
+        }
         let context = || format!("{}: cannot be listed", dir.display());
         for entry in fs::read_dir(dir).with_context(context)? {
             let path = entry.with_context(context)?.path();

@@ -17,6 +17,6 @@ pub use file::{open_file, read_description, spare, write_file};
 pub use fresh::Fresh;
 pub use input_files::InputFiles;
 pub use lock::{is_held, open_locked};
-pub use names::{unfinished, with_suffix};
+pub use names::{is_gguf, unfinished, with_suffix};
 pub use record::{INPUTS, Record};
 pub use stream::{input_name, is_stream, output_name, read_bytes};

@@ -28,3 +28,8 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+/// Whether a model is a GGUF file, not a directory: by its name.
+pub fn is_gguf(model: &Path) -> bool {
+    model.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}

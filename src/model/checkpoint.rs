@@ -1,54 +1,77 @@
-//! Reading weights: memory-mapped safetensors, in one file or in shards.
+//! Reading weights: memory-mapped safetensors, in one file or in shards, or a GGUF file.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::values::Values;
-use crate::files::{open_file, read_description};
+use super::values::{Values, encode};
+use crate::files::{is_gguf, open_file, read_description};
+use crate::gguf::{Change, Direction, GgufFile, ValueFormat};
 
-/// The open weight files of a model directory.
+/// The open weight files of a model.
 pub struct Checkpoint {
-    dir: PathBuf,
+    /// The directory, or the one file.
+    model: PathBuf,
     files: Vec<MappedFile>,
-    /// Tensor name to its file in `files`.
-    places: BTreeMap<String, usize>,
+    /// By the tensor's name, Hugging Face's.
+    places: BTreeMap<String, Place>,
 }
 
 struct MappedFile {
     path: PathBuf,
     map: Mmap,
-    data_start: usize,
-    metadata: Metadata,
+    metadata: HashMap<String, String>,
+}
+
+/// Where a tensor is, and how.
+struct Place {
+    file: usize,
+    bytes: Range<usize>,
+    shape: Vec<usize>,
+    format: ValueFormat,
+    change: Option<Changed>,
+}
+
+/// In what a GGUF file's values differ from what is read of them.
+#[derive(Clone, Copy)]
+struct Changed {
+    change: Change,
+    head_dim: usize,
 }
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 impl Checkpoint {
-    /// Opens `DIR/model.safetensors`, or the shards that `DIR/model.safetensors.index.json` lists.
+    /// Opens `DIR/model.safetensors`, or the shards that `DIR/model.safetensors.index.json` lists, or a GGUF file.
     ///
     /// # Errors
     /// Names the file that is missing, truncated or inconsistent.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let index = dir.join(INDEX);
-        let mut checkpoint = Self { dir: dir.to_owned(), files: Vec::new(), places: BTreeMap::new() };
+    pub fn open(model: &Path) -> Result<Self> {
+        let mut checkpoint = Self::of(model);
+        if is_gguf(model) {
+            checkpoint.add_gguf(model)?;
+            return Ok(checkpoint);
+        }
+        let index = model.join(INDEX);
         if index.exists() {
             for name in shard_names(&index)? {
-                checkpoint.add(dir.join(&name)).with_context(|| format!("a shard of {}", index.display()))?;
+                checkpoint.add(model.join(&name)).with_context(|| format!("a shard of {}", index.display()))?;
             }
         } else {
-            let path = dir.join(WEIGHTS);
+            let path = model.join(WEIGHTS);
             ensure!(
                 path.exists(),
                 "{}: there is no {WEIGHTS} and no {INDEX}; other weight formats are not supported",
-                dir.display()
+                model.display()
             );
             checkpoint.add(path)?;
         }
@@ -60,27 +83,50 @@ impl Checkpoint {
     /// # Errors
     /// Where it is missing, truncated or inconsistent.
     pub fn open_file(path: &Path) -> Result<Self> {
-        let mut checkpoint = Self { dir: path.to_owned(), files: Vec::new(), places: BTreeMap::new() };
+        let mut checkpoint = Self::of(path);
         checkpoint.add(path.to_owned())?;
         Ok(checkpoint)
     }
 
+    fn of(model: &Path) -> Self {
+        Self { model: model.to_owned(), files: Vec::new(), places: BTreeMap::new() }
+    }
+
     fn add(&mut self, path: PathBuf) -> Result<()> {
-        let file = open_file(&path)?;
-        // SAFETY: the map is read as bytes and nothing else. A file that another program truncates meanwhile ends the
-        // process with a signal, as with any reader of memory-mapped weights; nothing is written through it.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))?;
+        let map = map(&path)?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
             anyhow::anyhow!("{}: not a whole safetensors file ({error}); download it again", path.display())
         })?;
         let data_start = header + 8;
         let file = self.files.len();
-        for name in metadata.tensors().keys() {
-            if let Some(other) = self.places.insert(name.clone(), file) {
-                bail!("{name} is both in {} and in {}", self.files[other].path.display(), path.display());
+        for (name, info) in metadata.tensors() {
+            let bytes = data_start + info.data_offsets.0..data_start + info.data_offsets.1;
+            let format = ValueFormat::Plain(info.dtype);
+            let place = Place { file, bytes, shape: info.shape.clone(), format, change: None };
+            if let Some(other) = self.places.insert(name.clone(), place) {
+                bail!("{name} is both in {} and in {}", self.files[other.file].path.display(), path.display());
             }
         }
-        self.files.push(MappedFile { path, map, data_start, metadata });
+        self.files.push(MappedFile { path, map, metadata: metadata.metadata().clone().unwrap_or_default() });
+        Ok(())
+    }
+
+    fn add_gguf(&mut self, path: &Path) -> Result<()> {
+        let header = GgufFile::open(path)?;
+        let map = map(path)?;
+        let context = || path.display().to_string();
+        let (architecture, head_dim) = (header.architecture().with_context(context)?, header.head_dim().with_context(context)?);
+        for tensor in header.weights() {
+            let name = architecture.hugging_face_name(&tensor.name);
+            let name = name.with_context(|| {
+                format!("{}: {} is not a tensor of a {} model", path.display(), tensor.name, architecture.name)
+            })?;
+            ensure!(tensor.bytes.end <= map.len(), "{}: is shorter than it was", path.display());
+            let change = architecture.change(&name).map(|change| Changed { change, head_dim });
+            let (bytes, shape) = (tensor.bytes.clone(), tensor.shape.clone());
+            self.places.insert(name, Place { file: 0, bytes, shape, format: tensor.format, change });
+        }
+        self.files.push(MappedFile { path: path.to_owned(), map, metadata: HashMap::new() });
         Ok(())
     }
 
@@ -102,9 +148,8 @@ impl Checkpoint {
     }
 
     /// How the matrices are stored: as the first of them is.
-    pub fn matrix_dtype(&self) -> Option<Dtype> {
-        let info = |(name, file): (&String, &usize)| self.files[*file].metadata.info(name);
-        self.places.iter().filter_map(info).find(|tensor| tensor.shape.len() > 1).map(|tensor| tensor.dtype)
+    pub fn matrix_format(&self) -> Option<ValueFormat> {
+        self.places.values().find(|place| place.shape.len() > 1).map(|place| place.format)
     }
 
     /// Names of all tensors.
@@ -119,12 +164,12 @@ impl Checkpoint {
 
     /// An entry of the first file's own metadata.
     pub fn metadata(&self, name: &str) -> Option<String> {
-        self.files.first()?.metadata.metadata().as_ref()?.get(name).cloned()
+        self.files.first()?.metadata.get(name).cloned()
     }
 
     /// The path of the file that holds a tensor, to name it in errors.
     pub fn path_of(&self, name: &str) -> &Path {
-        self.places.get(name).map_or(self.dir.as_path(), |&file| &self.files[file].path)
+        self.places.get(name).map_or(self.model.as_path(), |place| &self.files[place.file].path)
     }
 
     /// The values of a tensor that the network has in this shape: asked for before there is room for them, so that nothing
@@ -134,7 +179,7 @@ impl Checkpoint {
     /// Where the tensor is missing, has another shape, or a type that is not a float.
     pub fn shaped(&self, name: &str, expected: &[usize]) -> Result<Values<'_>> {
         let missing = "; config.json says that the model has it";
-        let (shape, values) = self.tensor(name).with_context(|| format!("{}{missing}", self.dir.display()))?;
+        let (shape, values) = self.tensor(name).with_context(|| format!("{}{missing}", self.model.display()))?;
         ensure!(
             shape == expected,
             "{}: {name} has the shape {shape:?}, and config.json makes it {expected:?}",
@@ -148,18 +193,51 @@ impl Checkpoint {
     /// # Errors
     /// Where there is none of this name, or its type is not a float.
     pub fn tensor(&self, name: &str) -> Result<(&[usize], Values<'_>)> {
-        let file = self.places.get(name).with_context(|| format!("the tensor {name} is missing"))?;
-        let MappedFile { path, map, data_start, metadata } = &self.files[*file];
-        let info = metadata.info(name).context("listed above")?;
-        let data = &map[data_start + info.data_offsets.0..data_start + info.data_offsets.1];
-        ensure!(
-            matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64),
-            "{}: {name} is stored as {:?}; only F32, BF16, F16 and F64 are supported",
-            path.display(),
-            info.dtype
-        );
-        Ok((&info.shape, Values { data, dtype: info.dtype }))
+        let place = self.places.get(name).with_context(|| format!("the tensor {name} is missing"))?;
+        let MappedFile { path, map, .. } = &self.files[place.file];
+        if let ValueFormat::Plain(dtype) = place.format {
+            ensure!(
+                matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64),
+                "{}: {name} is stored as {dtype:?}; only F32, BF16, F16 and F64 are supported",
+                path.display()
+            );
+        }
+        let values = Values { data: Cow::Borrowed(&map[place.bytes.clone()]), format: place.format };
+        let values = match place.change {
+            Some(changed) => changed.undo(values, &place.shape).with_context(|| format!("{}: {name}", path.display()))?,
+            None => values,
+        };
+        Ok((&place.shape, values))
     }
+}
+
+impl Changed {
+    /// The values as Hugging Face has them.
+    fn undo<'a>(self, values: Values<'a>, shape: &[usize]) -> Result<Values<'a>> {
+        let count = shape.iter().product();
+        match self.change {
+            Change::OneMore => {
+                // In f32, as they were added.
+                let less = values.range(0, count).map(|value| f64::from(value as f32 + Direction::FromGguf.addend()));
+                let data = encode(less, Dtype::F32);
+                Ok(Values { data: data.into(), format: ValueFormat::Plain(Dtype::F32) })
+            }
+            Change::HeadRows => {
+                let rows = shape[0];
+                ensure!(rows.is_multiple_of(self.head_dim), "{rows} rows are not whole heads of {}", self.head_dim);
+                let row_bytes = values.format.bytes(count / rows.max(1));
+                let data = Direction::FromGguf.reorder(&values.data, row_bytes, self.head_dim);
+                Ok(Values { data: data.into(), ..values })
+            }
+        }
+    }
+}
+
+fn map(path: &Path) -> Result<Mmap> {
+    let file = open_file(path)?;
+    // SAFETY: the map is read as bytes and nothing else. A file that another program truncates meanwhile ends the
+    // process with a signal, as with any reader of memory-mapped weights; nothing is written through it.
+    unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))
 }
 
 /// The files that an index lists, each once. They must be bare names: an index does not reach out of its directory.

@@ -9,8 +9,8 @@ use super::family::{FAMILIES, Family, Gemma};
 use super::fields::Fields;
 use super::layer_kinds::Layers;
 use crate::data::{ModelLimits, token_ids};
-use crate::files::read_description;
 use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
+use crate::source::description;
 
 /// A decoder of the Llama family, as Hugging Face's configurations describe it.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,21 +55,20 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads `DIR/config.json`.
+    /// Reads `DIR/config.json`, or what a GGUF file says in its place.
     ///
     /// # Errors
     /// Names the file and the field that is missing, wrong or not supported.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
+        let said = description(dir, "config.json")?;
         ensure!(
-            path.exists() || !dir.join("adapter_config.json").exists(),
+            said.is_some() || !dir.join("adapter_config.json").exists(),
             "{}: is an adapter, not a model; give the model that it belongs to, and this with --adapter",
             dir.display()
         );
-        ensure!(path.exists(), "{}: there is no config.json; a model is a Hugging Face directory", dir.display());
-        let text = read_description(&path)?;
-        let json = serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
-        Self::of_json(json).with_context(|| path.display().to_string())
+        let missing = || format!("{}: there is no config.json; a model is a Hugging Face directory", dir.display());
+        let said = said.with_context(missing)?;
+        Self::of_json(said.object()?).context(said.place)
     }
 
     /// The configuration in a JSON object.

@@ -16,6 +16,7 @@ use super::save::{describe, policy_changes, value_changes};
 use super::stored::{Stored, pytorch, write_safetensors};
 use super::values::{Values, encode};
 use crate::device::{DType, Device, Precision};
+use crate::gguf::ValueFormat;
 
 /// Writes the network that `adapter` makes of the model in `source`, a policy or a value network, as a whole model
 /// directory. Weights are stored as the model's are, or as `dtype`.
@@ -60,7 +61,7 @@ struct Merged<'a> {
 impl<'a> Merged<'a> {
     fn new(name: &'a str, checkpoint: &'a Checkpoint, adapter: &'a Adapter, dtype: Option<Dtype>) -> Result<Self> {
         let (shape, values) = tensor(name, checkpoint, adapter)?;
-        let (shape, dtype) = (shape.to_vec(), dtype.unwrap_or(values.dtype()));
+        let (shape, dtype) = (shape.to_vec(), dtype.unwrap_or(values.format().plain()));
         Ok(Self { name, shape, dtype, checkpoint, adapter })
     }
 
@@ -87,7 +88,10 @@ impl Stored for Merged<'_> {
         let values = stored.range(0, self.shape.iter().product());
         Ok(match self.delta()? {
             Some(delta) => encode(values.zip(delta).map(|(value, delta)| value + delta), self.dtype).into(),
-            None if stored.dtype() == self.dtype => stored.bytes().into(),
+            None if stored.format() == ValueFormat::Plain(self.dtype) => {
+                drop(values);
+                stored.into_bytes()
+            }
             None => encode(values, self.dtype).into(),
         })
     }

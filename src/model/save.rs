@@ -10,20 +10,7 @@ use super::config::ModelConfig;
 use super::network::{Policy, Value};
 use super::parameter::Parameter;
 use super::stored::{Stored, write_weights};
-use crate::files::open_file;
-
-/// What a model directory has beside weights and configuration; copied as it is.
-const COMPANIONS: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-];
+use crate::source::copy_companions;
 
 /// Writes a policy as a `*ForCausalLM` directory, with the tokenizer of `source`; weights as `dtype`, or as they are held.
 ///
@@ -97,14 +84,7 @@ pub(super) fn describe(config: &ModelConfig, changes: Json, dtype: Dtype, source
     let path = dir.join("config.json");
     let text = serde_json::to_string_pretty(&json)?;
     std::fs::write(&path, text + "\n").with_context(|| format!("{}: cannot be written", path.display()))?;
-    for name in COMPANIONS {
-        let (from, to) = (source.join(name), dir.join(name));
-        if from.exists() {
-            open_file(&from)?;
-            std::fs::copy(&from, &to).with_context(|| format!("{}: cannot be written", to.display()))?;
-        }
-    }
-    Ok(())
+    copy_companions(source, dir)
 }
 
 /// Says the weights' type under the name that the file uses: `dtype` (transformers 5) or `torch_dtype` (4).

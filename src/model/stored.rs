@@ -99,7 +99,7 @@ impl Stored for Converted<'_> {
         if held == self.dtype {
             return Ok(data);
         }
-        let values = Values { data: &data, dtype: held };
+        let values = Values::plain(&data, held);
         let count = self.stored_shape().iter().product();
         let converted = encode(values.range(0, count), self.dtype);
         if let Some(element) = first_not_finite(&converted, self.dtype)

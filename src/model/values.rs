@@ -1,32 +1,44 @@
 //! A tensor's values as a weight file has them, widened as they are read.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
 use safetensors::Dtype;
 
 use crate::device::to_bf16;
+use crate::gguf::{BlockFormat, ValueFormat};
 
 /// Floating-point values in a file.
 pub struct Values<'a> {
-    pub(super) data: &'a [u8],
-    pub(super) dtype: Dtype,
+    pub(super) data: Cow<'a, [u8]>,
+    pub(super) format: ValueFormat,
 }
 
 impl<'a> Values<'a> {
-    /// The type in the file.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
+    /// Values of a plain type.
+    pub(super) fn plain(data: &'a [u8], dtype: Dtype) -> Self {
+        Self { data: data.into(), format: ValueFormat::Plain(dtype) }
+    }
+
+    /// How the file stores them.
+    pub fn format(&self) -> ValueFormat {
+        self.format
     }
 
     /// The values as stored, little-endian.
-    pub fn bytes(&self) -> &'a [u8] {
+    pub fn into_bytes(self) -> Cow<'a, [u8]> {
         self.data
     }
 
     /// `count` of the values from `first` on, widened.
-    pub fn range(&self, first: usize, count: usize) -> Box<dyn ExactSizeIterator<Item = f64> + 'a> {
-        let size = self.dtype.bitsize() / 8;
+    pub fn range(&self, first: usize, count: usize) -> Box<dyn ExactSizeIterator<Item = f64> + '_> {
+        let dtype = match self.format {
+            ValueFormat::Plain(dtype) => dtype,
+            ValueFormat::Blocks(blocks) => return Box::new(Unpacked::new(&self.data, blocks, first, count)),
+        };
+        let size = dtype.bitsize() / 8;
         let words = self.data[first * size..(first + count) * size].chunks_exact(size);
-        match self.dtype {
+        match dtype {
             Dtype::F64 => Box::new(words.map(|bytes| f64::from_le_bytes(word(bytes)))),
             Dtype::BF16 => Box::new(words.map(|bytes| bf16::from_le_bytes(word(bytes)).into())),
             Dtype::F16 => Box::new(words.map(|bytes| f16::from_le_bytes(word(bytes)).into())),
@@ -34,6 +46,54 @@ impl<'a> Values<'a> {
         }
     }
 }
+
+/// Values of blocks, one after the other.
+struct Unpacked<'a> {
+    data: &'a [u8],
+    blocks: BlockFormat,
+    next: usize,
+    end: usize,
+    /// Those of the block that `next` is in.
+    values: Vec<f32>,
+}
+
+impl<'a> Unpacked<'a> {
+    fn new(data: &'a [u8], blocks: BlockFormat, first: usize, count: usize) -> Self {
+        let mut unpacked = Self { data, blocks, next: first, end: first + count, values: vec![0.0; blocks.values()] };
+        if count > 0 {
+            unpacked.unpack();
+        }
+        unpacked
+    }
+
+    fn unpack(&mut self) {
+        let start = self.next / self.blocks.values() * self.blocks.bytes();
+        self.blocks.unpack(&self.data[start..start + self.blocks.bytes()], &mut self.values);
+    }
+}
+
+impl Iterator for Unpacked<'_> {
+    type Item = f64;
+
+    fn next(&mut self) -> Option<f64> {
+        if self.next == self.end {
+            return None;
+        }
+        let place = self.next % self.values.len();
+        let value = self.values[place];
+        self.next += 1;
+        if place + 1 == self.values.len() && self.next < self.end {
+            self.unpack();
+        }
+        Some(value.into())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.end - self.next, Some(self.end - self.next))
+    }
+}
+
+impl ExactSizeIterator for Unpacked<'_> {}
 
 /// Values as a file of this type has them, little-endian.
 pub fn encode(values: impl Iterator<Item = f64>, dtype: Dtype) -> Vec<u8> {

@@ -23,6 +23,7 @@ use super::watch::Watch;
 use crate::data::{DropoutDraw, Tokenizer};
 use crate::device::Device;
 use crate::format::format_bytes;
+use crate::gguf::ValueFormat;
 use crate::grade::Grading;
 use crate::kernels::SequenceSum;
 use crate::model::{Checkpoint, NotFinite, WeightType};
@@ -422,6 +423,6 @@ fn look_at_devices(ranks: &Ranks, device: &Device) -> Result<bool> {
 /// The type of the model's own files, where that is not wider than what is trained.
 fn result_dtype(config: &TrainConfig, model: &Checkpoint) -> Dtype {
     let held = config.model.weights.dtype.in_files();
-    let of_files = model.matrix_dtype().filter(|dtype| dtype.bitsize() < held.bitsize());
+    let of_files = model.matrix_format().map(ValueFormat::plain).filter(|dtype| dtype.bitsize() < held.bitsize());
     config.saving.save_dtype.map(WeightType::in_files).or(of_files).unwrap_or(held)
 }

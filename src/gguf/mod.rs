@@ -1,0 +1,16 @@
+//! GGUF, llama.cpp's format of a whole model in one file: read as the Hugging Face directory that it stands for, and written.
+
+mod architecture;
+mod blocks;
+mod change;
+mod configuration;
+mod file;
+mod metadata;
+mod pre_tokenizers;
+mod rope_factors;
+mod tokenizer;
+
+pub use architecture::Architecture;
+pub use blocks::BlockFormat;
+pub use change::{Change, Direction};
+pub use file::{GgufFile, GgufTensor, ValueFormat};
