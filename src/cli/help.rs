@@ -43,7 +43,16 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("values", "dqo-wgpu values --value out/final/value --data rollouts.jsonl --output values.html"),
     ("report", "dqo-wgpu report out-dqo out-dpo --output report.html"),
     ("plan", "dqo-wgpu plan --method dqo --model Qwen/Qwen2-7B-Instruct --lora-r 16 --base q4"),
-    ("merge", "dqo-wgpu merge --model MODEL --adapter out/final/policy --output merged"),
+    (
+        "merge",
+        "dqo-wgpu merge --model MODEL --adapter out/final/policy --output merged\n  \
+         dqo-wgpu merge --model MODEL --adapter out/final/policy --gguf q8_0 --output merged.gguf",
+    ),
+    (
+        "export",
+        "dqo-wgpu export --model out/final/policy --output policy.gguf\n  \
+         dqo-wgpu export --model MODEL --adapter out/final/policy --output adapter.gguf",
+    ),
     (
         "bench",
         "dqo-wgpu bench --kernel matmul\n  \

@@ -12,6 +12,7 @@ mod config_file;
 mod demo;
 mod devices;
 mod eval;
+mod export;
 mod generate;
 mod given;
 mod grade;
@@ -83,8 +84,10 @@ enum Verb {
     /// Show the memory and the steps of a training run, from the model's configuration alone; without
     /// --data, of full micro-batches
     Plan(plan::PlanArgs),
-    /// Make a model directory of a base and adapters
+    /// Make a model, a directory or a GGUF file, of a base and adapters
     Merge(merge::MergeArgs),
+    /// Write a model, or adapters, as a GGUF file for llama.cpp
+    Export(export::ExportArgs),
     /// Time every kernel, and hold it against the device's own limit and the f64 twin
     Bench(bench::BenchArgs),
     /// Print what a shell needs to complete the command line
@@ -259,6 +262,7 @@ fn run(verb: Verb, matches: &clap::ArgMatches, ranks: &Ranks) -> Result<Ended> {
         Verb::Report(args) => report::run(&args),
         Verb::Plan(args) => plan::run(args, matches),
         Verb::Merge(args) => merge::run(args, matches),
+        Verb::Export(args) => export::run(args, matches),
         Verb::Bench(args) => bench::run(args, matches),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

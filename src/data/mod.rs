@@ -27,6 +27,6 @@ pub use pack::{epoch_order, pack};
 pub use pairs::{by_prompt, pairs};
 pub use problems::{Problem, ProblemFile};
 pub use rows::{ROW_FIELDS, Row, RowFile, StepReward, Text};
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, own_template};
 pub use token_ids::token_ids;
 pub use tokenizer::{TextStream, Tokenizer};

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::guard::on_deep_stack;
 use super::template_cost::{check_source, limit};
-use crate::source::{description, place_of};
+use crate::source::{Description, description, place_of};
 
 /// The special tokens that templates may name, as `tokenizer_config.json` does.
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
@@ -26,6 +26,20 @@ pub struct ChatTemplate {
 }
 
 const NAME: &str = "chat_template";
+const CONFIG: &str = "tokenizer_config.json";
+
+/// A model's own chat template, where it has one.
+///
+/// # Errors
+/// Names the file that cannot be read, or has something else in its place.
+pub fn own_template(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Option<Description>> {
+    if let Some(file) = description(dir, "chat_template.jinja")? {
+        return Ok(Some(file));
+    }
+    let place = place_of(dir, CONFIG);
+    let text = template_in(tokenizer_config).with_context(|| place.clone())?;
+    Ok(text.map(|text| Description { text, place }))
+}
 
 impl ChatTemplate {
     /// The template in `DIR/chat_template.jinja`, else in `DIR/tokenizer_config.json`, else ChatML.
@@ -33,16 +47,10 @@ impl ChatTemplate {
     /// # Errors
     /// Names the file where the template is not valid.
     pub fn read(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Self> {
-        let config = || place_of(dir, "tokenizer_config.json");
-        let tokens = special_tokens(tokenizer_config).with_context(config)?;
-        let (source, place) = match description(dir, "chat_template.jinja")? {
-            Some(file) => (file.text, file.place),
-            None => {
-                let source = template_in(tokenizer_config).with_context(config)?;
-                (source.unwrap_or_else(|| CHATML.to_owned()), config())
-            }
-        };
-        let template = Self::of_source(source, tokens);
+        let tokens = special_tokens(tokenizer_config).with_context(|| place_of(dir, CONFIG))?;
+        let own = own_template(dir, tokenizer_config)?;
+        let place = own.as_ref().map_or_else(|| place_of(dir, CONFIG), |own| own.place.clone());
+        let template = Self::of_source(own.map_or_else(|| CHATML.to_owned(), |own| own.text), tokens);
         template.with_context(|| format!("{place}: the chat template is not valid"))
     }
 

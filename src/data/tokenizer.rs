@@ -48,13 +48,26 @@ impl Tokenizer {
         let end_token = by_text.or(generation.first().copied()).or(eos_token_ids.first().copied());
         let named = if generation.is_empty() { eos_token_ids } else { &generation };
         let stop_ids: BTreeSet<u32> = named.iter().copied().chain(by_text).collect();
-        Ok(Self { dir: dir.to_owned(), place: place_of(dir, FILE), inner, template, end_token, stop_ids: stop_ids.into_iter().collect() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            place: place_of(dir, FILE),
+            inner,
+            template,
+            end_token,
+            stop_ids: stop_ids.into_iter().collect(),
+        })
     }
 
     /// The tokens that end a response: those that `generation_config.json` names (or else `config.json`), and the
     /// tokenizer's own end token.
     pub fn stop_ids(&self) -> &[u32] {
         &self.stop_ids
+    }
+
+    /// The same, the one that a finished response gets first.
+    pub fn end_tokens(&self) -> Vec<u32> {
+        let others = self.stop_ids.iter().filter(|id| Some(**id) != self.end_token);
+        self.end_token.iter().chain(others).copied().collect()
     }
 
     /// The text of a response, without special tokens.

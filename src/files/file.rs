@@ -26,23 +26,27 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
             .context("standard output: cannot be written");
     }
     let context = || format!("{}: cannot be written", path.display());
+    write_file_with(path, |file| file.write_all(contents).with_context(context))
+}
+
+/// As [`write_file`], of contents that are written piece by piece.
+///
+/// # Errors
+/// Names the file that cannot be written, or what `fill` says; nothing is beside it then.
+pub fn write_file_with(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let context = || format!("{}: cannot be written", path.display());
     if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-        return File::options()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(contents))
-            .with_context(context);
+        return fill(&mut File::options().write(true).open(path).with_context(context)?);
     }
     let is_link = fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink());
     let path = if is_link { path.canonicalize().with_context(context)? } else { path.to_owned() };
     let temporary = beside(&path, NEW);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
+    let write = || {
+        let mut file = File::create(&temporary).with_context(context)?;
+        fill(&mut file)?;
+        file.sync_all().and_then(|()| fs::rename(&temporary, &path)).with_context(context)
     };
-    let written = write().with_context(context);
+    let written = write();
     if written.is_err() {
         // The first error is the one to tell.
         let _ = fs::remove_file(&temporary);

@@ -26,33 +26,16 @@ pub(super) enum Gemma {
     Third,
 }
 
-const LLAMA: Architecture = Architecture {
-    name: "llama",
-    model_type: "llama",
-    class: "LlamaForCausalLM",
-    turns_neighbours: true,
-    gemma: None,
-};
+const LLAMA: Architecture =
+    Architecture { name: "llama", model_type: "llama", class: "LlamaForCausalLM", turns_neighbours: true, gemma: None };
 
 /// The first of a name is what a file of it is read as.
 const ARCHITECTURES: [Architecture; 7] = [
     LLAMA,
     Architecture { model_type: "mistral", class: "MistralForCausalLM", ..LLAMA },
     Architecture { name: "smollm3", model_type: "smollm3", class: "SmolLM3ForCausalLM", ..LLAMA },
-    Architecture {
-        name: "qwen2",
-        model_type: "qwen2",
-        class: "Qwen2ForCausalLM",
-        turns_neighbours: false,
-        ..LLAMA
-    },
-    Architecture {
-        name: "qwen3",
-        model_type: "qwen3",
-        class: "Qwen3ForCausalLM",
-        turns_neighbours: false,
-        ..LLAMA
-    },
+    Architecture { name: "qwen2", model_type: "qwen2", class: "Qwen2ForCausalLM", turns_neighbours: false, ..LLAMA },
+    Architecture { name: "qwen3", model_type: "qwen3", class: "Qwen3ForCausalLM", turns_neighbours: false, ..LLAMA },
     Architecture {
         name: "gemma",
         model_type: "gemma",

@@ -41,6 +41,23 @@ impl BlockFormat {
         }
     }
 
+    /// Values as blocks of Q8_0, as the Python package `gguf` rounds them: by the scale before it is an f16, halves away from zero.
+    ///
+    /// # Panics
+    /// Where they are not whole blocks.
+    pub fn pack_q8_0(values: &[f32]) -> Vec<u8> {
+        let (blocks, rest) = values.as_chunks::<{ Self::Q8_0.values() }>();
+        assert!(rest.is_empty(), "whole blocks");
+        let mut bytes = Vec::with_capacity(blocks.len() * Self::Q8_0.bytes());
+        for block in blocks {
+            let scale = block.iter().fold(0.0, |largest: f32, value| largest.max(value.abs())) / 127.0;
+            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            bytes.extend_from_slice(&f16::from_f32(scale).to_le_bytes());
+            bytes.extend(block.iter().map(|value| (value * inverse).round() as i8 as u8));
+        }
+        bytes
+    }
+
     /// The values of one block, in f32 and in the order of operations of the Python package `gguf`.
     ///
     /// # Panics

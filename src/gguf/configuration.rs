@@ -38,11 +38,12 @@ const UNDERSTOOD: [&str; 26] = [
     "vocab_size",
 ];
 
-/// llama.cpp's, of the layers that slide a window.
-const THETA_OF_WINDOWS: f64 = 1e4;
-/// llama.cpp's, of the layers of Gemma 3 and of SmolLM3.
-const PATTERN: usize = 6;
-const NO_ROPE_INTERVAL: usize = 4;
+/// The base of the angles that llama.cpp gives layers that slide a window.
+pub const THETA_OF_WINDOWS: f64 = 1e4;
+/// llama.cpp's of Gemma 3: all layers but every so many slide a window.
+pub const SLIDING_PATTERN: usize = 6;
+/// llama.cpp's of SmolLM3: every so many has no rotary embedding.
+pub const NO_ROPE_INTERVAL: usize = 4;
 
 /// The layers of the one Gemma 3 (27B) whose scores are scaled by the mean width of a head.
 const LAYERS_OF_27B: usize = 62;
@@ -182,7 +183,11 @@ impl Architected<'_> {
         let head_dim = self.size("attention.key_length")?.unwrap_or(hidden_size / heads);
         for name in ["attention.value_length", "rope.dimension_count"] {
             let other = self.size(name)?.unwrap_or(head_dim);
-            ensure!(other == head_dim, "{} {other} is not the width of a head, {head_dim}, which is not supported", self.key(name));
+            ensure!(
+                other == head_dim,
+                "{} {other} is not the width of a head, {head_dim}, which is not supported",
+                self.key(name)
+            );
         }
         Ok(head_dim)
     }
@@ -223,7 +228,7 @@ impl Architected<'_> {
         let fields = json!({
             "query_pre_attn_scalar": if layers == LAYERS_OF_27B { hidden_size / heads } else { head_dim },
             "sliding_window": self.required_size("attention.sliding_window")?,
-            "_sliding_window_pattern": PATTERN,
+            "_sliding_window_pattern": SLIDING_PATTERN,
             "rope_parameters": {
                 "full_attention": rope,
                 "sliding_attention": { "rope_type": "default", "rope_theta": theta },

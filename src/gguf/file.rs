@@ -93,8 +93,8 @@ impl GgufFile {
             .map_err(|error| anyhow::anyhow!("{}: not a whole GGUF file of version 3 ({error})", path.display()))?;
         let start = reader.tensor_data_offset();
         let tensor = |info: &gguf_rs_lib::tensor::TensorInfo| -> Result<GgufTensor> {
-            let format = ValueFormat::of(info.tensor_type())
-                .with_context(|| format!("{}: {}", path.display(), info.name()))?;
+            let format =
+                ValueFormat::of(info.tensor_type()).with_context(|| format!("{}: {}", path.display(), info.name()))?;
             let size = |&size: &u64| usize::try_from(size).context("its size is beyond this system's");
             let shape = info.shape().dims().iter().rev().map(size).collect::<Result<Vec<_>>>()?;
             let first = usize::try_from(start + info.data_offset())?;

@@ -8,7 +8,12 @@ pub(super) struct Keys<'a>(pub &'a Metadata);
 
 impl<'a> Keys<'a> {
     /// The value of this key, as `convert` has it.
-    fn optional<T>(&self, key: &str, convert: impl Fn(&'a MetadataValue) -> Option<T>, what: &str) -> Result<Option<T>> {
+    fn optional<T>(
+        &self,
+        key: &str,
+        convert: impl Fn(&'a MetadataValue) -> Option<T>,
+        what: &str,
+    ) -> Result<Option<T>> {
         let Some(value) = self.0.get(key) else { return Ok(None) };
         let converted = convert(value).with_context(|| format!("{key} is not {what}"))?;
         Ok(Some(converted))
@@ -52,7 +57,12 @@ impl<'a> Keys<'a> {
         self.list(key, number, "a number")
     }
 
-    fn list<T>(&self, key: &str, convert: impl Fn(&'a MetadataValue) -> Option<T>, what: &str) -> Result<Option<Vec<T>>> {
+    fn list<T>(
+        &self,
+        key: &str,
+        convert: impl Fn(&'a MetadataValue) -> Option<T>,
+        what: &str,
+    ) -> Result<Option<Vec<T>>> {
         match self.0.get(key) {
             None => Ok(None),
             Some(MetadataValue::Array(list)) => {

@@ -9,8 +9,14 @@ mod metadata;
 mod pre_tokenizers;
 mod rope_factors;
 mod tokenizer;
+mod vocabulary;
+mod writer;
 
 pub use architecture::Architecture;
 pub use blocks::BlockFormat;
 pub use change::{Change, Direction};
+pub use configuration::{NO_ROPE_INTERVAL, SLIDING_PATTERN, THETA_OF_WINDOWS};
 pub use file::{GgufFile, GgufTensor, ValueFormat};
+pub use rope_factors::ROPE_FACTORS;
+pub use vocabulary::{Around, NewVocabulary};
+pub use writer::{Entries, NewTensor, write_gguf};

@@ -24,7 +24,8 @@ enum Split {
 }
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 const PLAIN: PreTokenizer =
@@ -54,9 +55,7 @@ impl PreTokenizer {
 
     /// The `pre_tokenizer` of `tokenizer.json`.
     pub fn pre_tokenizer(&self) -> Value {
-        let byte_level = |use_regex: bool| {
-            json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
-        };
+        let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
         let sequence = |first: Value, second: Value| json!({ "type": "Sequence", "pretokenizers": [first, second] });
         match self.split {
             Split::Gpt2 => byte_level(true),
@@ -67,5 +66,59 @@ impl PreTokenizer {
                 sequence(split, byte_level(false))
             }
         }
+    }
+}
+
+/// The one that a `tokenizer.json` has.
+pub(super) fn pre_tokenizer_of(tokenizer: &Value) -> Option<&'static PreTokenizer> {
+    let ignores_merges = tokenizer["model"]["ignore_merges"].as_bool().unwrap_or(false);
+    // llama.cpp composes nothing.
+    let composes = match tokenizer["normalizer"]["type"].as_str() {
+        None => false,
+        Some("NFC") => true,
+        Some(_) => return None,
+    };
+    let steps = steps(&tokenizer["pre_tokenizer"])?;
+    let is_it = |known: &&PreTokenizer| {
+        (known.composes || !composes)
+            && known.ignores_merges == ignores_merges
+            && self::steps(&known.pre_tokenizer()).as_ref() == Some(&steps)
+    };
+    PRE_TOKENIZERS.iter().find(is_it)
+}
+
+/// What a `pre_tokenizer` does, step by step, with what it leaves out filled in; `None` where it is none of these.
+fn steps(pre_tokenizer: &Value) -> Option<Vec<Value>> {
+    let flag = |name: &str, default: bool| pre_tokenizer[name].as_bool().unwrap_or(default);
+    Some(match pre_tokenizer["type"].as_str()? {
+        "Sequence" => {
+            let steps: Option<Vec<_>> = pre_tokenizer["pretokenizers"].as_array()?.iter().map(steps).collect();
+            steps?.concat()
+        }
+        "Digits" if flag("individual_digits", false) => vec!["digits".into()],
+        "ByteLevel" if !flag("add_prefix_space", true) => vec![json!({ "splits": flag("use_regex", true) })],
+        "Split" if pre_tokenizer["behavior"] == "Isolated" && !flag("invert", false) => {
+            vec![pre_tokenizer["pattern"]["Regex"].as_str()?.into()]
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_known_again() {
+        for known in &PRE_TOKENIZERS {
+            let tokenizer = json!({
+                "normalizer": known.normalizer(),
+                "pre_tokenizer": known.pre_tokenizer(),
+                "model": { "ignore_merges": known.ignores_merges },
+            });
+            assert_eq!(pre_tokenizer_of(&tokenizer).map(|found| found.names), Some(known.names));
+        }
+        let spaces = json!({ "normalizer": null, "pre_tokenizer": { "type": "Whitespace" }, "model": {} });
+        assert!(pre_tokenizer_of(&spaces).is_none());
     }
 }

@@ -11,38 +11,22 @@ use super::file::{GgufFile, ValueFormat};
 use crate::files::open_file;
 
 /// The tensor that has them.
-pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// What all published models of the kind have.
 const LOW: f64 = 1.0;
 const HIGH: f64 = 4.0;
 const LENGTH: f64 = 8192.0;
 
-/// `rope_type: llama3`.
-pub(super) struct Llama3 {
-    pub factor: f64,
-    pub low_freq_factor: f64,
-    pub high_freq_factor: f64,
-    pub original_length: f64,
-}
-
-impl Llama3 {
-    /// What each frequency is divided by.
-    pub fn factors(&self, theta: f64, head_dim: usize) -> Vec<f32> {
-        let factor_of = |i: usize| {
-            let frequency = theta.powf(-((2 * i) as f64 / head_dim as f64));
-            let turns = self.original_length * frequency / (2.0 * std::f64::consts::PI);
-            if turns > self.high_freq_factor {
-                return 1.0;
-            }
-            if turns < self.low_freq_factor {
-                return self.factor as f32;
-            }
-            let smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
-            (1.0 / ((1.0 - smooth) / self.factor + smooth)) as f32
-        };
-        (0..head_dim / 2).map(factor_of).collect()
-    }
+/// What each frequency is divided by, of `rope_type: llama3`.
+fn factors(factor: f64, theta: f64, head_dim: usize) -> Vec<f32> {
+    let factor_of = |i: usize| {
+        let frequency = theta.powf(-((2 * i) as f64 / head_dim as f64));
+        let turns = LENGTH * frequency / (2.0 * std::f64::consts::PI);
+        let smooth = ((turns - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
+        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
+    };
+    (0..head_dim / 2).map(factor_of).collect()
 }
 
 impl GgufFile {
@@ -50,12 +34,10 @@ impl GgufFile {
     pub(super) fn llama3_scaling(&self, theta: f64, head_dim: usize) -> Result<Value> {
         let stored = self.rope_factors(head_dim)?;
         let factor = f64::from(stored.iter().copied().fold(1.0, f32::max));
-        let scaling =
-            Llama3 { factor, low_freq_factor: LOW, high_freq_factor: HIGH, original_length: LENGTH };
         // Both are computed in f32 where models are converted.
         let is_near = |(stored, computed): (&f32, f32)| (stored / computed - 1.0).abs() < 1e-4;
         ensure!(
-            stored.iter().zip(scaling.factors(theta, head_dim)).all(is_near),
+            stored.iter().zip(factors(factor, theta, head_dim)).all(is_near),
             "{ROPE_FACTORS} is not Llama 3's scaling of {LENGTH} tokens by {factor}, which alone is supported"
         );
         Ok(json!({

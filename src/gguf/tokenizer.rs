@@ -117,7 +117,8 @@ impl<'a> Vocabulary<'a> {
             if !keys.flag(&key)?.unwrap_or(default) {
                 continue;
             }
-            let (id, token) = self.named(keys, name)?.with_context(|| format!("{key} is true and there is no such token"))?;
+            let (id, token) =
+                self.named(keys, name)?.with_context(|| format!("{key} is true and there is no such token"))?;
             let place = if name == "bos" { 0 } else { single.len() };
             single.insert(place, json!({ "SpecialToken": { "id": token, "type_id": 0 } }));
             special.insert(token.to_owned(), json!({ "id": token, "ids": [id], "tokens": [token] }));

@@ -115,7 +115,8 @@ impl Checkpoint {
         let header = GgufFile::open(path)?;
         let map = map(path)?;
         let context = || path.display().to_string();
-        let (architecture, head_dim) = (header.architecture().with_context(context)?, header.head_dim().with_context(context)?);
+        let (architecture, head_dim) =
+            (header.architecture().with_context(context)?, header.head_dim().with_context(context)?);
         for tensor in header.weights() {
             let name = architecture.hugging_face_name(&tensor.name);
             let name = name.with_context(|| {
@@ -204,7 +205,9 @@ impl Checkpoint {
         }
         let values = Values { data: Cow::Borrowed(&map[place.bytes.clone()]), format: place.format };
         let values = match place.change {
-            Some(changed) => changed.undo(values, &place.shape).with_context(|| format!("{}: {name}", path.display()))?,
+            Some(changed) => {
+                changed.undo(values, &place.shape).with_context(|| format!("{}: {name}", path.display()))?
+            }
             None => values,
         };
         Ok((&place.shape, values))

@@ -26,78 +26,112 @@ use crate::gguf::ValueFormat;
 pub fn merge_adapter(source: &Path, adapter: &Adapter, dtype: Option<Dtype>, dir: &Path) -> Result<()> {
     let config = ModelConfig::read(source)?;
     let checkpoint = Checkpoint::open(source)?;
+    let merged = merged(&config, &checkpoint, Some(adapter))?;
+    let stored: Vec<_> = merged.iter().map(|tensor| tensor.stored_as(dtype)).collect();
+    let matrix = stored.iter().find(|tensor| tensor.stored_shape().len() > 1);
+    let of_matrices = matrix.map_or(Dtype::F32, |matrix| matrix.dtype);
+    let tensors = stored.iter().map(|tensor| (tensor.merged.name.to_owned(), tensor as &dyn Stored));
+    write_safetensors(&dir.join("model.safetensors"), tensors, Some(pytorch()))?;
+    let changes = if adapter.is_value_network() { value_changes(&config) } else { policy_changes(&config) };
+    describe(&config, changes, of_matrices, source, dir)
+}
+
+/// The tensors of the network that `adapter` makes of a model, or of the model itself.
+///
+/// # Errors
+/// Where they do not fit.
+pub(super) fn merged<'a>(
+    config: &'a ModelConfig,
+    checkpoint: &'a Checkpoint,
+    adapter: Option<&'a Adapter>,
+) -> Result<Vec<Merged<'a>>> {
     // What a network of the two reads is checked by building one that holds nothing.
     let device = Device::plan(&Device::cpu(Precision::F32));
     let storage = Storage { dtype: DType::Real, trainable: false };
-    let build = Build::new(&device, &config, Some(&checkpoint), "merged", storage).with_adapter(Some(adapter));
-    let is_value = adapter.is_value_network();
-    if is_value {
+    let build = Build::new(&device, config, Some(checkpoint), "merged", storage).with_adapter(adapter);
+    let of_value_network = adapter.filter(|adapter| adapter.is_value_network());
+    if of_value_network.is_some() {
         Value::load(&build, 1)?;
     } else {
         Policy::load(&build, 1)?;
     }
-    let heads: &[&str] = if is_value { &[SCORE_WEIGHT, SCORE_BIAS] } else { &[] };
-    let heads = heads.iter().filter(|name| adapter.has(name)).copied();
-    let of_base = checkpoint.names().filter(|name| !(is_value && *name == LM_HEAD || adapter.has(name)));
-    let merged = of_base.chain(heads).map(|name| Merged::new(name, &checkpoint, adapter, dtype));
-    let merged = merged.collect::<Result<Vec<_>>>()?;
-    let matrix = merged.iter().find(|tensor| tensor.shape.len() > 1);
-    let stored = matrix.map_or(Dtype::F32, |matrix| matrix.dtype);
-    let tensors = merged.iter().map(|tensor| (tensor.name.to_owned(), tensor as &dyn Stored));
-    write_safetensors(&dir.join("model.safetensors"), tensors, Some(pytorch()))?;
-    let changes = if is_value { value_changes(&config) } else { policy_changes(&config) };
-    describe(&config, changes, stored, source, dir)
+    let heads = [SCORE_WEIGHT, SCORE_BIAS].into_iter();
+    let heads = heads.filter(|name| of_value_network.is_some_and(|adapter| adapter.has(name)));
+    let is_left_out = |name: &str| {
+        let is_unread = if of_value_network.is_some() { name == LM_HEAD } else { false };
+        is_unread || adapter.is_some_and(|adapter| adapter.has(name))
+    };
+    let of_base = checkpoint.names().filter(|name| !is_left_out(name));
+    of_base.chain(heads).map(|name| Merged::new(name, checkpoint, adapter)).collect()
 }
 
-/// A tensor of the base or of the head, with what the adapter adds to it; computed when it is written.
-struct Merged<'a> {
-    name: &'a str,
-    shape: Vec<usize>,
-    dtype: Dtype,
+/// A tensor of the base or of the head, with what the adapter adds to it; computed when it is asked for.
+pub(super) struct Merged<'a> {
+    pub name: &'a str,
+    pub shape: &'a [usize],
+    format: ValueFormat,
     checkpoint: &'a Checkpoint,
-    adapter: &'a Adapter,
+    adapter: Option<&'a Adapter>,
 }
 
 impl<'a> Merged<'a> {
-    fn new(name: &'a str, checkpoint: &'a Checkpoint, adapter: &'a Adapter, dtype: Option<Dtype>) -> Result<Self> {
-        let (shape, values) = tensor(name, checkpoint, adapter)?;
-        let (shape, dtype) = (shape.to_vec(), dtype.unwrap_or(values.format().plain()));
-        Ok(Self { name, shape, dtype, checkpoint, adapter })
+    fn new(name: &'a str, checkpoint: &'a Checkpoint, adapter: Option<&'a Adapter>) -> Result<Self> {
+        let merged = Self { name, shape: &[], format: ValueFormat::Plain(Dtype::F32), checkpoint, adapter };
+        let (shape, values) = merged.stored()?;
+        Ok(Self { shape, format: values.format(), ..merged })
+    }
+
+    /// To be written as `dtype`, or as the base is stored.
+    fn stored_as(&self, dtype: Option<Dtype>) -> StoredMerged<'_> {
+        StoredMerged { merged: self, dtype: dtype.unwrap_or(self.format.plain()) }
+    }
+
+    /// The adapter's tensor of this name, such as a head's, else the base's.
+    fn stored(&self) -> Result<(&'a [usize], Values<'a>)> {
+        match self.adapter.filter(|adapter| adapter.has(self.name)) {
+            Some(adapter) => adapter.tensor(self.name),
+            None => self.checkpoint.tensor(self.name),
+        }
     }
 
     /// What the adapter adds to the tensor, where it is the weight of a linear layer that has adapters.
     fn delta(&self) -> Result<Option<Vec<f64>>> {
-        match (self.name.strip_suffix(".weight"), &self.shape[..]) {
-            (Some(layer), &[outputs, inputs]) => self.adapter.delta(layer, [outputs, inputs]),
+        match (self.adapter, self.name.strip_suffix(".weight"), self.shape) {
+            (Some(adapter), Some(layer), &[outputs, inputs]) => adapter.delta(layer, [outputs, inputs]),
             _ => Ok(None),
         }
     }
+
+    /// All values, with what is added.
+    pub fn values(&self) -> Result<Vec<f64>> {
+        let (_, stored) = self.stored()?;
+        let values = stored.range(0, self.shape.iter().product());
+        Ok(match self.delta()? {
+            Some(delta) => values.zip(delta).map(|(value, delta)| value + delta).collect(),
+            None => values.collect(),
+        })
+    }
 }
 
-impl Stored for Merged<'_> {
+/// A merged tensor as safetensors stores it.
+struct StoredMerged<'a> {
+    merged: &'a Merged<'a>,
+    dtype: Dtype,
+}
+
+impl Stored for StoredMerged<'_> {
     fn stored_dtype(&self) -> Dtype {
         self.dtype
     }
 
     fn stored_shape(&self) -> &[usize] {
-        &self.shape
+        self.merged.shape
     }
 
     fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
-        let (_, stored) = tensor(self.name, self.checkpoint, self.adapter)?;
-        let values = stored.range(0, self.shape.iter().product());
-        Ok(match self.delta()? {
-            Some(delta) => encode(values.zip(delta).map(|(value, delta)| value + delta), self.dtype).into(),
-            None if stored.format() == ValueFormat::Plain(self.dtype) => {
-                drop(values);
-                stored.into_bytes()
-            }
-            None => encode(values, self.dtype).into(),
-        })
+        if self.merged.format == ValueFormat::Plain(self.dtype) && self.merged.delta()?.is_none() {
+            return Ok(self.merged.stored()?.1.into_bytes());
+        }
+        Ok(encode(self.merged.values()?.into_iter(), self.dtype).into())
     }
-}
-
-/// The adapter's tensor of this name, such as a head's, else the base's.
-fn tensor<'a>(name: &str, checkpoint: &'a Checkpoint, adapter: &'a Adapter) -> Result<(&'a [usize], Values<'a>)> {
-    if adapter.has(name) { adapter.tensor(name) } else { checkpoint.tensor(name) }
 }

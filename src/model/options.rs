@@ -20,8 +20,8 @@ use crate::self_test::{open_compiler, open_device};
 /// A model, adapters over it, and where they run.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelOptions {
-    /// A Hugging Face directory, or an id such as Qwen/Qwen2-0.5B
-    #[arg(long, value_name = "DIR|ID", value_parser = NonEmptyStringValueParser::new())]
+    /// A Hugging Face directory, a GGUF file, or an id such as Qwen/Qwen2-0.5B
+    #[arg(long, value_name = "DIR|FILE|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Adapters over the model: a PEFT directory (for `train` those to go on from)

@@ -109,7 +109,7 @@ impl Rope {
     }
 
     /// Angular frequencies of the `head_dim / 2` pairs, in f32 as transformers computes them.
-    fn frequencies(&self, head_dim: usize) -> Vec<f32> {
+    pub(super) fn frequencies(&self, head_dim: usize) -> Vec<f32> {
         let frequency = |i: usize| {
             let exponent = (2 * i) as f32 / head_dim as f32;
             let frequency = 1.0 / (self.theta as f32).powf(exponent);
