@@ -4,6 +4,7 @@ use anyhow::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::random_blocks::random_blocks;
 use crate::device::{DType, Device, Tensor};
 use crate::gpu::Signature;
 
@@ -19,6 +20,8 @@ pub enum Work {
 /// Values of a tensor before the call; where it is longer, they stand in it again and again.
 enum Fill {
     Floats(DType, Vec<f64>),
+    /// Whole blocks as files have them.
+    Blocks(DType, Vec<u8>),
     Indices(Vec<u32>),
 }
 
@@ -40,7 +43,8 @@ pub const TOLERANCE: f64 = 1e-5;
 const DISTINCT: usize = 64 * 65_537;
 
 /// How a matrix may be stored.
-pub const MATRIX_TYPES: [DType; 4] = [DType::Real, DType::Bf16, DType::Q8, DType::Q4];
+pub const MATRIX_TYPES: [DType; 7] =
+    [DType::Real, DType::Bf16, DType::Q8, DType::Q4, DType::Q40, DType::Q4K, DType::Q6K];
 
 /// A kernel, its tensors in the order that its closure takes them, and the call.
 pub struct Case {
@@ -115,6 +119,20 @@ impl Case {
         self
     }
 
+    /// An input of values about between -1 and 1, stored as `dtype`; of some million those that are repeated.
+    pub fn matrix(mut self, name: &'static str, shape: &[usize], dtype: DType) -> Self {
+        let count: usize = shape.iter().product();
+        let fill = match dtype {
+            DType::Q40 | DType::Q4K | DType::Q6K => {
+                let blocks = count.min(DISTINCT).div_ceil(dtype.block_len());
+                Fill::Blocks(dtype, random_blocks(&mut self.rng, dtype, blocks))
+            }
+            _ => Fill::Floats(dtype, self.uniform(count)),
+        };
+        self.tensors.push(Input { name, shape: shape.to_vec(), fill, is_output: false });
+        self
+    }
+
     /// An input of indices.
     pub fn u32s(mut self, name: &'static str, values: Vec<u32>) -> Self {
         let shape = vec![values.len()];
@@ -153,7 +171,7 @@ impl Case {
     pub fn tensors(&self, device: &Device) -> Result<Vec<Tensor>> {
         let make = |input: &Input| {
             let dtype = match &input.fill {
-                Fill::Floats(dtype, _) => *dtype,
+                Fill::Floats(dtype, _) | Fill::Blocks(dtype, _) => *dtype,
                 Fill::Indices(_) => DType::U32,
             };
             let mut tensor = device.tensor(input.name, &input.shape, dtype)?;
@@ -162,6 +180,14 @@ impl Case {
                     for first in (0..tensor.len()).step_by(values.len().max(1)) {
                         let count = values.len().min(tensor.len() - first);
                         tensor.write(first, values[..count].iter().copied())?;
+                    }
+                }
+                Fill::Blocks(dtype, raw) => {
+                    let bytes = dtype.file_block_bytes().unwrap_or(1);
+                    let blocks = tensor.len().div_ceil(dtype.block_len());
+                    for first in (0..blocks).step_by((raw.len() / bytes).max(1)) {
+                        let count = (raw.len() / bytes).min(blocks - first);
+                        tensor.write_blocks(first * dtype.block_len(), &raw[..count * bytes])?;
                     }
                 }
                 Fill::Indices(values) => tensor.write_u32(0, values)?,

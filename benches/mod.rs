@@ -9,6 +9,7 @@ pub mod host;
 pub mod large;
 pub mod limits;
 pub mod pipelines;
+pub mod random_blocks;
 pub mod serial_return;
 pub mod shape;
 pub mod step;

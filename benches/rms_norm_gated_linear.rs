@@ -1,4 +1,4 @@
-use super::case::{Case, Work};
+use super::case::{Case, MATRIX_TYPES, Work};
 use crate::device::{Call, DType, Precision};
 use crate::kernels::{Activation, GatedWeights, NormScale, RmsNormGatedLinear};
 
@@ -8,12 +8,11 @@ fn case([rows, cols, inner]: [usize; 3], dtype: DType, activation: Activation, o
     let weights = 2 * cols * inner;
     let bytes = dtype.bytes(weights, Precision::F32);
     let work = if rows == 1 { Work::Bytes(bytes as f64) } else { Work::Flops(2.0 * (rows * weights) as f64) };
-    let mut case = Case::new(RmsNormGatedLinear::SIGNATURE, shape, work);
-    let [gate, up] = [0; 2].map(|_| case.uniform(cols * inner));
+    let case = Case::new(RmsNormGatedLinear::SIGNATURE, shape, work);
     case.input("x", &[rows, inner])
         .input("norm", &[inner])
-        .floats("gate", &[cols, inner], dtype, gate)
-        .floats("up", &[cols, inner], dtype, up)
+        .matrix("gate", &[cols, inner], dtype)
+        .matrix("up", &[cols, inner], dtype)
         .output("act", &[rows, cols])
         .run(move |device, tensors| {
             let [x, weight, gate, up, act] = tensors else { unreachable!() };
@@ -25,10 +24,9 @@ fn case([rows, cols, inner]: [usize; 3], dtype: DType, activation: Activation, o
 /// What is tested: few rows and many, columns that are no whole tiles.
 pub fn tests() -> Vec<Case> {
     let sizes = [[1, 36, 100], [3, 132, 36], [8, 64, 576], [37, 124, 20]];
-    let silu = |dtype| move |size| case(size, dtype, Activation::Silu, 0.0);
-    let gelu = |dtype| move |size| case(size, dtype, Activation::GeluTanh, 1.0);
-    let stored = sizes.map(silu(DType::Real)).into_iter().chain(sizes.map(gelu(DType::Bf16)));
-    stored.chain(sizes.map(silu(DType::Q8))).chain(sizes.map(gelu(DType::Q4))).collect()
+    let activations = [(Activation::Silu, 0.0), (Activation::GeluTanh, 1.0)];
+    let types = MATRIX_TYPES.into_iter().zip(activations.into_iter().cycle());
+    types.flat_map(|(dtype, (activation, offset))| sizes.map(|size| case(size, dtype, activation, offset))).collect()
 }
 
 /// The row of the table: a decoded token of 32 sequences.

@@ -1,4 +1,4 @@
-use super::case::{Case, Work};
+use super::case::{Case, MATRIX_TYPES, Work};
 use crate::device::{Call, DType};
 use crate::kernels::{GroupedOutput, NormScale, RmsNormLinear};
 
@@ -6,10 +6,9 @@ fn case(rows: usize, cols: [usize; 3], inner: usize, dtype: DType, offset: f32) 
     let all: usize = cols.iter().sum();
     let shape = format!("{rows} x {cols:?} x {inner}, {dtype:?}, offset {offset}");
     let mut case = Case::new(RmsNormLinear::SIGNATURE, shape, Work::Flops(2.0 * (rows * all * inner) as f64));
-    let weights = cols.map(|cols| case.uniform(cols.max(4) * inner));
     case = case.input("x", &[rows, inner]).input("norm", &[inner]);
-    for ((name, cols), values) in ["w0", "w1", "w2"].into_iter().zip(cols).zip(weights) {
-        case = case.floats(name, &[cols.max(4), inner], dtype, values);
+    for (name, cols) in ["w0", "w1", "w2"].into_iter().zip(cols) {
+        case = case.matrix(name, &[cols.max(4), inner], dtype);
     }
     for (name, cols) in ["y0", "y1", "y2"].into_iter().zip(cols) {
         case = case.output(name, &[rows, cols.max(4)]);
@@ -25,12 +24,19 @@ fn case(rows: usize, cols: [usize; 3], inner: usize, dtype: DType, offset: f32) 
     })
 }
 
-/// What is tested: few rows and many, parts that are no whole tiles, two parts.
+/// What is tested: few rows and many, parts that are no whole tiles, two parts; rows that are whole blocks.
 pub fn tests() -> Vec<Case> {
-    let sizes = [(1, [36, 12, 12], 100), (3, [132, 68, 4], 36), (8, [64, 8, 200], 576), (37, [124, 4, 0], 20)];
+    let sizes = [
+        (1, [36, 12, 12], 100),
+        (1, [12, 4, 4], 768),
+        (3, [132, 68, 4], 36),
+        (8, [64, 8, 200], 576),
+        (9, [36, 4, 0], 512),
+        (37, [124, 4, 0], 20),
+    ];
     let stored = |(rows, cols, inner)| {
-        [(DType::Real, 0.0), (DType::Bf16, 1.0), (DType::Q8, 0.0), (DType::Q4, 1.0)]
-            .map(|(dtype, offset)| case(rows, cols, inner, dtype, offset))
+        let types = MATRIX_TYPES.into_iter().zip([0.0, 1.0].into_iter().cycle());
+        types.map(move |(dtype, offset)| case(rows, cols, inner, dtype, offset))
     };
     sizes.into_iter().flat_map(stored).collect()
 }

@@ -1,4 +1,4 @@
-//! Matrices in blocks against bitsandbytes and llama.cpp's Python package: what is stored, and what it stands for.
+//! Matrices in blocks against bitsandbytes and llama.cpp's Python package: what is stored, and what it stands for, in products too.
 //! The goldens are made by tools/goldens/blocks.py.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use dqo_wgpu::device::{DType, Device, Precision, Tensor};
+use dqo_wgpu::kernels::{Layout, Matmul, Operand, OperandMut, Product};
 use half::f16;
 use safetensors::SafeTensors;
 
@@ -71,6 +72,63 @@ fn blocks_hold_what_the_packages_store() {
     let blocks: Vec<u8> =
         tensor.read_bytes(values.len()).unwrap().chunks_exact(BLOCK_BYTES).flat_map(as_gguf).collect();
     assert!(blocks == goldens["q8.blocks"], "Q8_0");
+}
+
+/// The types that files have, by the names of the goldens.
+const OF_FILES: [(&str, DType); 4] =
+    [("Q8_0", DType::Q8), ("Q4_0", DType::Q40), ("Q4_K", DType::Q4K), ("Q6_K", DType::Q6K)];
+
+#[test]
+fn blocks_of_files_stand_for_what_the_package_says() {
+    let goldens = goldens();
+    for device in [Device::cpu(Precision::F32), Device::cpu(Precision::F64)].iter().chain(gpus()) {
+        for (name, dtype) in OF_FILES {
+            let (raw, expected) = (&goldens[&format!("{name}.blocks")], floats(&goldens[name]));
+            let (len, bytes) = (dtype.block_len(), dtype.file_block_bytes().unwrap());
+            // The last block is not used to its end.
+            let mut tensor = device.tensor("matrix", &[expected.len() - 4], dtype).unwrap();
+            tensor.write_blocks(3 * len, &raw[3 * bytes..]).unwrap();
+            tensor.write_blocks(0, &raw[..3 * bytes]).unwrap();
+            for count in [tensor.len(), 2 * len + 20] {
+                let bits: Vec<u32> =
+                    tensor.read(count).unwrap().iter().map(|&value| (value as f32).to_bits()).collect();
+                let expected: Vec<u32> = expected[..count].iter().map(|value| value.to_bits()).collect();
+                assert!(bits == expected, "{name} on {}", device.description());
+            }
+        }
+    }
+}
+
+#[test]
+fn products_by_the_identity_are_the_values_themselves() {
+    let goldens = goldens();
+    for device in [Device::cpu(Precision::F32)].iter().chain(gpus()) {
+        for (name, dtype) in OF_FILES {
+            let (raw, expected) = (&goldens[&format!("{name}.blocks")], floats(&goldens[name]));
+            let (rows, cols) = (4, expected.len() / 4);
+            let mut matrix = device.tensor("matrix", &[rows, cols], dtype).unwrap();
+            matrix.write_blocks(0, raw).unwrap();
+            let mut identity = device.tensor("identity", &[rows, rows], DType::Real).unwrap();
+            identity.write(0, (0..rows * rows).map(|i| f64::from(u8::from(i % (rows + 1) == 0)))).unwrap();
+            let mut product = device.tensor("product", &[rows, cols], DType::Real).unwrap();
+            let (a, b) = (Operand::whole(&identity, rows), Operand::whole(&matrix, cols));
+            let c = OperandMut::whole(&mut product, cols);
+            Matmul::run(device, Product { layout: Layout::Nn, rows, cols, inner: rows, a, b, c, accumulate: false });
+            // One product of each sum is not 0, so nothing is rounded.
+            let found = product.read(rows * cols).unwrap();
+            assert!(
+                found.iter().zip(&expected).all(|(a, &b)| *a == f64::from(b)),
+                "{name} on {}",
+                device.description()
+            );
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "matrix: Q4K is read from files, and not made of values")]
+fn values_are_not_made_into_blocks_of_files() {
+    stored(&Device::cpu(Precision::F32), DType::Q4K, &[0.0; 256]);
 }
 
 /// A verb on the CPU device.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::benches::CASES;
+use dqo_wgpu::benches::case::MATRIX_TYPES;
 use dqo_wgpu::benches::pipelines::build_all;
 use dqo_wgpu::device::{DType, Device, Kernel, Real, Tensor, kernel};
 use dqo_wgpu::gpu::{BuiltPipeline, Gpu, Launch, Settings, Subgroups, Traits, Variant};
@@ -79,7 +80,7 @@ fn run_all(device: &Device) {
             "tie_word_embeddings": true, "max_position_embeddings": 4096,
         })
     };
-    for dtype in [DType::Real, DType::Bf16, DType::Q8, DType::Q4] {
+    for dtype in MATRIX_TYPES {
         decode(device, model("qwen2", 3584, 18944, [28, 4, 128]), dtype);
         decode(device, model("qwen2", 896, 4864, [14, 2, 64]), dtype);
         decode(device, model("gemma", 2048, 16384, [8, 1, 256]), dtype);

@@ -68,13 +68,14 @@ fn left_quad(place: u32) -> vec4<f32> {
 }
 
 fn right_quad(quad: u32) -> weight4 {
+    let at = places_of(quad);
     if (part == 0u) {
-        return weight_of(w0[word_of(quad)], w0[scale_of(quad)], quad);
+        return weight_of(w0[at.x], w0[at.y], w0[at.z], w0[at.w], quad);
     }
     if (part == 1u) {
-        return weight_of(w1[word_of(quad)], w1[scale_of(quad)], quad);
+        return weight_of(w1[at.x], w1[at.y], w1[at.z], w1[at.w], quad);
     }
-    return weight_of(w2[word_of(quad)], w2[scale_of(quad)], quad);
+    return weight_of(w2[at.x], w2[at.y], w2[at.z], w2[at.w], quad);
 }
 
 fn store(row: u32, col: u32, layer: u32, sum: vec4<f32>) {

@@ -49,7 +49,8 @@ fn left_quad(place: u32) -> vec4<f32> {
 }
 
 fn right_quad(quad: u32) -> weight4 {
-    return weight_of(b[word_of(quad)], b[scale_of(quad)], quad);
+    let at = places_of(quad);
+    return weight_of(b[at.x], b[at.y], b[at.z], b[at.w], quad);
 }
 
 // The grid of tiles of a size, columns first.

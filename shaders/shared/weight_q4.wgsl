@@ -2,15 +2,13 @@
 alias stored = u32;
 alias weight4 = vec2<u32>; // four codes, in the lower half, and their scale
 
-fn word_of(quad: u32) -> u32 {
-    return quad / 16u * 9u + quad % 16u / 2u;
+// Where the words of a quad lie, of which there are two: what is read in the others' places is not used.
+fn places_of(quad: u32) -> vec4<u32> {
+    let block = quad / 16u * 9u;
+    return vec2(block + quad % 16u / 2u, block + 8u).xyyy;
 }
 
-fn scale_of(quad: u32) -> u32 {
-    return quad / 16u * 9u + 8u;
-}
-
-fn weight_of(word: stored, scale: stored, quad: u32) -> weight4 {
+fn weight_of(word: stored, scale: stored, third: stored, fourth: stored, quad: u32) -> weight4 {
     return vec2(word >> (16u * (quad % 2u)), scale);
 }
 

@@ -2,15 +2,13 @@
 alias stored = u32;
 alias weight4 = vec2<u32>; // four values and their scale
 
-fn word_of(quad: u32) -> u32 {
-    return quad / 8u * 9u + quad % 8u;
+// Where the words of a quad lie, of which there are two: what is read in the others' places is not used.
+fn places_of(quad: u32) -> vec4<u32> {
+    let block = quad / 8u * 9u;
+    return vec2(block + quad % 8u, block + 8u).xyyy;
 }
 
-fn scale_of(quad: u32) -> u32 {
-    return quad / 8u * 9u + 8u;
-}
-
-fn weight_of(word: stored, scale: stored, quad: u32) -> weight4 {
+fn weight_of(word: stored, scale: stored, third: stored, fourth: stored, quad: u32) -> weight4 {
     return vec2(word, scale);
 }
 

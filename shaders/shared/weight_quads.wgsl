@@ -1,16 +1,12 @@
 // A matrix whose quads are stored one after the other, as they are read.
 alias stored = weight4;
 
-fn word_of(quad: u32) -> u32 {
-    return quad;
+// Where the words of a quad lie, of which there is one: what is read in the others' places is not used.
+fn places_of(quad: u32) -> vec4<u32> {
+    return vec4(quad);
 }
 
-// There is no scale: what is read in its place is not used.
-fn scale_of(quad: u32) -> u32 {
-    return quad;
-}
-
-fn weight_of(word: stored, scale: stored, quad: u32) -> weight4 {
+fn weight_of(word: stored, second: stored, third: stored, fourth: stored, quad: u32) -> weight4 {
     return word;
 }
 

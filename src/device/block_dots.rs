@@ -1,30 +1,44 @@
 //! Products of few rows by a matrix in blocks, as dot products: blocks are unpacked in registers and never stored. As in
 //! [`super::dots`] the order of a sum depends on its length alone.
 
-use std::arch::x86_64::__m256;
+use std::arch::x86_64::{__m256, __m256i};
 
 use pulp::Simd;
 use pulp::x86::V3;
 
 use super::dots::Dots;
+use super::file_blocks::{Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS};
 use super::nf4::NF4;
 
-/// Eight words of values, and their scale.
-type Block = [u32; 9];
+/// How a block of so many words is unpacked: into so many vectors of eight values.
+pub trait Unpack<const WORDS: usize, const VECTORS: usize>: Copy {
+    /// What the vectors of a block share.
+    type Shared;
 
-/// How the words of a block are unpacked: into so many vectors of eight values.
-pub trait Unpack<const VECTORS: usize>: Copy {
+    fn shared(self, vectors: V3, block: &[u32; WORDS]) -> Self::Shared;
+
     /// Values that are not scaled yet.
-    fn vector(self, vectors: V3, words: &[u32; 8], index: usize) -> __m256;
+    fn vector(self, vectors: V3, block: &[u32; WORDS], shared: &Self::Shared, index: usize) -> __m256;
+
+    /// What scales them all: the last word.
+    #[inline(always)] // so that it is compiled with the processor's features
+    fn scale(self, block: &[u32; WORDS]) -> f32 {
+        f32::from_bits(block[WORDS - 1])
+    }
 }
 
 /// Signed bytes.
 #[derive(Clone, Copy)]
 pub struct Bytes;
 
-impl Unpack<4> for Bytes {
-    #[inline(always)] // so that it is compiled with the processor's features
-    fn vector(self, vectors: V3, words: &[u32; 8], index: usize) -> __m256 {
+impl Unpack<9, 4> for Bytes {
+    type Shared = ();
+
+    #[inline(always)] // as above
+    fn shared(self, _: V3, _: &[u32; 9]) {}
+
+    #[inline(always)] // as above
+    fn vector(self, vectors: V3, words: &[u32; 9], (): &(), index: usize) -> __m256 {
         let bytes = u64::from(words[2 * index]) | u64::from(words[2 * index + 1]) << 32;
         let bytes = vectors.sse2._mm_set_epi64x(0, bytes as i64);
         vectors.avx._mm256_cvtepi32_ps(vectors.avx2._mm256_cvtepi8_epi32(bytes))
@@ -35,9 +49,14 @@ impl Unpack<4> for Bytes {
 #[derive(Clone, Copy)]
 pub struct Places;
 
-impl Unpack<8> for Places {
+impl Unpack<9, 8> for Places {
+    type Shared = ();
+
     #[inline(always)] // as above
-    fn vector(self, V3 { avx, avx2, .. }: V3, words: &[u32; 8], index: usize) -> __m256 {
+    fn shared(self, _: V3, _: &[u32; 9]) {}
+
+    #[inline(always)] // as above
+    fn vector(self, V3 { avx, avx2, .. }: V3, words: &[u32; 9], (): &(), index: usize) -> __m256 {
         let [low, high] = pulp::cast::<_, [__m256; 2]>(NF4);
         let shifts = pulp::cast([0, 4, 8, 12, 16, 20, 24, 28]);
         // A permutation looks at the lower three bits of a place, a choice at the uppermost of all.
@@ -48,12 +67,101 @@ impl Unpack<8> for Places {
     }
 }
 
+/// Eight codes of `BITS` bits each, from the lowest bits of a word on.
+#[inline(always)] // as above
+fn codes<const BITS: u32>(V3 { avx, avx2, .. }: V3, word: u32) -> __m256i {
+    let shifts: [u32; 8] = [0, BITS, 2 * BITS, 3 * BITS, 4 * BITS, 5 * BITS, 6 * BITS, 7 * BITS];
+    let shifted = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(word as i32), pulp::cast(shifts));
+    avx2._mm256_and_si256(shifted, avx._mm256_set1_epi32((1 << BITS) - 1))
+}
+
+/// Q4_0's codes, less 8.
+#[derive(Clone, Copy)]
+pub struct Codes;
+
+impl Unpack<Q4_0_WORDS, 4> for Codes {
+    type Shared = ();
+
+    #[inline(always)] // as above
+    fn shared(self, _: V3, _: &[u32; Q4_0_WORDS]) {}
+
+    #[inline(always)] // as above
+    fn vector(self, vectors: V3, block: &[u32; Q4_0_WORDS], (): &(), index: usize) -> __m256 {
+        let V3 { avx, avx2, .. } = vectors;
+        let codes = codes::<4>(vectors, block[index]);
+        avx._mm256_cvtepi32_ps(avx2._mm256_sub_epi32(codes, avx._mm256_set1_epi32(8)))
+    }
+}
+
+/// Q4_K's values: each 32 have a scale and a minimum.
+#[derive(Clone, Copy)]
+pub struct ShiftedCodes;
+
+impl Unpack<Q4_K_WORDS, 32> for ShiftedCodes {
+    type Shared = [[f32; 8]; 2];
+
+    #[inline(always)] // as above
+    fn shared(self, V3 { avx, avx2, .. }: V3, block: &[u32; Q4_K_WORDS]) -> [[f32; 8]; 2] {
+        let pairs = avx2._mm256_cvtepu16_epi32(pulp::cast([block[32], block[33], block[34], block[35]]));
+        let scales = avx._mm256_cvtepi32_ps(avx2._mm256_and_si256(pairs, avx._mm256_set1_epi32(255)));
+        let minima = avx._mm256_cvtepi32_ps(avx2._mm256_srli_epi32::<8>(pairs));
+        let [scale, minimum] = [block[36], block[37]].map(|word| avx._mm256_set1_ps(f32::from_bits(word)));
+        pulp::cast([avx._mm256_mul_ps(scale, scales), avx._mm256_mul_ps(minimum, minima)])
+    }
+
+    #[inline(always)] // as above
+    fn vector(self, vectors: V3, block: &[u32; Q4_K_WORDS], [scales, offsets]: &[[f32; 8]; 2], index: usize) -> __m256 {
+        let V3 { avx, fma, .. } = vectors;
+        let codes = avx._mm256_cvtepi32_ps(codes::<4>(vectors, block[index]));
+        let [scale, offset] = [scales, offsets].map(|of| avx._mm256_set1_ps(of[index / 4]));
+        fma._mm256_fmsub_ps(codes, scale, offset)
+    }
+
+    #[inline(always)] // as above
+    fn scale(self, _: &[u32; Q4_K_WORDS]) -> f32 {
+        1.0
+    }
+}
+
+/// Q6_K's codes, less 32, times their scales.
+#[derive(Clone, Copy)]
+pub struct ScaledCodes;
+
+impl Unpack<Q6_K_WORDS, 32> for ScaledCodes {
+    type Shared = [[f32; 8]; 2];
+
+    #[inline(always)] // as above
+    fn shared(self, V3 { avx, avx2, sse2, .. }: V3, block: &[u32; Q6_K_WORDS]) -> [[f32; 8]; 2] {
+        let eight = |first: usize| {
+            let bytes = u64::from(block[first]) | u64::from(block[first + 1]) << 32;
+            avx._mm256_cvtepi32_ps(avx2._mm256_cvtepi8_epi32(sse2._mm_set_epi64x(0, bytes as i64)))
+        };
+        pulp::cast([eight(48), eight(50)])
+    }
+
+    #[inline(always)] // as above
+    fn vector(self, vectors: V3, block: &[u32; Q6_K_WORDS], scales: &[[f32; 8]; 2], index: usize) -> __m256 {
+        let V3 { avx, avx2, .. } = vectors;
+        let low = codes::<4>(vectors, block[index]);
+        let high = codes::<2>(vectors, block[32 + index / 2] >> (16 * (index % 2)));
+        let codes = avx2._mm256_or_si256(low, avx2._mm256_slli_epi32::<4>(high));
+        let codes = avx._mm256_cvtepi32_ps(avx2._mm256_sub_epi32(codes, avx._mm256_set1_epi32(32)));
+        avx._mm256_mul_ps(avx._mm256_set1_ps(scales[index / 16][index / 2 % 8]), codes)
+    }
+}
+
 /// The products with rows that are whole blocks, end to end; with vectors of 8.
-pub fn block_dots<const VECTORS: usize>(vectors: V3, unpack: impl Unpack<VECTORS>, w: &[Block], dots: Dots<f32>) {
+pub fn block_dots<const WORDS: usize, const VECTORS: usize>(
+    vectors: V3,
+    unpack: impl Unpack<WORDS, VECTORS>,
+    w: &[u32],
+    dots: Dots<f32>,
+) {
     vectors.vectorize(
         #[inline(always)]
         || {
             let Dots { x, x_stride, inner, rows, y } = dots;
+            let w = w.as_chunks::<WORDS>().0;
             let of_row = |row: usize| {
                 let (vectors, _) = x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>();
                 vectors.as_chunks::<VECTORS>().0
@@ -63,19 +171,26 @@ pub fn block_dots<const VECTORS: usize>(vectors: V3, unpack: impl Unpack<VECTORS
             for (c, y) in y.chunks_exact_mut(rows).enumerate() {
                 let w = &w[c * of_column..][..of_column];
                 if rows == 1 {
-                    [y[0]] = column(vectors, w, [of_row(0)], |words, _, i| unpack.vector(vectors, words, i));
+                    [y[0]] = column(vectors, unpack, w, [of_row(0)], |b| {
+                        let shared = unpack.shared(vectors, &w[b]);
+                        move |i| unpack.vector(vectors, &w[b], &shared, i)
+                    });
                     continue;
                 }
                 // Unpacked once for all rows.
-                for (unpacked, [words @ .., _]) in unpacked.iter_mut().zip(w) {
+                for (unpacked, block) in unpacked.iter_mut().zip(w) {
+                    let shared = unpack.shared(vectors, block);
                     for (i, values) in unpacked.iter_mut().enumerate() {
-                        *values = pulp::cast(unpack.vector(vectors, words, i));
+                        *values = pulp::cast(unpack.vector(vectors, block, &shared, i));
                     }
                 }
                 for first in (0..rows).step_by(4) {
                     // After the last row the last is computed again.
                     let x = [of_row(first), of_row(first + 1), of_row(first + 2), of_row(first + 3)];
-                    let sums = column(vectors, w, x, |_, b, i| pulp::cast::<[f32; 8], _>(unpacked[b][i]));
+                    let sums = column(vectors, unpack, w, x, |b| {
+                        let unpacked = &unpacked[b];
+                        move |i| pulp::cast::<[f32; 8], _>(unpacked[i])
+                    });
                     let count = 4.min(rows - first);
                     y[first..first + count].copy_from_slice(&sums[..count]);
                 }
@@ -84,14 +199,14 @@ pub fn block_dots<const VECTORS: usize>(vectors: V3, unpack: impl Unpack<VECTORS
     );
 }
 
-/// A column's products: `vector(words, block, index)` has eight of its values, not scaled. A sum is the same whatever is computed
-/// beside it.
+/// A column's products: `block(b)(i)` has eight of its values, not scaled. A sum is the same whatever is computed beside it.
 #[inline(always)] // as above
-fn column<const VECTORS: usize, const ROWS: usize>(
+fn column<const WORDS: usize, const VECTORS: usize, const ROWS: usize, Vector: Fn(usize) -> __m256>(
     vectors: V3,
-    w: &[Block],
+    unpack: impl Unpack<WORDS, VECTORS>,
+    w: &[[u32; WORDS]],
     mut x: [&[[[f32; 8]; VECTORS]]; ROWS],
-    vector: impl Fn(&[u32; 8], usize, usize) -> __m256,
+    block: impl Fn(usize) -> Vector,
 ) -> [f32; ROWS] {
     let V3 { avx, fma, .. } = vectors;
     let zero = avx._mm256_setzero_ps();
@@ -100,16 +215,16 @@ fn column<const VECTORS: usize, const ROWS: usize>(
         *x = &x[..w.len()];
     }
     for b in 0..w.len() {
-        let [words @ .., scale] = &w[b];
+        let vector = block(b);
         // Two sums, of which neither waits for the other.
         let mut sums = [[zero; 2]; ROWS];
         for i in 0..VECTORS {
-            let values = vector(words, b, i);
+            let values = vector(i);
             for r in 0..ROWS {
                 sums[r][i % 2] = fma._mm256_fmadd_ps(values, pulp::cast(x[r][b][i]), sums[r][i % 2]);
             }
         }
-        let scale = avx._mm256_set1_ps(f32::from_bits(*scale));
+        let scale = avx._mm256_set1_ps(unpack.scale(&w[b]));
         for r in 0..ROWS {
             totals[r] = fma._mm256_fmadd_ps(scale, avx._mm256_add_ps(sums[r][0], sums[r][1]), totals[r]);
         }

@@ -4,15 +4,18 @@ use half::f16;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use super::block_dots::{Bytes, Places, block_dots};
+use super::block_dots::{Bytes, Codes, Places, ScaledCodes, ShiftedCodes, block_dots};
 use super::dots::Dots;
+use super::file_blocks::{
+    Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, repack_q4_0, repack_q4_k, repack_q6_k, repack_q8_0, repacked, unpack_q4_0,
+    unpack_q4_k, unpack_q6_k,
+};
 use super::nf4::{self, nearest};
 use super::vectorized::vectorized;
 
-/// Words of values in a block; the scale, an f32, is the word behind them.
+/// Words of values in a block that is made here; the scale, an f32, is the word behind them.
 const VALUE_WORDS: usize = 8;
 const BLOCK_WORDS: usize = VALUE_WORDS + 1;
-type Block = [u32; BLOCK_WORDS];
 
 /// The types that are stored in blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,47 +25,85 @@ pub(super) enum BlockType {
     Q8,
     /// 64 places in [`NF4`](super::nf4::NF4), eight to a word, the first lowest; the scale is the largest magnitude: QLoRA's 4 bits.
     Q4,
+    /// llama.cpp's Q4_0: a scale times codes less 8. As the next two it is read from files and never made of values.
+    Q40,
+    /// llama.cpp's Q4_K: codes times a scale, less a minimum.
+    Q4K,
+    /// llama.cpp's Q6_K: a scale times codes less 32.
+    Q6K,
 }
 
 impl BlockType {
     /// The values of a block.
     pub const fn len(self) -> usize {
         match self {
-            Self::Q8 => 32,
+            Self::Q8 | Self::Q40 => 32,
             Self::Q4 => 64,
+            Self::Q4K | Self::Q6K => 256,
         }
     }
 
     /// The words of so many values: of whole blocks, the last of which may have fewer.
     pub fn words(self, values: usize) -> usize {
-        values.div_ceil(self.len()) * BLOCK_WORDS
+        let of_block = match self {
+            Self::Q8 | Self::Q4 => BLOCK_WORDS,
+            Self::Q40 => Q4_0_WORDS,
+            Self::Q4K => Q4_K_WORDS,
+            Self::Q6K => Q6_K_WORDS,
+        };
+        values.div_ceil(self.len()) * of_block
     }
 
-    /// Values in blocks, from the first of one on. A block with a value that is not finite is NaN throughout, so that what is
-    /// computed from it shows.
-    pub fn pack(self, values: &[f32]) -> Vec<u32> {
+    /// The bytes of a block in llama.cpp's files, where these have the type.
+    pub const fn file_bytes(self) -> Option<usize> {
+        match self {
+            Self::Q8 => Some(34),
+            Self::Q4 => None,
+            Self::Q40 => Some(18),
+            Self::Q4K => Some(144),
+            Self::Q6K => Some(210),
+        }
+    }
+
+    /// Blocks of a file; `None` where files have none of the type.
+    pub fn repack(self, raw: &[u8]) -> Option<Vec<u32>> {
+        Some(match self {
+            Self::Q8 => repacked(raw, repack_q8_0),
+            Self::Q4 => return None,
+            Self::Q40 => repacked(raw, repack_q4_0),
+            Self::Q4K => repacked(raw, repack_q4_k),
+            Self::Q6K => repacked(raw, repack_q6_k),
+        })
+    }
+
+    /// Values in blocks, from the first of one on; `None` where there is no way to make them. A block with a value that is not
+    /// finite is NaN throughout, so that what is computed from it shows.
+    pub fn pack(self, values: &[f32]) -> Option<Vec<u32>> {
+        let pack = match self {
+            Self::Q8 => pack_q8,
+            Self::Q4 => pack_q4,
+            Self::Q40 | Self::Q4K | Self::Q6K => return None,
+        };
         let blocks = values.par_chunks(self.len()).map(|values| {
             let mut block = [0; BLOCK_WORDS];
             let (words, scale) = block.split_at_mut(VALUE_WORDS);
             let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
             let is_finite = values.iter().all(|value| value.is_finite());
-            let stored = match self {
-                Self::Q8 => pack_q8(values, largest, words),
-                Self::Q4 => pack_q4(values, largest, words),
-            };
+            let stored = pack(values, largest, words);
             scale[0] = if is_finite { stored } else { f32::NAN }.to_bits();
             block
         });
-        blocks.collect::<Vec<_>>().into_flattened()
+        Some(blocks.collect::<Vec<_>>().into_flattened())
     }
 
     /// The values from element `first` on.
     pub fn unpack(self, words: &[u32], first: usize, values: &mut [f32]) {
-        let (blocks, _) = words.as_chunks();
-        let (blocks, start) = (&blocks[first / self.len()..], first % self.len());
         match self {
-            Self::Q8 => unpack_blocks(blocks, start, values, unpack_q8),
-            Self::Q4 => unpack_blocks(blocks, start, values, nf4::unpack),
+            Self::Q8 => unpack_blocks(words, first, values, unpack_q8),
+            Self::Q4 => unpack_blocks(words, first, values, unpack_q4),
+            Self::Q40 => unpack_blocks(words, first, values, unpack_q4_0),
+            Self::Q4K => unpack_blocks(words, first, values, unpack_q4_k),
+            Self::Q6K => unpack_blocks(words, first, values, unpack_q6_k),
         }
     }
 
@@ -72,10 +113,13 @@ impl BlockType {
     pub fn dots(self, words: &[u32], first: usize, dots: Dots<f32>) -> bool {
         let is_whole = first.is_multiple_of(self.len()) && dots.inner.is_multiple_of(self.len());
         let Some(vectors) = pulp::x86::V3::try_new().filter(|_| is_whole) else { return false };
-        let w = &words.as_chunks().0[first / self.len()..];
+        let w = &words[self.words(first)..];
         match self {
             Self::Q8 => block_dots(vectors, Bytes, w, dots),
             Self::Q4 => block_dots(vectors, Places, w, dots),
+            Self::Q40 => block_dots(vectors, Codes, w, dots),
+            Self::Q4K => block_dots(vectors, ShiftedCodes, w, dots),
+            Self::Q6K => block_dots(vectors, ScaledCodes, w, dots),
         }
         true
     }
@@ -87,13 +131,14 @@ impl BlockType {
     }
 }
 
-/// The values of blocks of `N`, from one in the first on.
-fn unpack_blocks<const N: usize>(
-    blocks: &[Block],
-    start: usize,
+/// The values of blocks of `N` in `WORDS`, from element `first` on.
+fn unpack_blocks<const N: usize, const WORDS: usize>(
+    words: &[u32],
+    first: usize,
     values: &mut [f32],
-    unpack: impl Fn(&[u32; VALUE_WORDS], f32, &mut [f32; N]),
+    unpack: impl Fn(&[u32; WORDS], &mut [f32; N]),
 ) {
+    let (blocks, start) = (&words.as_chunks().0[first / N..], first % N);
     vectorized(
         #[inline(always)]
         || {
@@ -102,13 +147,11 @@ fn unpack_blocks<const N: usize>(
             let (whole, after) = after.as_chunks_mut::<N>();
             let mut part = [0.0; N];
             for (i, values) in whole.iter_mut().enumerate() {
-                let [words @ .., scale] = &blocks[skipped + i];
-                unpack(words, f32::from_bits(*scale), values);
+                unpack(&blocks[skipped + i], values);
             }
             for (values, place, start) in [(before, 0, start), (after, skipped + whole.len(), 0)] {
                 if !values.is_empty() {
-                    let [words @ .., scale] = &blocks[place];
-                    unpack(words, f32::from_bits(*scale), &mut part);
+                    unpack(&blocks[place], &mut part);
                     values.copy_from_slice(&part[start..start + values.len()]);
                 }
             }
@@ -137,8 +180,8 @@ fn pack_q4(values: &[f32], largest: f32, words: &mut [u32]) -> f32 {
 }
 
 #[inline(always)] // so that it is compiled with the processor's features
-fn unpack_q8(words: &[u32; VALUE_WORDS], scale: f32, values: &mut [f32; 32]) {
-    let mut bytes = *words;
+fn unpack_q8([words @ .., scale]: &[u32; BLOCK_WORDS], values: &mut [f32; 32]) {
+    let (mut bytes, scale) = (*words, f32::from_bits(*scale));
     for word in &mut bytes {
         *word = word.to_le();
     }
@@ -148,6 +191,11 @@ fn unpack_q8(words: &[u32; VALUE_WORDS], scale: f32, values: &mut [f32; 32]) {
     }
 }
 
+#[inline(always)] // as above
+fn unpack_q4([words @ .., scale]: &[u32; BLOCK_WORDS], values: &mut [f32; 64]) {
+    nf4::unpack(words, f32::from_bits(*scale), values);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +203,7 @@ mod tests {
 
     fn unpacked(blocks: BlockType, values: &[f32]) -> Vec<f32> {
         let mut unpacked = vec![0.0; values.len()];
-        blocks.unpack(&blocks.pack(values), 0, &mut unpacked);
+        blocks.unpack(&blocks.pack(values).unwrap(), 0, &mut unpacked);
         unpacked
     }
 
@@ -170,7 +218,7 @@ mod tests {
             assert_eq!(unpacked(blocks, &[0.0; 70]), [0.0; 70]);
             // From any element on.
             let values: Vec<f32> = (0..200).map(|i| (i as f32 * 0.7).sin()).collect();
-            let (words, all) = (blocks.pack(&values), unpacked(blocks, &values));
+            let (words, all) = (blocks.pack(&values).unwrap(), unpacked(blocks, &values));
             for (first, count) in [(0, 200), (4, 1), (60, 8), (64, 64), (100, 100), (199, 1)] {
                 let mut part = vec![0.0f32; count];
                 blocks.unpack(&words, first, &mut part);

@@ -36,6 +36,13 @@ pub enum DType {
     Q8,
     /// About half a byte a value, as storage only, in blocks of 64 values with a scale: NF4, as QLoRA's.
     Q4,
+    /// About half a byte a value, as storage only, in blocks of 32 values with a scale: llama.cpp's Q4_0. As the next two it is
+    /// read from files, and never made of values.
+    Q40,
+    /// About half a byte a value, as storage only, in blocks of 256 values, with a scale and a minimum for each 32: llama.cpp's Q4_K.
+    Q4K,
+    /// About 6.6 bits a value, as storage only, in blocks of 256 values, with a scale for each 16: llama.cpp's Q6_K.
+    Q6K,
     /// Indices, token ids and counts.
     U32,
 }
@@ -60,7 +67,9 @@ impl Data {
             (DType::Real, Precision::F64) => Data::F64(zeros(len)?),
             (DType::Bf16, _) => Data::Bf16(zeros(len)?),
             (DType::U32, _) => Data::U32(zeros(len)?),
-            (DType::Q8 | DType::Q4, _) => Data::U32(zeros(dtype.bytes(len, precision) / 4)?),
+            (DType::Q8 | DType::Q4 | DType::Q40 | DType::Q4K | DType::Q6K, _) => {
+                Data::U32(zeros(dtype.bytes(len, precision) / 4)?)
+            }
         })
     }
 }
@@ -100,6 +109,9 @@ impl DType {
         match self {
             DType::Q8 => Some(BlockType::Q8),
             DType::Q4 => Some(BlockType::Q4),
+            DType::Q40 => Some(BlockType::Q40),
+            DType::Q4K => Some(BlockType::Q4K),
+            DType::Q6K => Some(BlockType::Q6K),
             DType::Real | DType::Bf16 | DType::U32 => None,
         }
     }
@@ -107,6 +119,17 @@ impl DType {
     /// Whether elements are stored in blocks, with a scale each.
     pub fn is_in_blocks(self) -> bool {
         self.blocks().is_some()
+    }
+
+    /// The values of a block; 1 of the types that are not in blocks.
+    pub fn block_len(self) -> usize {
+        self.blocks().map_or(1, BlockType::len)
+    }
+
+    /// The bytes of a block as llama.cpp's files have it, and [`Tensor::write_blocks`](super::Tensor::write_blocks) takes it;
+    /// `None` where these have none of the type.
+    pub fn file_block_bytes(self) -> Option<usize> {
+        self.blocks().and_then(BlockType::file_bytes)
     }
 
     /// Bytes of so many elements as stored.

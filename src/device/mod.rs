@@ -9,6 +9,7 @@ mod blocks;
 mod data;
 mod dots;
 mod exp;
+mod file_blocks;
 mod handle;
 mod kernel;
 mod ledger;

@@ -224,11 +224,14 @@ impl Tensor {
     ///
     /// # Errors
     /// Where the device reported an error.
+    ///
+    /// # Panics
+    /// Where the type is one that is read from files alone: see [`Tensor::write_blocks`].
     pub fn write(&mut self, start: usize, values: impl ExactSizeIterator<Item = f64>) -> Result<()> {
         let end = start + values.len();
         assert!(end <= self.len(), "{}: writing {start}..{end} of {}", self.name, self.len());
         if let Some(blocks) = self.dtype.blocks() {
-            return self.write_blocks(blocks, start, values);
+            return self.write_in_blocks(blocks, start, values);
         }
         match (&mut self.data, self.dtype) {
             (Data::F32(elements), _) => fill(&mut elements[start..end], values.map(|v| v as f32)),
@@ -255,7 +258,7 @@ impl Tensor {
     }
 
     /// As [`Tensor::write`], in blocks; from the first element of one to the last of one, or of the tensor.
-    fn write_blocks(
+    fn write_in_blocks(
         &mut self,
         blocks: BlockType,
         start: usize,
@@ -268,7 +271,36 @@ impl Tensor {
         let mut values = values.map(|v| v as f32);
         for first in (start..end).step_by(PART) {
             let part: Vec<f32> = values.by_ref().take(PART).collect();
-            self.write_part(first, bytemuck::cast_slice(&blocks.pack(&part)))?;
+            let Some(words) = blocks.pack(&part) else {
+                panic!("{}: {blocks:?} is read from files, and not made of values", self.name)
+            };
+            self.write_part(first, bytemuck::cast_slice(&words))?;
+        }
+        Ok(())
+    }
+
+    /// Writes blocks of the tensor's type as llama.cpp's files have them, [`DType::file_block_bytes`] each, from element `first` on,
+    /// the first of a block; `Q8` has Q8_0's. Of the tensor's last block the values after its end are not used. Values are kept to
+    /// the bit. A block with a scale that is not finite becomes NaN throughout, as one of such values does.
+    ///
+    /// # Errors
+    /// Where the device reported an error.
+    ///
+    /// # Panics
+    /// Where files have no such type, bytes are not whole blocks, or these do not fit.
+    pub fn write_blocks(&mut self, first: usize, raw: &[u8]) -> Result<()> {
+        let (Some(blocks), Some(bytes)) = (self.dtype.blocks(), self.dtype.file_block_bytes()) else {
+            panic!("{}: no file has blocks of {:?}", self.name, self.dtype)
+        };
+        assert!(raw.len().is_multiple_of(bytes), "{}: {} bytes are no whole blocks", self.name, raw.len());
+        let end = first + raw.len() / bytes * blocks.len();
+        assert!(end <= self.len().next_multiple_of(blocks.len()), "{}: writing {first}..{end}", self.name);
+        if let Data::Planned = self.data {
+            return Ok(());
+        }
+        for (part, raw) in raw.chunks(PART / blocks.len() * bytes).enumerate() {
+            let words = blocks.repack(raw).expect("files have the type");
+            self.write_part(first + part * PART, bytemuck::cast_slice(&words))?;
         }
         Ok(())
     }
@@ -322,7 +354,7 @@ impl Tensor {
             (DType::Real, Precision::F64) => bytemuck::pod_collect_to_vec(bytes),
             (DType::Bf16, _) => widen(bytemuck::pod_collect_to_vec::<u8, bf16>(bytes), f64::from),
             (DType::U32, _) => widen(bytemuck::pod_collect_to_vec::<u8, u32>(bytes), f64::from),
-            (DType::Q8 | DType::Q4, _) => {
+            (DType::Q8 | DType::Q4 | DType::Q40 | DType::Q4K | DType::Q6K, _) => {
                 let mut values = vec![0.0; count];
                 let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
                 self.dtype.blocks().expect("blocks").unpack(&words, 0, &mut values);

@@ -29,7 +29,7 @@ pub enum Access {
 }
 
 /// One text of a kernel: a shader file and the shared files that complete it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Variant {
     /// What tells it from the kernel's other variants; empty for the only one.
     pub name: &'static str,

@@ -2,11 +2,11 @@
 
 use super::matmul::{Layout, parallel_product};
 use super::products::Stored;
-use super::tiles::{Tile, TileText, by_tile_or_rows, cost};
+use super::tiles::{ALL_TEXTS, Tile, TileText, by_tile_or_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 20] = by_tile_or_rows(concat!(
+static VARIANTS: [Variant; ALL_TEXTS] = by_tile_or_rows(concat!(
     include_str!("../../shaders/grouped_linear.wgsl"),
     include_str!("../../shaders/shared/linear_parts.wgsl"),
 ));
@@ -16,7 +16,7 @@ kernel! {
     pub struct GroupedLinear in "grouped_linear" of VARIANTS {
         /// `[rows, inner]`
         read x,
-        /// `[cols0, inner]`, f32, bf16, q8 or q4, as all three.
+        /// `[cols0, inner]`, f32, bf16 or in blocks, as all three.
         read w0,
         /// `[cols1, inner]`
         read w1,

@@ -2,11 +2,11 @@
 
 use super::matmul::{Layout, parallel_product};
 use super::products::Stored;
-use super::tiles::{Tile, TileText, by_tile, cost};
+use super::tiles::{TILE_TEXTS, Tile, TileText, by_tile, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 8] = by_tile(include_str!("../../shaders/grouped_linear_backward_input.wgsl"));
+static VARIANTS: [Variant; TILE_TEXTS] = by_tile(include_str!("../../shaders/grouped_linear_backward_input.wgsl"));
 
 kernel! {
     /// `dx[i, j] = sum over p and k of dy_p[i, k] w_p[k, j]`. A matrix without rows is not there. Sizes but the rows' are
@@ -18,7 +18,7 @@ kernel! {
         read dy1,
         /// `[rows, inner2]`
         read dy2,
-        /// `[inner0, cols]`, f32, bf16, q8 or q4, as all three.
+        /// `[inner0, cols]`, f32, bf16 or in blocks, as all three.
         read w0,
         /// `[inner1, cols]`
         read w1,

@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::ColumnSum;
 use super::operand::{Operand, OperandMut};
 use super::products::{FEW_ROWS, Stored, parallel_dots, parallel_panels};
-use super::tiles::{DEPTH, Tile, TileText, by_tile_or_rows, cost};
+use super::tiles::{ALL_TEXTS, DEPTH, Tile, TileText, by_tile_or_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 20] = by_tile_or_rows(include_str!("../../shaders/matmul.wgsl"));
+static VARIANTS: [Variant; ALL_TEXTS] = by_tile_or_rows(include_str!("../../shaders/matmul.wgsl"));
 
 /// How the operands of `c = a b` are stored: each as it is (n) or transposed (t), first `a`, then `b`. Every stored
 /// matrix has a multiple of 4 columns.
@@ -41,7 +41,7 @@ pub struct Product<'a> {
     pub cols: usize,
     pub inner: usize,
     pub a: Operand<'a>,
-    /// f32, bf16 or, where it is weights, q8 or q4.
+    /// f32, bf16 or, where it is weights, in blocks.
     pub b: Operand<'a>,
     pub c: OperandMut<'a>,
     /// Whether the product is added to `c`, or overwrites it.
@@ -54,7 +54,7 @@ kernel! {
     pub struct Matmul in "matmul" of VARIANTS {
         /// `[rows, a_stride]`; where the layout transposes it `[inner, a_stride]`.
         read a,
-        /// `[inner, b_stride]`, f32, bf16, q8 or q4; where the layout transposes it `[cols, b_stride]`.
+        /// `[inner, b_stride]`, f32, bf16 or in blocks; where the layout transposes it `[cols, b_stride]`.
         read b,
         /// `[rows, c_stride]`
         write c,

@@ -63,7 +63,7 @@ pub(super) fn parallel_panels<T: Real>(
 ) {
     /// Values of a panel, about: as many as a cache holds.
     const PANEL: usize = 1 << 19;
-    /// The columns of a panel are whole blocks.
+    /// The columns of a panel are as many, or whole blocks that are longer.
     const UNIT: usize = 64;
     let multiply = |c: MatrixMut<'_, T>, values: &[T], row_stride| {
         let b = Matrix { data: values, row_stride, col_stride: 1 };
@@ -72,7 +72,8 @@ pub(super) fn parallel_panels<T: Real>(
     if let Some(values) = b.real() {
         return multiply(c, values, b.stride);
     }
-    let cols = (PANEL / inner.max(1)).next_multiple_of(UNIT).min(c.cols);
+    let unit = UNIT.max(b.tensor.dtype().block_len());
+    let cols = (PANEL / inner.max(1)).next_multiple_of(unit).min(c.cols);
     let mut panel = vec![T::zero(); cols * inner];
     for first in (0..c.cols).step_by(cols.max(1)) {
         let cols = cols.min(c.cols - first);

@@ -4,11 +4,11 @@ use super::gated_mlp::{Activation, gate};
 use super::matmul::{Layout, parallel_product};
 use super::products::Stored;
 use super::rms_norm_linear::{NormScale, normalised};
-use super::tiles::{ROWS_COLS, Tile, TileText, by_norm_rows, cost};
+use super::tiles::{ROWS_COLS, ROWS_TEXTS, Tile, TileText, by_norm_rows, cost};
 use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 12] = by_norm_rows(concat!(
+static VARIANTS: [Variant; ROWS_TEXTS] = by_norm_rows(concat!(
     include_str!("../../shaders/rms_norm_gated_linear.wgsl"),
     include_str!("../../shaders/shared/gate.wgsl"),
 ));
@@ -32,7 +32,7 @@ kernel! {
         read x,
         /// `[inner]`
         read norm,
-        /// `[cols, inner]`, f32, bf16, q8 or q4, as both.
+        /// `[cols, inner]`, f32, bf16 or in blocks, as both.
         read gate,
         /// `[cols, inner]`
         read up,

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 
 use super::grouped_linear::{GroupedOutput, check_parts, multiply_parts};
 use super::rms_norm::normalise;
-use super::tiles::{ROWS_COLS, Tile, TileText, by_norm_rows, cost};
+use super::tiles::{ROWS_COLS, ROWS_TEXTS, Tile, TileText, by_norm_rows, cost};
 use crate::device::{Device, Kernel, Matrix, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 12] = by_norm_rows(concat!(
+static VARIANTS: [Variant; ROWS_TEXTS] = by_norm_rows(concat!(
     include_str!("../../shaders/rms_norm_linear.wgsl"),
     include_str!("../../shaders/shared/linear_parts.wgsl"),
 ));
@@ -31,7 +31,7 @@ kernel! {
         read x,
         /// `[inner]`
         read norm,
-        /// `[cols0, inner]`, f32, bf16, q8 or q4, as all three.
+        /// `[cols0, inner]`, f32, bf16 or in blocks, as all three.
         read w0,
         /// `[cols1, inner]`
         read w1,

@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use super::products::FEW_ROWS;
-use super::variants::shared::{NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q8, WEIGHT_QUADS};
+use super::variants::shared::{
+    NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q4_0, WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q8,
+    WEIGHT_QUADS,
+};
 use crate::device::{DType, Device, word};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
 
@@ -101,101 +104,110 @@ const ONE: &str = "const FEW_ROWS = 1u;";
 const FOUR: &str = "const FEW_ROWS = 4u;";
 const EIGHT: &str = "const FEW_ROWS = 8u;";
 
-/// A product's texts, for the type of the matrix, as [`place_of`] has them: tiles for GPUs, lanes for CPUs.
-pub const fn by_tile(source: &'static str) -> [Variant; 8] {
-    [
-        Variant { name: "tiles, f32", source, includes: &[TILES, WEIGHT_F32, WEIGHT_QUADS], subgroups: false },
-        Variant { name: "lanes, f32", source, includes: &[LANES, WEIGHT_F32, WEIGHT_QUADS], subgroups: true },
-        Variant { name: "tiles, bf16", source, includes: &[TILES, WEIGHT_BF16, WEIGHT_QUADS], subgroups: false },
-        Variant { name: "lanes, bf16", source, includes: &[LANES, WEIGHT_BF16, WEIGHT_QUADS], subgroups: true },
-        Variant { name: "tiles, q8", source, includes: &[TILES, WEIGHT_Q8], subgroups: false },
-        Variant { name: "lanes, q8", source, includes: &[LANES, WEIGHT_Q8], subgroups: true },
-        Variant { name: "tiles, q4", source, includes: &[TILES, WEIGHT_Q4, NF4_TABLE], subgroups: false },
-        Variant { name: "lanes, q4", source, includes: &[LANES, WEIGHT_Q4, NF4_CHOSEN], subgroups: true },
-    ]
+/// How many types of matrices products take, and how many texts [`by_tile`], [`by_rows`] and [`by_tile_or_rows`] have of them.
+const TYPES: usize = 7;
+pub const TILE_TEXTS: usize = 2 * TYPES;
+pub const ROWS_TEXTS: usize = ROWS_OF_TEXTS.len() * TYPES;
+pub const ALL_TEXTS: usize = TILE_TEXTS + ROWS_TEXTS;
+
+/// The texts that a macro makes of a type's name and the files that read it, on GPUs and on adapters that are CPUs: of all types, in
+/// the order of [`place_of`].
+macro_rules! by_type {
+    ($texts:ident, $($given:expr),+) => {
+        flattened([
+            $texts!($($given),+, "f32", [WEIGHT_F32, WEIGHT_QUADS], [WEIGHT_F32, WEIGHT_QUADS]),
+            $texts!($($given),+, "bf16", [WEIGHT_BF16, WEIGHT_QUADS], [WEIGHT_BF16, WEIGHT_QUADS]),
+            $texts!($($given),+, "q8", [WEIGHT_Q8], [WEIGHT_Q8]),
+            $texts!($($given),+, "q4", [WEIGHT_Q4, NF4_TABLE], [WEIGHT_Q4, NF4_CHOSEN]),
+            $texts!($($given),+, "q4_0", [WEIGHT_Q4_0], [WEIGHT_Q4_0]),
+            $texts!($($given),+, "q4_k", [WEIGHT_Q4_K], [WEIGHT_Q4_K]),
+            $texts!($($given),+, "q6_k", [WEIGHT_Q6_K], [WEIGHT_Q6_K]),
+        ])
+    };
 }
 
-/// The texts of a source for few rows by a transposed matrix, completed by this file: for the type of the matrix, in the order of
-/// [`ROWS_OF_TEXTS`].
-macro_rules! texts_by_rows {
-    ($source:ident, $file:ident) => {
+/// Tiles for GPUs, lanes for CPUs.
+macro_rules! tile_texts {
+    ($source:expr, $type:literal, [$($tiles:expr),+], [$($lanes:expr),+]) => {
         [
             Variant {
-                name: "1 row, f32",
+                name: concat!("tiles, ", $type),
                 source: $source,
-                includes: &[$file, ONE, WEIGHT_F32, WEIGHT_QUADS],
+                includes: &[TILES, $($tiles),+],
                 subgroups: false,
             },
             Variant {
-                name: "4 rows, f32",
+                name: concat!("lanes, ", $type),
                 source: $source,
-                includes: &[$file, FOUR, WEIGHT_F32, WEIGHT_QUADS],
+                includes: &[LANES, $($lanes),+],
+                subgroups: true,
+            },
+        ]
+    };
+}
+
+/// Texts for few rows, completed by this file, in the order of [`ROWS_OF_TEXTS`]; for GPUs.
+macro_rules! rows_texts {
+    ($source:expr, $file:expr, $type:literal, [$($reads:expr),+], $lanes:tt) => {
+        [
+            Variant {
+                name: concat!("1 row, ", $type),
+                source: $source,
+                includes: &[$file, ONE, $($reads),+],
                 subgroups: false,
             },
             Variant {
-                name: "8 rows, f32",
+                name: concat!("4 rows, ", $type),
                 source: $source,
-                includes: &[$file, EIGHT, WEIGHT_F32, WEIGHT_QUADS],
+                includes: &[$file, FOUR, $($reads),+],
                 subgroups: false,
             },
             Variant {
-                name: "1 row, bf16",
+                name: concat!("8 rows, ", $type),
                 source: $source,
-                includes: &[$file, ONE, WEIGHT_BF16, WEIGHT_QUADS],
-                subgroups: false,
-            },
-            Variant {
-                name: "4 rows, bf16",
-                source: $source,
-                includes: &[$file, FOUR, WEIGHT_BF16, WEIGHT_QUADS],
-                subgroups: false,
-            },
-            Variant {
-                name: "8 rows, bf16",
-                source: $source,
-                includes: &[$file, EIGHT, WEIGHT_BF16, WEIGHT_QUADS],
-                subgroups: false,
-            },
-            Variant { name: "1 row, q8", source: $source, includes: &[$file, ONE, WEIGHT_Q8], subgroups: false },
-            Variant { name: "4 rows, q8", source: $source, includes: &[$file, FOUR, WEIGHT_Q8], subgroups: false },
-            Variant { name: "8 rows, q8", source: $source, includes: &[$file, EIGHT, WEIGHT_Q8], subgroups: false },
-            Variant {
-                name: "1 row, q4",
-                source: $source,
-                includes: &[$file, ONE, WEIGHT_Q4, NF4_TABLE],
-                subgroups: false,
-            },
-            Variant {
-                name: "4 rows, q4",
-                source: $source,
-                includes: &[$file, FOUR, WEIGHT_Q4, NF4_TABLE],
-                subgroups: false,
-            },
-            Variant {
-                name: "8 rows, q4",
-                source: $source,
-                includes: &[$file, EIGHT, WEIGHT_Q4, NF4_TABLE],
+                includes: &[$file, EIGHT, $($reads),+],
                 subgroups: false,
             },
         ]
     };
 }
 
+/// The texts of all types, one after the other.
+const fn flattened<const OF_TYPE: usize, const ALL: usize>(texts: [[Variant; OF_TYPE]; TYPES]) -> [Variant; ALL] {
+    let mut all = [texts[0][0]; ALL];
+    let mut i = 0;
+    while i < ALL {
+        all[i] = texts[i / OF_TYPE][i % OF_TYPE];
+        i += 1;
+    }
+    all
+}
+
+/// A product's texts for each type of matrix: tiles for GPUs, lanes for CPUs.
+pub const fn by_tile(source: &'static str) -> [Variant; TILE_TEXTS] {
+    by_type!(tile_texts, source)
+}
+
 /// The texts of a product of few rows by a transposed matrix.
-pub const fn by_rows(source: &'static str) -> [Variant; 12] {
-    texts_by_rows!(source, ROWS)
+pub const fn by_rows(source: &'static str) -> [Variant; ROWS_TEXTS] {
+    by_type!(rows_texts, source, ROWS)
 }
 
 /// The texts of a product of few rows that are normalised on their way, by a transposed matrix.
-pub const fn by_norm_rows(source: &'static str) -> [Variant; 12] {
-    texts_by_rows!(source, NORM_ROWS)
+pub const fn by_norm_rows(source: &'static str) -> [Variant; ROWS_TEXTS] {
+    by_type!(rows_texts, source, NORM_ROWS)
 }
 
 /// [`by_tile`], then [`by_rows`].
-pub const fn by_tile_or_rows(source: &'static str) -> [Variant; 20] {
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = by_tile(source);
-    let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11] = by_rows(source);
-    [t0, t1, t2, t3, t4, t5, t6, t7, r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11]
+pub const fn by_tile_or_rows(source: &'static str) -> [Variant; ALL_TEXTS] {
+    let (tiles, rows) = (by_tile(source), by_rows(source));
+    let mut all = [tiles[0]; ALL_TEXTS];
+    let mut i = 0;
+    while i < ALL_TEXTS {
+        all[i] = if i < TILE_TEXTS { tiles[i] } else { rows[i - TILE_TEXTS] };
+        i += 1;
+    }
+    all
 }
 
 /// Where the texts for a type of matrix are among those for all types.
@@ -205,6 +217,9 @@ fn place_of(dtype: DType) -> usize {
         DType::Bf16 => 1,
         DType::Q8 => 2,
         DType::Q4 => 3,
+        DType::Q40 => 4,
+        DType::Q4K => 5,
+        DType::Q6K => 6,
         DType::U32 => unreachable!("no matrix holds indices"),
     }
 }
@@ -225,7 +240,7 @@ impl TileText {
         }
         let tile = match (tile, dtype) {
             // A wide tile unpacks four values of the matrix for one of the other operand's: a square one computes more.
-            (WIDE, DType::Bf16 | DType::Q8 | DType::Q4) => MEDIUM,
+            (WIDE, dtype) if dtype != DType::Real => MEDIUM,
             // Beside a large one there is no room for the table.
             (LARGE, DType::Q4) => MEDIUM,
             _ => tile,
@@ -236,7 +251,7 @@ impl TileText {
     /// Of [`by_tile_or_rows`], where rows are few by columns that the grid has room for, on a GPU: those for few rows. It is the
     /// whole product's rows that count, by its tile: these texts round otherwise, and a large product's last part may be small.
     pub fn of_few_rows(
-        variants: &'static [Variant; 20],
+        variants: &'static [Variant; ALL_TEXTS],
         traits: Traits,
         dtype: DType,
         whole: Tile,
@@ -246,11 +261,11 @@ impl TileText {
         if traits.software || whole != WIDE || !has_room(cols) {
             return None;
         }
-        Some(Self::of_rows(variants.last_chunk().expect("eight and twelve"), dtype, rows, ROWS_COLS))
+        Some(Self::of_rows(variants.last_chunk().expect("they are the last"), dtype, rows, ROWS_COLS))
     }
 
     /// Of [`by_rows`] or [`by_norm_rows`]: their workgroups compute `cols` columns each.
-    pub fn of_rows(variants: &'static [Variant; 12], dtype: DType, rows: u32, cols: u32) -> Self {
+    pub fn of_rows(variants: &'static [Variant; ROWS_TEXTS], dtype: DType, rows: u32, cols: u32) -> Self {
         let which = ROWS_OF_TEXTS.iter().position(|&most| rows <= most).unwrap_or(ROWS_OF_TEXTS.len() - 1);
         let variant = &variants[ROWS_OF_TEXTS.len() * place_of(dtype) + which];
         Self { variant, constants: Vec::new(), tile: Tile { rows: ROWS_OF_TEXTS[which], cols } }

@@ -26,7 +26,13 @@ pub mod shared {
     pub const WEIGHT_QUADS: &str = include_str!("../../shaders/shared/weight_quads.wgsl");
     /// Matrices stored in blocks of a byte a value.
     pub const WEIGHT_Q8: &str = include_str!("../../shaders/shared/weight_q8.wgsl");
-    /// Matrices stored in blocks of 4 bits a value; completed by one of the next two.
+    /// Matrices stored in llama.cpp's blocks of 4 bits a value.
+    pub const WEIGHT_Q4_0: &str = include_str!("../../shaders/shared/weight_q4_0.wgsl");
+    /// As the last, with scales and minima in a block.
+    pub const WEIGHT_Q4_K: &str = include_str!("../../shaders/shared/weight_q4_k.wgsl");
+    /// Matrices stored in llama.cpp's blocks of 6 bits a value.
+    pub const WEIGHT_Q6_K: &str = include_str!("../../shaders/shared/weight_q6_k.wgsl");
+    /// Matrices stored in blocks of NF4; completed by one of the next two.
     pub const WEIGHT_Q4: &str = include_str!("../../shaders/shared/weight_q4.wgsl");
     /// What 4 bits stand for, by a table.
     pub const NF4_TABLE: &str = include_str!("../../shaders/shared/nf4_table.wgsl");

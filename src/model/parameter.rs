@@ -10,7 +10,7 @@ use crate::device::{DType, Device, MAX_ELEMENTS, Tensor};
 /// How a model's matrices are stored, and whether they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// `Real`, `Bf16`, or in blocks (`Q8`, `Q4`), which are frozen. Vectors (norm weights, biases, a value head) are `Real` always.
+    /// `Real`, `Bf16`, or in blocks, which are frozen. Vectors (norm weights, biases, a value head) are `Real` always.
     pub dtype: DType,
     /// Whether there are gradients.
     pub trainable: bool,
@@ -93,10 +93,10 @@ impl Parameter {
         let is_in_blocks = dtype.is_in_blocks();
         assert!(!is_in_blocks || !storage.trainable, "{name}: a matrix in blocks is not trained");
         assert!(!is_in_blocks || shape.last() == Some(&cols), "{name}: rows in blocks are not filled up");
-        // The gradient, where there is one, is the largest of what belongs to a row. A shard begins with a block:
-        // rows are whole fours, and 16 of these are the longest one.
+        // The gradient, where there is one, is the largest of what belongs to a row. A shard begins with a block: rows are whole
+        // fours, and as many of these as a block has are whole blocks.
         let largest = if storage.trainable { DType::Real } else { dtype };
-        let unit = if is_in_blocks { 16 } else { 4 };
+        let unit = (dtype.block_len() / 4).max(4);
         let unit_bytes = largest.bytes(unit * cols, device.precision()) as u64;
         let bound = usize::try_from(device.limits().tensor_bytes / unit_bytes.max(1)).unwrap_or(usize::MAX);
         let fitting = bound.min(MAX_ELEMENTS / (unit * cols).max(1));

@@ -34,7 +34,9 @@ impl Stored for Tensor {
             (DType::Bf16, _) => Dtype::BF16,
             (DType::Real, Precision::F32) => Dtype::F32,
             (DType::Real, Precision::F64) => Dtype::F64,
-            (DType::Q8 | DType::Q4, _) => unreachable!("{}: a frozen base is not saved", self.name()),
+            (DType::Q8 | DType::Q4 | DType::Q40 | DType::Q4K | DType::Q6K, _) => {
+                unreachable!("{}: a frozen base is not saved", self.name())
+            }
         }
     }
 

@@ -3,7 +3,8 @@
     python -m venv venv && venv/bin/pip install torch safetensors numpy bitsandbytes gguf
     venv/bin/python tools/goldens/blocks.py
 
-q4: NF4 in blocks of 64 values, row after row, by bitsandbytes. q8: Q8_0, blocks of 32, by llama.cpp's Python package.
+q4: NF4 in blocks of 64 values, row after row, by bitsandbytes. q8: Q8_0, blocks of 32, by llama.cpp's Python package. Of that package
+too, Q8_0, Q4_0, Q4_K and Q6_K as files have them: blocks of any bytes, but for the scales, and the values that these stand for.
 """
 
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import bitsandbytes.functional as bnb
 import gguf
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -28,6 +30,20 @@ def q8_0(values):
     blocks = gguf.quants.quantize(values.reshape(-1, 32).numpy(), gguf.GGMLQuantizationType.Q8_0)
     rounded = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q8_0)
     return torch.from_numpy(blocks).flatten(), torch.from_numpy(rounded).reshape(values.shape)
+
+
+def of_file(name, count, generator):
+    """So many blocks of any bytes, with f16 scales of all sizes, subnormal ones too; their values."""
+    kind = gguf.GGMLQuantizationType[name]
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    blocks = torch.randint(0, 256, (count, size), generator=generator, dtype=torch.uint8).numpy()
+    scales = torch.randn(count, 2, generator=generator) * torch.logspace(-7.5, 4, count)[:, None]
+    scales[0] = torch.tensor([0.0, 65504.0])
+    scales[1] = torch.tensor([-65504.0, 2.0**-24])
+    scales = scales.numpy().astype(np.float16).view(np.uint8)
+    places = {"Q4_K": (0, 4), "Q6_K": (208, 210)}.get(name, (0, 2))
+    blocks[:, slice(*places)] = scales[:, : places[1] - places[0]]
+    return torch.from_numpy(blocks).flatten(), torch.from_numpy(gguf.quants.dequantize(blocks, kind)).flatten()
 
 
 def rounded(values, base):
@@ -51,6 +67,8 @@ def main():
     packed, scales, of_q4 = nf4(values)
     blocks, of_q8 = q8_0(values)
     tensors = {"values": values, "q4.packed": packed, "q4.scales": scales, "q4": of_q4, "q8.blocks": blocks, "q8": of_q8}
+    for name, count in [("Q8_0", 16), ("Q4_0", 16), ("Q4_K", 8), ("Q6_K", 8)]:
+        tensors[f"{name}.blocks"], tensors[name] = of_file(name, count, generator)
     (OUT / "blocks").mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, OUT / "blocks" / "blocks.safetensors")
 

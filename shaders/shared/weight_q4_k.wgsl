@@ -1,0 +1,23 @@
+// A matrix stored in llama.cpp's blocks Q4_K of 256 values, row after row: 32 words of eight codes; four of bytes, a scale and a
+// minimum for each 32 values; the f32 that scales the scales, and that of the minima.
+alias stored = u32;
+alias weight4 = vec3<u32>; // four codes, in the lower half, their scale, and what is taken off
+
+// Where the words of a quad lie.
+fn places_of(quad: u32) -> vec4<u32> {
+    let within = quad % 64u;
+    return quad / 64u * 38u + vec4(within / 2u, 32u + within / 16u, 36u, 37u);
+}
+
+fn weight_of(word: stored, pairs: stored, scale: stored, minimum: stored, quad: u32) -> weight4 {
+    let pair = pairs >> (16u * (quad / 8u % 2u));
+    let scaled = vec2(bitcast<f32>(scale), bitcast<f32>(minimum)) * vec2<f32>(vec2(pair, pair >> 8u) & vec2(255u));
+    return vec3(word >> (16u * (quad % 2u)), bitcast<vec2<u32>>(scaled));
+}
+
+fn unpack(four: weight4) -> vec4<f32> {
+    let codes = (vec4(four.x) >> vec4(0u, 4u, 8u, 12u)) & vec4(15u);
+    return fma(vec4(bitcast<f32>(four.y)), vec4<f32>(codes), vec4(-bitcast<f32>(four.z))); // the product is exact
+}
+
+fn prepare(lane: u32) {}
