@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::data::{Capacity, Example, Tokenizer};
 use crate::device::Device;
-use crate::model::{Checkpoint, ModelFiles, ModelOptions, is_adapter};
+use crate::model::{ModelFiles, ModelOptions, is_adapter};
 use crate::train::{Scoring, Source, ValueScorer};
 
 /// A value network with the memory to look at an answer.
@@ -56,7 +56,7 @@ impl Judge {
             tokens <= context,
             "{option}: computes {context} tokens, and a conversation may have {tokens}; set --max-length"
         );
-        let checkpoint = Checkpoint::open(&dir)?;
+        let checkpoint = options.weights.open(&dir)?;
         let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
         let scoring = Scoring { dtype: options.weights.storage(), tokens_per_micro_batch: tokens };
         let capacity = Capacity { tokens, positions: tokens, sequences: 1, longest: tokens };

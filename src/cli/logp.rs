@@ -12,7 +12,7 @@ use super::config_file::{ConfigOption, merge};
 use super::{Ended, print_of};
 use crate::data::{Columns, Examples, RowFile};
 use crate::files::{output_name, spare, write_file};
-use crate::model::{Checkpoint, ModelFiles, ModelOptions};
+use crate::model::{ModelFiles, ModelOptions};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
 use crate::ranks::Ranks;
@@ -66,7 +66,7 @@ pub fn run(args: LogpArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended>
     built.check_context(&file, config.limits())?;
     let examples = built.examples;
     let device = model.open_device()?;
-    let checkpoint = Checkpoint::open(&dir)?;
+    let checkpoint = model.weights.open(&dir)?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let scoring = Scoring { dtype: model.weights.storage(), tokens_per_micro_batch };
     let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?.on_ranks(ranks);

@@ -2,6 +2,8 @@
 
 use half::f16;
 
+use crate::device::DType;
+
 /// The block formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockFormat {
@@ -38,6 +40,17 @@ impl BlockFormat {
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
+        }
+    }
+
+    /// The type by which a device keeps such blocks as they are; `None` where its kernels have none.
+    pub fn kept(self) -> Option<DType> {
+        match self {
+            Self::Q8_0 => Some(DType::Q8),
+            Self::Q4_0 => Some(DType::Q40),
+            Self::Q4K => Some(DType::Q4K),
+            Self::Q6K => Some(DType::Q6K),
+            Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q5K => None,
         }
     }
 

@@ -9,7 +9,7 @@ use super::adapter::Adapter;
 use super::checkpoint::Checkpoint;
 use super::config::ModelConfig;
 use super::parameter::{Parameter, Storage};
-use crate::device::{DType, Device, Tensor};
+use crate::device::{DType, Device, Precision, Tensor};
 
 /// Where a network is built, and from what.
 pub struct Build<'a> {
@@ -73,20 +73,25 @@ impl<'a> Build<'a> {
 
     /// A linear layer's matrix, read from the checkpoint.
     pub(super) fn linear(&self, name: &str, shape: [usize; 2]) -> Result<Parameter> {
-        self.read_parameter(name, &shape, self.storage.dtype)
+        self.read_parameter(name, &shape, |kept| kept.unwrap_or(self.storage.dtype))
     }
 
     /// A weight beside the linear layers, read from the checkpoint.
     pub(super) fn parameter(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        self.read_parameter(name, shape, self.storage.beside_layers())
+        // Of blocks that stay, what stands beside the layers is bf16.
+        let dtype = |kept: Option<DType>| kept.map_or(self.storage.beside_layers(), |_| DType::Bf16);
+        self.read_parameter(name, shape, dtype)
     }
 
-    fn read_parameter(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Parameter> {
+    /// `dtype` gives the type of a matrix from that of the blocks that it stays in.
+    fn read_parameter(&self, name: &str, shape: &[usize], dtype: impl Fn(Option<DType>) -> DType) -> Result<Parameter> {
         if let Some(base) = self.base {
             return base.get(name).map(Parameter::share).with_context(|| format!("the base has no {name}"));
         }
         let (model, trainable) =
             if self.adapter.is_some() { ("base", false) } else { (self.model, self.storage.trainable) };
+        let kept = self.checkpoint.and_then(|checkpoint| checkpoint.kept_type(name));
+        let dtype = dtype(kept.filter(|_| !trainable && self.device.precision() == Precision::F32));
         let storage = Storage { dtype, trainable };
         let values = self.checkpoint.map(|checkpoint| checkpoint.shaped(name, shape)).transpose()?;
         let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;

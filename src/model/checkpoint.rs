@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::values::{Values, encode};
+use crate::device::DType;
 use crate::files::{is_gguf, open_file, read_description};
 use crate::gguf::{Change, Direction, GgufFile, ValueFormat};
 
@@ -23,6 +24,8 @@ pub struct Checkpoint {
     files: Vec<MappedFile>,
     /// By the tensor's name, Hugging Face's.
     places: BTreeMap<String, Place>,
+    /// Whether frozen matrices stay in the blocks of a GGUF file.
+    keeps_blocks: bool,
 }
 
 struct MappedFile {
@@ -89,7 +92,12 @@ impl Checkpoint {
     }
 
     fn of(model: &Path) -> Self {
-        Self { model: model.to_owned(), files: Vec::new(), places: BTreeMap::new() }
+        Self { model: model.to_owned(), files: Vec::new(), places: BTreeMap::new(), keeps_blocks: true }
+    }
+
+    /// With frozen matrices left in the blocks that a GGUF file has them in, or widened to what the network asks for.
+    pub fn keeping_blocks(self, keeps_blocks: bool) -> Self {
+        Self { keeps_blocks, ..self }
     }
 
     fn add(&mut self, path: PathBuf) -> Result<()> {
@@ -187,6 +195,15 @@ impl Checkpoint {
             self.path_of(name).display()
         );
         Ok(values)
+    }
+
+    /// The type of a frozen matrix on a device that computes in f32, where the file has it in blocks that are to stay: the same
+    /// blocks, or bf16 where kernels have none of the kind.
+    pub(super) fn kept_type(&self, name: &str) -> Option<DType> {
+        match self.places.get(name)?.format {
+            ValueFormat::Blocks(blocks) if self.keeps_blocks => Some(blocks.kept().unwrap_or(DType::Bf16)),
+            _ => None,
+        }
     }
 
     /// A tensor's shape and values.

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::values::Values;
 use crate::device::{DType, Device, MAX_ELEMENTS, Tensor};
+use crate::gguf::BlockFormat;
 
 /// How a model's matrices are stored, and whether they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +191,20 @@ impl Parameter {
     /// # Errors
     /// Where the device fails.
     pub fn write(&mut self, values: &Values) -> Result<()> {
+        if let Some(blocks) = values.blocks_of(self.shards[0].weight.dtype()) {
+            return self.write_blocks(values, blocks);
+        }
         self.write_with(|first, count| values.range(first, count))
+    }
+
+    /// Blocks as they are.
+    fn write_blocks(&mut self, values: &Values, blocks: BlockFormat) -> Result<()> {
+        let bytes_of_row = self.cols() / blocks.values() * blocks.bytes();
+        for shard in &mut self.shards {
+            let (first, rows) = (shard.first_row * bytes_of_row, shard.rows * bytes_of_row);
+            shard.parts_mut().0.write_blocks(0, &values.bytes()[first..first + rows])?;
+        }
+        Ok(())
     }
 
     /// As [`Parameter::write`], `values(first, count)` being `count` of the values from `first` on.

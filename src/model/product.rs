@@ -86,7 +86,7 @@ pub(super) struct GroupOutput<'a> {
     pub y: &'a mut Tensor,
 }
 
-/// `y = x W^T` of up to three matrices, for `rows` rows: one product, where no matrix is cut. `nothing` stands in for those that
+/// `y = x W^T` of up to three matrices, for `rows` rows: one product, where [`first_of_group`] finds them to be one. `nothing` stands in for those that
 /// are not there.
 pub(super) fn multiply_group(
     device: &Device,
@@ -117,7 +117,7 @@ pub(super) fn multiply_group_normed(
     RmsNormLinear::run(device, x, scale, whole_outputs(outputs, first, nothing), rows, first.stride());
 }
 
-/// Whether the product of `rows` rows by these matrices normalises what it reads: none is cut, and the device has a kernel for it.
+/// Whether the product of `rows` rows by these matrices normalises what it reads: they are one group, and the device has a kernel for it.
 pub(super) fn group_suits_norm<const N: usize>(device: &Device, weights: [&Parameter; N], rows: usize) -> bool {
     let cols = weights.iter().map(|weight| filled_rows(weight)).sum();
     first_of_group(weights.into_iter()).is_some() && suits_norm_rows(device, rows, cols)
@@ -153,7 +153,7 @@ pub(super) struct GroupGradient<'a> {
     pub dy: &'a Tensor,
 }
 
-/// `dx = sum of dy W` of up to three matrices, for `rows` rows: one product, where no matrix is cut.
+/// `dx = sum of dy W` of up to three matrices, for `rows` rows: one product, where they are one group.
 pub(super) fn multiply_group_backward_input(
     device: &Device,
     gradients: Vec<GroupGradient>,
@@ -177,11 +177,12 @@ fn filled_rows(weight: &Parameter) -> usize {
     weight.rows().next_multiple_of(4)
 }
 
-/// The first of several matrices, where none of them is cut.
+/// The first of several matrices, where none of them is cut and all are stored alike.
 fn first_of_group<'a>(mut weights: impl ExactSizeIterator<Item = &'a Parameter>) -> Option<&'a Parameter> {
     let is_group = weights.len() > 1;
     let first = weights.next()?;
-    let is_whole = |weight: &Parameter| weight.shards().len() == 1;
+    let dtype = first.vector().dtype();
+    let is_whole = |weight: &Parameter| weight.shards().len() == 1 && weight.vector().dtype() == dtype;
     (is_group && is_whole(first) && weights.all(is_whole)).then_some(first)
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-use crate::device::to_bf16;
+use crate::device::{DType, to_bf16};
 use crate::gguf::{BlockFormat, ValueFormat};
 
 /// Floating-point values in a file.
@@ -23,6 +23,19 @@ impl<'a> Values<'a> {
     /// How the file stores them.
     pub fn format(&self) -> ValueFormat {
         self.format
+    }
+
+    /// The values as stored.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The blocks that they are in, where a tensor of this type takes them as they are.
+    pub(super) fn blocks_of(&self, dtype: DType) -> Option<BlockFormat> {
+        match self.format {
+            ValueFormat::Blocks(blocks) => Some(blocks).filter(|blocks| blocks.kept() == Some(dtype)),
+            ValueFormat::Plain(_) => None,
+        }
     }
 
     /// The values as stored, little-endian.

@@ -1,8 +1,12 @@
 //! How weights are stored: on the device and in files.
 
+use std::path::Path;
+
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Checkpoint;
 use crate::device::{DType, Precision};
 
 /// How weights are stored: the same options for every verb.
@@ -20,6 +24,14 @@ pub struct WeightOptions {
 }
 
 impl WeightOptions {
+    /// Opens a model's weights. Of a GGUF file blocks stay as they are where no type of a base is asked for.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open(self, model: &Path) -> Result<Checkpoint> {
+        Ok(Checkpoint::open(model)?.keeping_blocks(self.base.is_none()))
+    }
+
     /// The type of a matrix on the device.
     pub fn storage(self) -> DType {
         match self.base {

@@ -14,7 +14,7 @@ use super::response::{Correlation, ValuedResponse, ValuedSegment, ValuedToken};
 use crate::data::{Columns, Example, Examples, Row, RowFile, Text, Tokenizer};
 use crate::files::InputFiles;
 use crate::kernels::{Weights, for_each_return};
-use crate::model::{Checkpoint, DeviceOptions, ModelFiles, WeightOptions};
+use crate::model::{DeviceOptions, ModelFiles, WeightOptions};
 use crate::objective::range::{MOST_TOKENS, count};
 use crate::progress::Progress;
 use crate::ranks::Ranks;
@@ -105,7 +105,7 @@ pub fn value_responses(config: &ValuesConfig, ranks: &Ranks) -> Result<ValuedRes
     built.check_context(&file, model.limits())?;
     let examples = built.examples;
     let device = config.device.open(config.weights.dtype.precision())?;
-    let checkpoint = Checkpoint::open(&dir)?;
+    let checkpoint = config.weights.open(&dir)?;
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
     let (dtype, tokens_per_micro_batch) = (config.weights.storage(), config.tokens_per_micro_batch);
     let scoring = Scoring { dtype, tokens_per_micro_batch };

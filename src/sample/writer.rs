@@ -9,7 +9,7 @@ use super::settings::SamplingSettings;
 use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::format::format_bytes;
-use crate::model::{Build, Checkpoint, ModelFiles, ModelOptions, Policy, Storage};
+use crate::model::{Build, ModelFiles, ModelOptions, Policy, Storage};
 
 /// Which policy writes, and how.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,13 +53,15 @@ impl PolicyOptions {
         };
         let device = self.model.open_device()?;
         let storage = Storage { dtype: self.model.weights.storage(), trainable: false };
-        let allocate = |device: &Device, checkpoint: Option<&Checkpoint>| -> Result<(Policy, Generator)> {
-            let build = Build::new(device, &config, checkpoint, "policy", storage).with_adapter(adapter.as_ref());
+        let checkpoint = self.model.weights.open(&dir)?;
+        let allocate = |device: &Device| -> Result<(Policy, Generator)> {
+            let build =
+                Build::new(device, &config, Some(&checkpoint), "policy", storage).with_adapter(adapter.as_ref());
             let policy = Policy::load(&build, sizes.tokens)?;
             Ok((policy, Generator::new(&build, tokenizer.stop_ids().to_vec(), sizes)?))
         };
         let planned = Device::plan(&device);
-        allocate(&planned, None)?;
+        allocate(&planned)?;
         if let Some(memory) = device.limits().memory_bytes {
             ensure!(
                 planned.peak_bytes() <= memory,
@@ -69,8 +71,7 @@ impl PolicyOptions {
                 format_bytes(memory)
             );
         }
-        let checkpoint = Checkpoint::open(&dir)?;
-        let (policy, generator) = allocate(&device, Some(&checkpoint))?;
+        let (policy, generator) = allocate(&device)?;
         Ok(Writer { device, tokenizer, policy, generator })
     }
 }

@@ -8,15 +8,18 @@ use anyhow::{Result, ensure};
 use super::adapters::Adapters;
 use super::config::TrainConfig;
 use super::source::Source;
+use crate::files::is_gguf;
 use crate::hub::{description_dir, model_dir};
 use crate::model::{Adapter, Base, Checkpoint, ModelConfig};
 use crate::objective::{Objective, ReferenceOptions};
 
-/// A model directory and its configuration.
+/// A model, a directory or a GGUF file, and its configuration.
 #[derive(Clone)]
 pub struct Model {
     pub dir: PathBuf,
     pub config: ModelConfig,
+    /// Whether frozen matrices stay in the blocks of a GGUF file.
+    keeps_blocks: bool,
 }
 
 /// The models that a run is made of.
@@ -36,13 +39,29 @@ pub enum Need {
 }
 
 impl Model {
-    fn open(name: &str, need: Need) -> Result<Self> {
+    fn open(name: &str, need: Need, keeps_blocks: bool) -> Result<Self> {
         let dir = match need {
             Need::Weights => model_dir(name)?,
             Need::Description => description_dir(name)?,
         };
         let config = ModelConfig::read(&dir)?;
-        Ok(Self { dir, config })
+        Ok(Self { dir, config, keeps_blocks })
+    }
+
+    /// Opens its weights.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn weights(&self) -> Result<Checkpoint> {
+        Ok(Checkpoint::open(&self.dir)?.keeping_blocks(self.keeps_blocks))
+    }
+
+    /// What a plan needs of the weights: the blocks of a GGUF file, which say how they are stored.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn planned_weights(&self) -> Result<Option<Checkpoint>> {
+        is_gguf(&self.dir).then(|| self.weights()).transpose()
     }
 
     /// The model, with its weights, or with them left out.
@@ -62,15 +81,18 @@ impl Models {
     /// # Errors
     /// Names the option, or the file and field, that is wrong.
     pub fn open(config: &TrainConfig, objective: &dyn Objective, need: Need) -> Result<Self> {
-        let policy = Model::open(config.model.model.as_deref().unwrap_or_default(), need)?;
-        let named = |name: &Option<String>| name.as_deref().map(|name| Model::open(name, need)).transpose();
+        let adapters = Adapters::open(config, objective)?;
+        // Of networks that are trained whole the reference is rounded as the policy is.
+        let keeps_blocks = config.model.weights.base.is_none() && adapters.policy().is_some();
+        let open = |name: &str| Model::open(name, need, keeps_blocks);
+        let policy = open(config.model.model.as_deref().unwrap_or_default())?;
+        let named = |name: &Option<String>| name.as_deref().map(open).transpose();
         let reference = match objective.reference() {
             Some(options) => named(&options.ref_model)?,
             None => None,
         };
-        let adapters = Adapters::open(config, objective)?;
         let value = match objective.value_network().and_then(|options| options.value_model.as_ref()) {
-            Some(name) if adapters.value().is_none() => Some(open_value_model(name, need)?),
+            Some(name) if adapters.value().is_none() => Some(open_value_model(name, open(name)?)?),
             _ => None,
         };
         let models = Self {
@@ -127,8 +149,7 @@ impl Models {
     }
 }
 
-fn open_value_model(name: &str, need: Need) -> Result<Model> {
-    let model = Model::open(name, need)?;
+fn open_value_model(name: &str, model: Model) -> Result<Model> {
     model.config.need_value_network(&format!("--value-model {name}"))?;
     Ok(model)
 }

@@ -16,7 +16,7 @@ use super::watch::Watch;
 use crate::data::{AssumedRows, Example, Examples, RowFile, Tokenizer};
 use crate::device::Device;
 use crate::format::format_bytes;
-use crate::model::{Checkpoint, WeightOptions};
+use crate::model::WeightOptions;
 use crate::objective::{Metrics, Objective, Probes, TrainsOn, Truncated};
 use crate::progress::titled;
 use crate::sample::Sizes;
@@ -199,7 +199,7 @@ impl Rows for Offline {
         }
         let mut progress = watch.progress(titled("reference", &self.path), self.examples.len(), 0);
         let store = ReferenceStore { run: place.output_dir, data: &self.path, examples: &self.examples };
-        let checkpoint = Checkpoint::open(&place.models.reference.dir)?;
+        let checkpoint = place.models.reference.weights()?;
         let source = place.models.reference_source(Some(&checkpoint), None);
         // Of the first rank, which looks for what is known.
         let mut origin = None;

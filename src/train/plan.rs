@@ -60,19 +60,22 @@ impl Plan {
     pub fn of(inputs: &Inputs, rows: &dyn Rows, device: &Device, ranks: usize) -> Result<Self> {
         let Inputs { config, objective, models, tokenizer, .. } = inputs;
         let planned = Device::plan(device);
+        let [of_policy, of_value, of_reference] =
+            [&models.policy, &models.value, &models.reference].map(|model| model.planned_weights());
+        let (of_policy, of_value, of_reference) = (of_policy?, of_value?, of_reference?);
         let mut phases = Vec::new();
-        if let Some(_scorer) = rows.scorer_before(&planned, models.reference_source(None, None))? {
+        if let Some(_scorer) = rows.scorer_before(&planned, models.reference_source(of_reference.as_ref(), None))? {
             phases.push(planned.allocations());
         }
         let room = inputs.train_room(rows, ranks);
         let sources = Sources {
-            policy: models.policy.source(None, models.adapters.policy(), None),
-            value: models.value.source(None, models.adapters.value(), None),
+            policy: models.policy.source(of_policy.as_ref(), models.adapters.policy(), None),
+            value: models.value.source(of_value.as_ref(), models.adapters.value(), None),
         };
         let eval = inputs.generation(rows).map(|sizes| EvalRoom { sizes, stop_ids: tokenizer.stop_ids() });
         let mut session = Session::new(&planned, sources, &**objective, config, room, eval)?;
         let base = models.shares_base(objective.reference()).then(|| session.policy.network.base());
-        let _scorer = rows.scorer_beside(&planned, models.reference_source(None, base.as_ref()))?;
+        let _scorer = rows.scorer_beside(&planned, models.reference_source(of_reference.as_ref(), base.as_ref()))?;
         let gradients = session.gradient_elements();
         let _outgoing = (ranks > 1).then(|| read_ahead(&planned, gradients));
         phases.push(planned.allocations());

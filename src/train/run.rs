@@ -18,7 +18,6 @@ use super::watch::Watch;
 use crate::device::{Device, Precision};
 use crate::files::Record;
 use crate::format::format_bytes;
-use crate::model::Checkpoint;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
 use crate::sample::EvalSummary;
@@ -168,7 +167,7 @@ fn reference_beside(trainer: &mut Trainer, rows: &dyn Rows, device: &Device) -> 
         return Ok(None);
     }
     let Trainer { objective, session, models, .. } = trainer;
-    let checkpoint = Checkpoint::open(&models.reference.dir)?;
+    let checkpoint = models.reference.weights()?;
     let base = models.shares_base(objective.reference()).then(|| session.policy.network.base());
     let scorer = rows.scorer_beside(device, models.reference_source(Some(&checkpoint), base.as_ref()))?;
     Ok(scorer.map(|scorer| scorer.on_ranks(&trainer.ranks)))

@@ -79,7 +79,7 @@ impl Trainer {
         // A base is never saved: it is the model's own.
         let weights = |part: &str, model: &Model, has_adapters: bool| match &checkpoint {
             Some(checkpoint) if !has_adapters => Checkpoint::open(&checkpoint.join(part)),
-            _ => Checkpoint::open(&model.dir),
+            _ => model.weights(),
         };
         let policy = weights("policy", &models.policy, adapters.policy().is_some())?;
         let has_own_weights = objective.value_network().is_some() && adapters.value().is_none();
@@ -98,7 +98,7 @@ impl Trainer {
         let are_mixed = look_at_devices(&ranks, device)?;
         let sum = ranks.are_several().then(|| SharedSum::new(device, &ranks, session.gradient_elements()));
         let schedule = config.optimizer.schedule(rows.total_steps());
-        let result_dtype = result_dtype(&config, &Checkpoint::open(&models.policy.dir)?);
+        let result_dtype = result_dtype(&config, &models.policy.weights()?);
         Ok(Self {
             config,
             objective,
