@@ -20,6 +20,7 @@ mod fuzz;
 mod generation;
 #[cfg(target_os = "linux")]
 mod gpu_compilers;
+mod gguf;
 mod grade;
 mod gradients;
 mod harness;
