@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::random_blocks::random_blocks;
 use crate::device::{DType, Device, Tensor};
 use crate::gpu::Signature;
+use crate::kernels::Tile;
 
 /// What limits a kernel: the bench reports its share of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +46,13 @@ const DISTINCT: usize = 64 * 65_537;
 /// How a matrix may be stored.
 pub const MATRIX_TYPES: [DType; 7] =
     [DType::Real, DType::Bf16, DType::Q8, DType::Q4, DType::Q40, DType::Q4K, DType::Q6K];
+
+/// The types that products are tested of in tiles that a shape would not have. Those that are read from files alone differ from the
+/// others in what unpacks them, which a tile that long products have shows.
+pub fn types_in_tiles(tile: Tile) -> &'static [DType] {
+    const TYPES: [DType; 6] = [DType::Real, DType::Q8, DType::Q4, DType::Q40, DType::Q4K, DType::Q6K];
+    if tile == Tile::of(1 << 16, 1 << 16) { &TYPES } else { &TYPES[..3] }
+}
 
 /// A kernel, its tensors in the order that its closure takes them, and the call.
 pub struct Case {

@@ -1,4 +1,4 @@
-use super::case::{Case, MATRIX_TYPES, Work};
+use super::case::{Case, MATRIX_TYPES, Work, types_in_tiles};
 use crate::device::{Call, DType, Precision};
 use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Tile};
 
@@ -90,8 +90,8 @@ pub fn tests() -> Vec<Case> {
     let added = |(layout, size, dtype)| [false, true].map(|accumulate| case(layout, size, dtype, accumulate));
     let splits = [(16, 132, 530), (64, 64, 1024), (4, 4, 2100)].map(|(rows, cols, inner)| split(rows, cols, inner));
     let tiled = Tile::ALL.into_iter().flat_map(|tile| {
-        let stored = MATRIX_TYPES.into_iter().filter(|&dtype| dtype != DType::Bf16).map(|dtype| (Layout::Nt, dtype));
-        let others = [DType::Bf16, DType::Q4, DType::Q4K].map(|dtype| (Layout::Nn, dtype));
+        let stored = types_in_tiles(tile).iter().map(|&dtype| (Layout::Nt, dtype));
+        let others = [DType::Bf16, DType::Q4].map(|dtype| (Layout::Nn, dtype));
         stored.chain(others).chain([(Layout::Tn, DType::Real)]).map(move |(layout, dtype)| {
             case_in_tiles(layout, Size { rows: 152, cols: 132, inner: 36 }, dtype, false, tile)
         })

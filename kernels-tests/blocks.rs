@@ -1,4 +1,4 @@
-//! Matrices in blocks against bitsandbytes and llama.cpp's Python package: what is stored, and what it stands for, in products too.
+//! Matrices in blocks against bitsandbytes and llama.cpp's Python package: what is stored, and what it stands for.
 //! The goldens are made by tools/goldens/blocks.py.
 
 use std::collections::BTreeMap;

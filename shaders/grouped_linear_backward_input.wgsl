@@ -68,13 +68,15 @@ fn left_quad(place: u32) -> vec4<f32> {
 }
 
 fn right_quad(quad: u32) -> weight4 {
-    let at = places_of(quad);
     if (part == 0u) {
+        let at = places_of(quad);
         return weight_of(w0[at.x], w0[at.y], w0[at.z], w0[at.w], quad);
     }
     if (part == 1u) {
+        let at = places_of(quad);
         return weight_of(w1[at.x], w1[at.y], w1[at.z], w1[at.w], quad);
     }
+    let at = places_of(quad);
     return weight_of(w2[at.x], w2[at.y], w2[at.z], w2[at.w], quad);
 }
 

@@ -54,10 +54,11 @@ fn left_quad(place: u32) -> vec4<f32> {
 }
 
 fn right_quad(quad: u32) -> weight4 {
-    let at = places_of(quad);
     if (is_gate) {
+        let at = places_of(quad);
         return weight_of(gate[at.x], gate[at.y], gate[at.z], gate[at.w], quad);
     }
+    let at = places_of(quad);
     return weight_of(up[at.x], up[at.y], up[at.z], up[at.w], quad);
 }
 

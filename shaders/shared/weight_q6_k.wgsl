@@ -1,7 +1,8 @@
-// A matrix stored in llama.cpp's blocks Q6_K of 256 values, row after row: 32 words of the lower four bits of eight codes, 16 of the
-// upper two of sixteen; four of signed bytes, a scale for each 16 values; the f32 that scales the scales. Codes are less 32.
+// A matrix stored in llama.cpp's blocks Q6_K, row after row. A block of 256 values has 32 words of the lower four bits of eight codes,
+// and 16 of the upper two of sixteen, of four codes in the lowest bits of the bytes, then of four above them; four words of signed
+// bytes, a scale for each 16 values; the f32 that scales the scales. Codes are less 32.
 alias stored = u32;
-alias weight4 = vec2<u32>; // four codes, the lower bits in the lower half, the upper ones above them; their scale
+alias weight4 = vec2<u32>; // four codes, a byte each, and their scale
 
 // Where the words of a quad lie.
 fn places_of(quad: u32) -> vec4<u32> {
@@ -10,16 +11,16 @@ fn places_of(quad: u32) -> vec4<u32> {
 }
 
 fn weight_of(low: stored, high: stored, scales: stored, scale: stored, quad: u32) -> weight4 {
-    let codes = ((low >> (16u * (quad % 2u))) & 0xffffu) | ((high >> (8u * (quad % 4u))) << 16u);
-    let byte = bitcast<i32>(scales << (24u - 8u * (quad / 4u % 4u))) >> 24u;
-    return vec2(codes, bitcast<u32>(bitcast<f32>(scale) * f32(byte)));
+    let lower = (low >> (4u * (quad % 2u))) & 0x0f0f0f0fu;
+    let upper = (high >> (2u * (quad % 4u))) & 0x03030303u;
+    let byte = bitcast<i32>((scales >> (8u * (quad / 4u % 4u))) << 24u) >> 24u;
+    return vec2(lower | (upper << 4u), bitcast<u32>(bitcast<f32>(scale) * f32(byte)));
 }
 
 fn unpack(four: weight4) -> vec4<f32> {
-    let low = (vec4(four.x) >> vec4(0u, 4u, 8u, 12u)) & vec4(15u);
-    let high = (vec4(four.x) >> vec4(12u, 14u, 16u, 18u)) & vec4(48u);
+    let codes = (vec4(four.x) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u);
     let scale = bitcast<f32>(four.y);
-    return fma(vec4(scale), vec4<f32>(low | high), vec4(-32.0 * scale)); // exact
+    return fma(vec4(scale), vec4<f32>(codes), vec4(-32.0 * scale)); // exact
 }
 
 fn prepare(lane: u32) {}

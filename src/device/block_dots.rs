@@ -7,7 +7,7 @@ use pulp::Simd;
 use pulp::x86::V3;
 
 use super::dots::Dots;
-use super::file_blocks::{Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS};
+use super::file_blocks::{Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, shifts};
 use super::nf4::NF4;
 
 /// How a block of so many words is unpacked: into so many vectors of eight values.
@@ -67,11 +67,10 @@ impl Unpack<9, 8> for Places {
     }
 }
 
-/// Eight codes of `BITS` bits each, from the lowest bits of a word on.
+/// A word's first eight codes, of `BITS` bits each.
 #[inline(always)] // as above
 fn codes<const BITS: u32>(V3 { avx, avx2, .. }: V3, word: u32) -> __m256i {
-    let shifts: [u32; 8] = [0, BITS, 2 * BITS, 3 * BITS, 4 * BITS, 5 * BITS, 6 * BITS, 7 * BITS];
-    let shifted = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(word as i32), pulp::cast(shifts));
+    let shifted = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(word as i32), pulp::cast(shifts::<BITS>()));
     avx2._mm256_and_si256(shifted, avx._mm256_set1_epi32((1 << BITS) - 1))
 }
 
@@ -143,7 +142,7 @@ impl Unpack<Q6_K_WORDS, 32> for ScaledCodes {
     fn vector(self, vectors: V3, block: &[u32; Q6_K_WORDS], scales: &[[f32; 8]; 2], index: usize) -> __m256 {
         let V3 { avx, avx2, .. } = vectors;
         let low = codes::<4>(vectors, block[index]);
-        let high = codes::<2>(vectors, block[32 + index / 2] >> (16 * (index % 2)));
+        let high = codes::<2>(vectors, block[32 + index / 2] >> (4 * (index % 2)));
         let codes = avx2._mm256_or_si256(low, avx2._mm256_slli_epi32::<4>(high));
         let codes = avx._mm256_cvtepi32_ps(avx2._mm256_sub_epi32(codes, avx._mm256_set1_epi32(32)));
         avx._mm256_mul_ps(avx._mm256_set1_ps(scales[index / 16][index / 2 % 8]), codes)

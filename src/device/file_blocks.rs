@@ -1,10 +1,13 @@
 //! llama.cpp's blocks: how its files have them, how a device does, and what they stand for. Nothing is rounded on the way: scales
 //! are f16 there and f32 here, and every value is exact in f32.
+//!
+//! A device has a block's codes in the order of its values. The bytes of a word have four codes side by side in their lowest bits,
+//! then the next four above them: GPUs convert bytes, and a shift and a mask bring four codes there.
 
 use half::f16;
 use rayon::prelude::*;
 
-/// Words of Q4_0's 32 values: four of eight codes, in the order of the values, the first lowest; the scale.
+/// Words of Q4_0's 32 values: four of eight codes; the scale.
 pub const Q4_0_WORDS: usize = 5;
 /// Words of Q4_K's 256 values: 32 of eight codes; four of bytes, a scale and a minimum for each 32 values; what scales the scales,
 /// and the minima.
@@ -34,11 +37,16 @@ fn scales<const N: usize>(raw: &[u8]) -> [u32; N] {
     scales.map(|scale| if is_finite { scale } else { f32::NAN }.to_bits())
 }
 
-/// Puts a value of so many bits in its place among others.
+/// Where the first eight codes of so many bits lie in their word.
+pub const fn shifts<const BITS: u32>() -> [u32; 8] {
+    [0, 8, 16, 24, BITS, BITS + 8, BITS + 16, BITS + 24]
+}
+
+/// Puts a code in its place among others.
 #[inline]
-fn put<const BITS: usize>(words: &mut [u32], place: usize, value: u8) {
-    let in_word = 32 / BITS;
-    words[place / in_word] |= u32::from(value) << (BITS * (place % in_word));
+fn put<const BITS: usize>(words: &mut [u32], place: usize, code: u8) {
+    let within = place % (32 / BITS);
+    words[place / (32 / BITS)] |= u32::from(code) << (8 * (within % 4) + BITS * (within / 4));
 }
 
 pub fn repack_q8_0(raw: &[u8; 34], words: &mut [u32; 9]) {
@@ -103,11 +111,11 @@ fn scale_and_offset(block: &[u32; Q4_K_WORDS], part: usize) -> [f32; 2] {
 
 #[inline(always)] // as above
 pub fn unpack_q4_0(block: &[u32; Q4_0_WORDS], values: &mut [f32; 32]) {
-    let scale = f32::from_bits(block[4]);
+    let (scale, shifts) = (f32::from_bits(block[4]), shifts::<4>());
     let (eights, _) = values.as_chunks_mut::<8>();
     for i in 0..eights.len() {
         for j in 0..8 {
-            let code = block[i] >> (4 * j) & 15;
+            let code = block[i] >> shifts[j] & 15;
             eights[i][j] = scale * (code as i32 - 8) as f32;
         }
     }
@@ -115,11 +123,12 @@ pub fn unpack_q4_0(block: &[u32; Q4_0_WORDS], values: &mut [f32; 32]) {
 
 #[inline(always)] // as above
 pub fn unpack_q4_k(block: &[u32; Q4_K_WORDS], values: &mut [f32; 256]) {
+    let shifts = shifts::<4>();
     let (eights, _) = values.as_chunks_mut::<8>();
     for i in 0..eights.len() {
         let [scale, offset] = scale_and_offset(block, i / 4);
         for j in 0..8 {
-            let code = block[i] >> (4 * j) & 15;
+            let code = block[i] >> shifts[j] & 15;
             eights[i][j] = scale * (code as i32) as f32 - offset;
         }
     }
@@ -127,13 +136,14 @@ pub fn unpack_q4_k(block: &[u32; Q4_K_WORDS], values: &mut [f32; 256]) {
 
 #[inline(always)] // as above
 pub fn unpack_q6_k(block: &[u32; Q6_K_WORDS], values: &mut [f32; 256]) {
+    let (of_low, of_high) = (shifts::<4>(), shifts::<2>());
     let (eights, _) = values.as_chunks_mut::<8>();
     for i in 0..eights.len() {
         let byte = (block[48 + i / 8] >> (8 * (i / 2 % 4))) as i8;
         let scale = f32::from_bits(block[52]) * f32::from(byte);
-        let (low, high) = (block[i], block[32 + i / 2] >> (16 * (i % 2)));
+        let (low, high) = (block[i], block[32 + i / 2] >> (4 * (i % 2)));
         for j in 0..8 {
-            let code = low >> (4 * j) & 15 | (high >> (2 * j) & 3) << 4;
+            let code = low >> of_low[j] & 15 | (high >> of_high[j] & 3) << 4;
             eights[i][j] = scale * (code as i32 - 32) as f32;
         }
     }
