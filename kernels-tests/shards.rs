@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use dqo_wgpu::benches::case::MATRIX_TYPES;
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::gpu::Gpu;
+use dqo_wgpu::model::{Parameter, Storage};
 use safetensors::SafeTensors;
 use serde_json::json;
 
@@ -43,6 +45,21 @@ fn a_model_in_several_files_is_the_same_model() {
     let whole = score(&model, &rows, &device, DType::Real, 4096);
     split(&model);
     assert_eq!(score(&model, &rows, &device, DType::Real, 4096), whole);
+}
+
+#[test]
+fn a_shard_of_a_matrix_in_blocks_begins_with_a_block() {
+    let device = Device::cpu(Precision::F32).limited_to(16384);
+    for dtype in MATRIX_TYPES.into_iter().filter(|dtype| dtype.is_in_blocks()) {
+        for cols in [36, 256] {
+            let storage = Storage { dtype, trainable: false };
+            let matrix = Parameter::matrix(&device, "policy", "weight", [1000, cols], storage).unwrap();
+            assert!(matrix.shards().len() > 1);
+            for shard in matrix.shards() {
+                assert_eq!(shard.first_row * cols % dtype.block_len(), 0, "{dtype:?}, {cols} columns");
+            }
+        }
+    }
 }
 
 /// Devices that hold so little in a tensor, `bytes` in f32, that embedding, head and the widest layers are cut into row

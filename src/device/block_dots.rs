@@ -27,6 +27,13 @@ pub trait Unpack<const WORDS: usize, const VECTORS: usize>: Copy {
     }
 }
 
+/// The eight signed bytes of two words.
+#[inline(always)] // as above
+fn signed_bytes(V3 { avx, avx2, sse2, .. }: V3, [low, high]: [u32; 2]) -> __m256 {
+    let bytes = sse2._mm_set_epi64x(0, (u64::from(low) | u64::from(high) << 32) as i64);
+    avx._mm256_cvtepi32_ps(avx2._mm256_cvtepi8_epi32(bytes))
+}
+
 /// Signed bytes.
 #[derive(Clone, Copy)]
 pub struct Bytes;
@@ -39,9 +46,7 @@ impl Unpack<9, 4> for Bytes {
 
     #[inline(always)] // as above
     fn vector(self, vectors: V3, words: &[u32; 9], (): &(), index: usize) -> __m256 {
-        let bytes = u64::from(words[2 * index]) | u64::from(words[2 * index + 1]) << 32;
-        let bytes = vectors.sse2._mm_set_epi64x(0, bytes as i64);
-        vectors.avx._mm256_cvtepi32_ps(vectors.avx2._mm256_cvtepi8_epi32(bytes))
+        signed_bytes(vectors, [words[2 * index], words[2 * index + 1]])
     }
 }
 
@@ -67,10 +72,10 @@ impl Unpack<9, 8> for Places {
     }
 }
 
-/// A word's first eight codes, of `BITS` bits each.
+/// A word's first eight codes, of `BITS` bits each. Their places are constants: a call would not have the processor's features.
 #[inline(always)] // as above
 fn codes<const BITS: u32>(V3 { avx, avx2, .. }: V3, word: u32) -> __m256i {
-    let shifted = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(word as i32), pulp::cast(shifts::<BITS>()));
+    let shifted = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(word as i32), pulp::cast(const { shifts::<BITS>() }));
     avx2._mm256_and_si256(shifted, avx._mm256_set1_epi32((1 << BITS) - 1))
 }
 
@@ -104,7 +109,8 @@ impl Unpack<Q4_K_WORDS, 32> for ShiftedCodes {
         let pairs = avx2._mm256_cvtepu16_epi32(pulp::cast([block[32], block[33], block[34], block[35]]));
         let scales = avx._mm256_cvtepi32_ps(avx2._mm256_and_si256(pairs, avx._mm256_set1_epi32(255)));
         let minima = avx._mm256_cvtepi32_ps(avx2._mm256_srli_epi32::<8>(pairs));
-        let [scale, minimum] = [block[36], block[37]].map(|word| avx._mm256_set1_ps(f32::from_bits(word)));
+        let scale = avx._mm256_set1_ps(f32::from_bits(block[36]));
+        let minimum = avx._mm256_set1_ps(f32::from_bits(block[37]));
         pulp::cast([avx._mm256_mul_ps(scale, scales), avx._mm256_mul_ps(minimum, minima)])
     }
 
@@ -112,8 +118,8 @@ impl Unpack<Q4_K_WORDS, 32> for ShiftedCodes {
     fn vector(self, vectors: V3, block: &[u32; Q4_K_WORDS], [scales, offsets]: &[[f32; 8]; 2], index: usize) -> __m256 {
         let V3 { avx, fma, .. } = vectors;
         let codes = avx._mm256_cvtepi32_ps(codes::<4>(vectors, block[index]));
-        let [scale, offset] = [scales, offsets].map(|of| avx._mm256_set1_ps(of[index / 4]));
-        fma._mm256_fmsub_ps(codes, scale, offset)
+        let (scale, offset) = (scales[index / 4], offsets[index / 4]);
+        fma._mm256_fmsub_ps(codes, avx._mm256_set1_ps(scale), avx._mm256_set1_ps(offset))
     }
 
     #[inline(always)] // as above
@@ -130,12 +136,9 @@ impl Unpack<Q6_K_WORDS, 32> for ScaledCodes {
     type Shared = [[f32; 8]; 2];
 
     #[inline(always)] // as above
-    fn shared(self, V3 { avx, avx2, sse2, .. }: V3, block: &[u32; Q6_K_WORDS]) -> [[f32; 8]; 2] {
-        let eight = |first: usize| {
-            let bytes = u64::from(block[first]) | u64::from(block[first + 1]) << 32;
-            avx._mm256_cvtepi32_ps(avx2._mm256_cvtepi8_epi32(sse2._mm_set_epi64x(0, bytes as i64)))
-        };
-        pulp::cast([eight(48), eight(50)])
+    fn shared(self, vectors: V3, block: &[u32; Q6_K_WORDS]) -> [[f32; 8]; 2] {
+        let [first, second] = [[block[48], block[49]], [block[50], block[51]]];
+        pulp::cast([signed_bytes(vectors, first), signed_bytes(vectors, second)])
     }
 
     #[inline(always)] // as above

@@ -111,7 +111,7 @@ fn scale_and_offset(block: &[u32; Q4_K_WORDS], part: usize) -> [f32; 2] {
 
 #[inline(always)] // as above
 pub fn unpack_q4_0(block: &[u32; Q4_0_WORDS], values: &mut [f32; 32]) {
-    let (scale, shifts) = (f32::from_bits(block[4]), shifts::<4>());
+    let (scale, shifts) = (f32::from_bits(block[4]), const { shifts::<4>() });
     let (eights, _) = values.as_chunks_mut::<8>();
     for i in 0..eights.len() {
         for j in 0..8 {
@@ -123,7 +123,7 @@ pub fn unpack_q4_0(block: &[u32; Q4_0_WORDS], values: &mut [f32; 32]) {
 
 #[inline(always)] // as above
 pub fn unpack_q4_k(block: &[u32; Q4_K_WORDS], values: &mut [f32; 256]) {
-    let shifts = shifts::<4>();
+    let shifts = const { shifts::<4>() };
     let (eights, _) = values.as_chunks_mut::<8>();
     for i in 0..eights.len() {
         let [scale, offset] = scale_and_offset(block, i / 4);
@@ -136,7 +136,7 @@ pub fn unpack_q4_k(block: &[u32; Q4_K_WORDS], values: &mut [f32; 256]) {
 
 #[inline(always)] // as above
 pub fn unpack_q6_k(block: &[u32; Q6_K_WORDS], values: &mut [f32; 256]) {
-    let (of_low, of_high) = (shifts::<4>(), shifts::<2>());
+    let (of_low, of_high) = const { (shifts::<4>(), shifts::<2>()) };
     let (eights, _) = values.as_chunks_mut::<8>();
     for i in 0..eights.len() {
         let byte = (block[48 + i / 8] >> (8 * (i / 2 % 4))) as i8;
