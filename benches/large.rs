@@ -2,9 +2,9 @@
 
 use super::case::Case;
 use super::{
-    adamw, add_rms_norm, attention, attention_backward_delta, attention_backward_key_value, attention_backward_query,
-    attention_cached, embedding, gated_mlp, gated_mlp_backward, log_softmax, matmul, rms_norm, rms_norm_backward,
-    rms_norm_backward_weight, rms_norm_gated_linear, rope, sample_token, sgd, sum_squares,
+    adamw, adamw_8bit, add_rms_norm, attention, attention_backward_delta, attention_backward_key_value,
+    attention_backward_query, attention_cached, embedding, gated_mlp, gated_mlp_backward, log_softmax, matmul,
+    rms_norm, rms_norm_backward, rms_norm_backward_weight, rms_norm_gated_linear, rope, sample_token, sgd, sum_squares,
 };
 
 type Rows = fn() -> Box<dyn Iterator<Item = Case>>;
@@ -14,8 +14,9 @@ macro_rules! large {
 }
 
 /// The kernels that have large rows. Each case is made when its turn comes: together they would fill the memory.
-const LARGE: [(&str, Rows); 20] = large![
+const LARGE: [(&str, Rows); 21] = large![
     adamw,
+    adamw_8bit,
     add_rms_norm,
     attention,
     attention_backward_delta,

@@ -1,5 +1,7 @@
 //! The tests: a case per kernel, the shaders without a GPU, gradients, model, training, command line.
 
+mod activations;
+mod adamw_8bit;
 mod adapters;
 mod bad_input;
 mod bad_problems;

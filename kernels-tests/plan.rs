@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::gpu::DeviceChoice;
-use dqo_wgpu::model::WeightType;
+use dqo_wgpu::model::{ActivationType, WeightType};
 use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage, save_policy};
 use dqo_wgpu::self_test::open_device;
 use dqo_wgpu::train::{OptimizerType, Plan, Run, Watch};
@@ -147,6 +147,21 @@ fn the_peak_of_dqo_on_a_base_in_blocks_is_as_planned() {
 }
 
 #[test]
+fn the_peak_of_dqo_with_rounded_activations_is_as_planned() {
+    for (checkpointing, model) in [(true, "gemma"), (false, "qwen3")] {
+        let settings = settings("dqo", WeightType::F32, SGD, checkpointing);
+        let settings = with(settings, json!({"activations": ActivationType::Bf16, "tokens_per_micro_batch": 64}));
+        peak_is_as_planned(&golden("models").join(model), 24_000, settings);
+    }
+}
+
+#[test]
+fn the_peak_of_sft_with_moments_in_8_bits_is_as_planned() {
+    let settings = settings("sft", WeightType::Bf16, OptimizerType::Adamw8bit, true);
+    peak_is_as_planned(&golden("models/llama"), 36_000, settings);
+}
+
+#[test]
 fn the_peak_with_evaluations_is_as_planned() {
     let dir = tempfile::tempdir().unwrap();
     let problems = dir.path().join("problems.jsonl");
@@ -210,18 +225,42 @@ fn a_7b_model_is_planned_within_any_binding() {
 fn a_base_in_4_bits_is_planned_for_a_small_gpu() {
     const MIB: u64 = 1 << 20;
     // A Gemma's embedding alone takes 1.5 GiB.
-    for (model, most) in [("qwen2-7b", 8192 * MIB), ("gemma-1.1-7b-it", 8448 * MIB), ("qwen3-4b", 5632 * MIB)] {
+    let (f32, bf16) = (ActivationType::F32, ActivationType::Bf16);
+    for (model, activations, most) in [
+        ("qwen2-7b", f32, 8192 * MIB),
+        ("gemma-1.1-7b-it", f32, 8448 * MIB),
+        ("gemma-1.1-7b-it", bf16, 8192 * MIB),
+        ("qwen3-4b", f32, 5632 * MIB),
+    ] {
         let config = with(
             settings("dqo", WeightType::F32, ADAMW, true),
             json!({
                 "model": golden("configs").join(model).display().to_string(), "tokens_per_micro_batch": 1024, "lora_r": 16,
-                "base": "q4",
+                "base": "q4", "activations": activations,
             }),
         );
         let device = Device::cpu(Precision::F32);
         let plan = Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap();
-        assert!(plan.peak_bytes <= most, "{model}: {} of {most} bytes", plan.peak_bytes);
+        assert!(plan.peak_bytes <= most, "{model} {activations:?}: {} of {most} bytes", plan.peak_bytes);
     }
+}
+
+/// Whole fine-tuning: a weight's two moments take 2 bytes and 8 of each 256 weights in place of 8 bytes.
+#[test]
+fn moments_in_8_bits_are_planned_at_a_quarter() {
+    let moments = |optimizer| {
+        let config = with(
+            settings("sft", WeightType::Bf16, optimizer, true),
+            json!({"model": golden("configs/qwen2-7b").display().to_string(), "tokens_per_micro_batch": 1024}),
+        );
+        let device = Device::cpu(Precision::F32);
+        let plan = Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap();
+        plan.groups().iter().find(|(group, _)| group == "policy moments").unwrap().1 as f64
+    };
+    let share = moments(OptimizerType::Adamw8bit) / moments(ADAMW);
+    let expected = (2.0 + 8.0 / 256.0) / 8.0;
+    // Norms and biases of fewer than 4096 weights are few.
+    assert!((share - expected).abs() <= 1e-4, "{share}, not {expected}");
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::command::train;
+use crate::command::{dqo, stderr, train};
 use crate::harness::skip_gpu;
 use crate::model::{golden, json_lines};
-use crate::whole_loop::{problems, sample, with_model};
+use crate::whole_loop::{asset, problems, sample, with_model};
 
 const STEPS: usize = 30;
 
@@ -282,6 +282,42 @@ fn an_interrupted_evaluation_is_made_when_the_run_goes_on() {
         assert!(state.contains("\"owes_evaluation\":false"), "{state}");
         state = fs::read_to_string(cut.join("best/state.json")).unwrap();
         assert_eq!(state, fs::read_to_string(whole.join("best/state.json")).unwrap());
+    }
+}
+
+/// The demo's model, as the golden ones have no weight that is large enough; whole, and adapters.
+#[test]
+fn a_run_with_moments_in_8_bits_goes_on_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, rollouts) = (problems(dir.path(), 24), dir.path().join("rollouts.jsonl"));
+    assert!(sample(&data, &rollouts, &[]).output().unwrap().status.success());
+    for (name, more) in [("whole", &[][..]), ("bf16", &["--dtype", "bf16"]), ("adapters", &["--lora-r", "64"])] {
+        let output = |run: &str| dir.path().join(format!("{name}-{run}"));
+        let run = |output: &Path, steps: &[&str]| {
+            let mut command = dqo();
+            command.args(["train", "--device", "cpu", "--method", "dqo", "--model"]).arg(asset("model"));
+            command.arg("--data").arg(&rollouts).arg("--output-dir").arg(output);
+            command.args(["--batch-size", "8", "--learning-rate", "3e-4", "--weight-decay", "0.1"]);
+            command.args(["--optimizer", "adamw8bit", "--tokens-per-micro-batch", "128"]).args(more).args(steps);
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+        };
+        run(&output("at-once"), &["--max-steps", "6"]);
+        run(&output("cut"), &["--max-steps", "3"]);
+        run(&output("cut"), &["--max-steps", "6", "--resume"]);
+        let weights = if name == "adapters" { "adapter_model.safetensors" } else { "model.safetensors" };
+        for file in [
+            &format!("final/policy/{weights}"),
+            &format!("final/value/{weights}"),
+            "checkpoint-000006/optimizer.safetensors",
+        ] {
+            let bytes = |run: &str| fs::read(output(run).join(file)).unwrap();
+            assert!(bytes("at-once") == bytes("cut"), "{name}: {file}");
+        }
+        let state = fs::read(output("cut").join("checkpoint-000006/optimizer.safetensors")).unwrap();
+        let state = safetensors::SafeTensors::deserialize(&state).unwrap();
+        let codes = state.tensors().into_iter().filter(|(_, view)| view.dtype() == safetensors::Dtype::U32);
+        assert!(codes.count() > 20, "{name}: {:?}", state.names());
     }
 }
 

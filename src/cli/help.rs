@@ -77,7 +77,11 @@ const HEADINGS: &[Heading] = &[
         title: "Steps",
         options: &["seed", "batch_size", "num_train_epochs", "max_steps", "learning_rate", "method"],
     },
-    Heading { verbs: TRAINS, title: "Memory", options: &["tokens_per_micro_batch", "gradient_checkpointing"] },
+    Heading {
+        verbs: TRAINS,
+        title: "Memory",
+        options: &["tokens_per_micro_batch", "gradient_checkpointing", "activations"],
+    },
     Heading {
         verbs: TRAINS,
         title: "Adapters",

@@ -48,7 +48,7 @@ const RULES: &[Rule] = &[
     Rule {
         verbs: TRAINS,
         options: &["weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"],
-        needs: &[Is("optimizer", "adamw")],
+        needs: &[Is("optimizer", "adamw"), Is("optimizer", "adamw8bit")],
     },
     // As in transformers, the steps would win.
     Rule { verbs: TRAINS, options: &["num_train_epochs"], needs: &[Without("max_steps")] },

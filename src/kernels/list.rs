@@ -8,6 +8,7 @@ macro_rules! for_each_kernel {
         $callback! {
             a2po: A2po,
             adamw: AdamW,
+            adamw_8bit: AdamW8bit,
             add_bias: AddBias,
             add_rms_norm: AddRmsNorm,
             attention: Attention,
@@ -53,6 +54,7 @@ macro_rules! for_each_kernel {
             sum_squares: SumSquares,
             value_head: ValueHead,
             value_head_backward: ValueHeadBackward,
+            widen_bf16: WidenBf16,
         }
     };
 }

@@ -3,6 +3,7 @@
 //! A kernel is one name in few places: its line in `src/kernels/list.rs`, `shaders/NAME.wgsl`, `src/kernels/NAME.rs` (call and
 //! twin) and `benches/NAME.rs` (its cases: what is tested, what is timed). A test walks them.
 
+mod dynamic_map;
 mod kl_term;
 mod list;
 mod operand;
@@ -11,6 +12,7 @@ mod tiles;
 mod variants;
 
 pub use a2po::STATISTICS as A2PO_STATISTICS;
+pub use adamw_8bit::BLOCK as MOMENT_BLOCK;
 pub use add_bias::Biased;
 pub use attention::{Heads, MAX_HEAD_DIM, MAX_TILES, OutputGradient, Projections, Sequences};
 pub use attention_backward_key_value::KeyValueGradients;
@@ -19,6 +21,7 @@ pub use column_sum::BLOCK_ROWS;
 pub use dqo::STATISTICS as DQO_STATISTICS;
 pub use dro::STATISTICS as DRO_STATISTICS;
 pub use dropout::{Chance, hash};
+pub use dynamic_map::{CODES as MOMENT_CODES, dynamic_maps};
 pub use gated_mlp::Activation;
 pub use gather_rows::NONE;
 pub use grouped_linear::GroupedOutput;

@@ -13,7 +13,7 @@ use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::data::DeviceBatch;
-use crate::device::Tensor;
+use crate::device::{DType, Tensor};
 use crate::kernels::{
     self, Attention as AttentionKernel, AttentionCached, CachedKeys, CachedOutput, Heads, KeyValueGradients,
     OutputGradient, Projections, Rope, RopeCached, Sequences,
@@ -95,31 +95,42 @@ struct HeadNormGradients {
 }
 
 impl AttentionActivations {
-    /// Room for `tokens`.
+    /// Room for `tokens`; but for sums and norms' factors it is stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
+    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
         let Heads { heads, kv_heads, head_dim } = build.config.heads;
-        let tensor = |part: &str, shape: &[usize]| build.tensor(&format!("{name}/{part}"), shape);
+        let tensor = |part: &str, heads| build.kept(&format!("{name}/{part}"), &[tokens, heads, head_dim], dtype);
+        let of_rows = |part: &str, heads| build.tensor(&format!("{name}/{part}"), &[tokens, heads]);
         let before_norm = if build.config.qk_norm {
             Some(HeadNormActivations {
-                q: tensor("q_before_norm", &[tokens, heads, head_dim])?,
-                k: tensor("k_before_norm", &[tokens, kv_heads, head_dim])?,
-                q_rstd: tensor("q_rstd", &[tokens, heads])?,
-                k_rstd: tensor("k_rstd", &[tokens, kv_heads])?,
+                q: tensor("q_before_norm", heads)?,
+                k: tensor("k_before_norm", kv_heads)?,
+                q_rstd: of_rows("q_rstd", heads)?,
+                k_rstd: of_rows("k_rstd", kv_heads)?,
             })
         } else {
             None
         };
         Ok(Self {
-            q: tensor("q", &[tokens, heads, head_dim])?,
-            k: tensor("k", &[tokens, kv_heads, head_dim])?,
-            v: tensor("v", &[tokens, kv_heads, head_dim])?,
-            o: tensor("o", &[tokens, heads, head_dim])?,
-            lse: tensor("lse", &[tokens, heads])?,
+            q: tensor("q", heads)?,
+            k: tensor("k", kv_heads)?,
+            v: tensor("v", kv_heads)?,
+            o: tensor("o", heads)?,
+            lse: of_rows("lse", heads)?,
             before_norm,
         })
+    }
+
+    /// All tensors.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let Self { q, k, v, o, lse, before_norm } = self;
+        let before = before_norm.iter_mut().flat_map(|before| {
+            let HeadNormActivations { q, k, q_rstd, k_rstd } = before;
+            [q, k, q_rstd, k_rstd]
+        });
+        [q, k, v, o, lse].into_iter().chain(before)
     }
 }
 

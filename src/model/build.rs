@@ -163,6 +163,11 @@ impl<'a> Build<'a> {
 
     /// A tensor of this name.
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.device.tensor(name, shape, DType::Real)
+        self.kept(name, shape, DType::Real)
+    }
+
+    /// A tensor of this name that may be stored otherwise than it is computed.
+    pub(super) fn kept(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        self.device.tensor(name, shape, dtype)
     }
 }

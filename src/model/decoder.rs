@@ -16,7 +16,7 @@ use super::pass::{Finished, Pass, SharedScratch};
 use super::rope::table_without_rotation;
 use super::stream::Stream;
 use crate::data::DeviceBatch;
-use crate::device::{Device, Tensor};
+use crate::device::{DType, Device, Tensor};
 use crate::kernels::{Embedding, EmbeddingBackward, GatherRows};
 
 /// The decoder's weights.
@@ -33,7 +33,7 @@ pub struct Decoder {
 /// What a forward pass leaves.
 pub struct Activations {
     stream: Stream,
-    /// Of every layer, where everything is kept.
+    /// Of every layer, where everything is kept; rounded, or where they were computed.
     layers: Vec<LayerActivations>,
     last: NormActivations,
     /// `[positions, hidden]`: the last norm's output where an action is predicted.
@@ -44,7 +44,7 @@ pub struct Activations {
 pub struct Scratch {
     shared: SharedScratch,
     layer: LayerScratch,
-    /// Of the layer at hand, where not every layer's are kept.
+    /// Of the layer at hand, where not every layer's are kept as they are.
     at_hand: Option<LayerActivations>,
     backward: Option<BackwardScratch>,
 }
@@ -62,13 +62,14 @@ impl Activations {
     /// # Errors
     /// Where the device has no room.
     pub fn new(build: &Build, tokens: usize, positions: usize, keep: Keep) -> Result<Self> {
-        let layers = if keep == Keep::Everything { build.config.num_hidden_layers } else { 0 };
+        let layers = if let Keep::Everything(_) = keep { build.config.num_hidden_layers } else { 0 };
         let name = |part: String| format!("{}/activations/{part}", build.model);
-        let layer = |layer| LayerActivations::new(build, &name(format!("layer {layer}")), tokens);
+        let dtype = keep.activations().storage();
+        let layer = |layer| LayerActivations::new(build, &name(format!("layer {layer}")), tokens, dtype);
         Ok(Self {
             stream: Stream::new(build, tokens, keep)?,
             layers: (0..layers).map(layer).collect::<Result<_>>()?,
-            last: NormActivations::new(build, &name("norm".to_owned()), tokens)?,
+            last: NormActivations::new(build, &name("norm".to_owned()), tokens, DType::Real)?,
             hidden: build.activation("hidden", &[positions, build.config.hidden_size])?,
         })
     }
@@ -84,11 +85,11 @@ impl Scratch {
             let dstream = build.scratch("dstream", &[tokens, build.config.hidden_size])?;
             Ok(BackwardScratch { dstream, layer: LayerGradients::new(build, tokens)? })
         };
-        let at_hand = || LayerActivations::new(build, "scratch/layer", tokens);
+        let at_hand = || LayerActivations::new(build, "scratch/layer", tokens, DType::Real);
         Ok(Self {
             shared: SharedScratch::new(build, tokens, keep)?,
             layer: LayerScratch::new(build, tokens)?,
-            at_hand: if keep == Keep::Everything { None } else { Some(at_hand()?) },
+            at_hand: if keep.works_in_place() { None } else { Some(at_hand()?) },
             backward: if keep == Keep::Nothing { None } else { Some(backward()?) },
         })
     }
@@ -182,8 +183,14 @@ impl Decoder {
         let pass = &mut Pass { device: &self.device, batch, cache, scratch: shared };
         self.embed(batch, stream.first());
         for (index, layer) in self.layers.iter().enumerate() {
-            let saved = at_hand.as_mut().unwrap_or_else(|| &mut saved[index]);
-            layer.forward(pass, stream, saved, scratch);
+            let Some(at_hand) = at_hand else {
+                layer.forward(pass, stream, &mut saved[index], scratch);
+                continue;
+            };
+            layer.forward(pass, stream, at_hand, scratch);
+            if let Some(kept) = saved.get_mut(index) {
+                kept.keep(pass, at_hand);
+            }
         }
         stream.norm(pass, self.last_site(), &self.norm, &scratch.delta, last);
         self.gather(&batch.response_rows, &last.y, hidden, batch.positions);
@@ -235,7 +242,12 @@ impl Decoder {
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let saved = match at_hand {
                 Some(at_hand) => {
-                    layer.recompute(pass, stream, at_hand, scratch);
+                    if let Some(kept) = saved.get_mut(index) {
+                        layer.restore(pass, stream);
+                        kept.restore(pass, at_hand);
+                    } else {
+                        layer.recompute(pass, stream, at_hand, scratch);
+                    }
                     at_hand
                 }
                 None => &mut saved[index],

@@ -1,5 +1,6 @@
 //! A decoder layer: `h = x + attention(norm(x))`, `x' = h + mlp(norm(h))`; Gemma 3 normalises what is added, too.
 
+use std::mem::swap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -12,7 +13,7 @@ use super::output_norm::{OutputNorm, OutputNormActivations, OutputNormGradient};
 use super::parameter::Parameter;
 use super::pass::Pass;
 use super::stream::Stream;
-use crate::device::Tensor;
+use crate::device::{DType, Tensor};
 
 /// The layer's weights.
 pub struct Layer {
@@ -52,19 +53,48 @@ pub struct LayerGradients {
 }
 
 impl LayerActivations {
-    /// Room for `tokens`.
+    /// Room for `tokens`; what has several values a head or a row is stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
+    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
+        let name = |part| format!("{name}/{part}");
         Ok(Self {
-            attention_input: NormActivations::new(build, &format!("{name}/input_norm"), tokens)?,
-            attention: AttentionActivations::new(build, &format!("{name}/attention"), tokens)?,
-            attention_output: OutputNormActivations::new(build, &format!("{name}/attention_output"), tokens)?,
-            mlp_input: NormActivations::new(build, &format!("{name}/post_attention_norm"), tokens)?,
-            mlp: MlpActivations::new(build, &format!("{name}/mlp"), tokens)?,
-            mlp_output: OutputNormActivations::new(build, &format!("{name}/mlp_output"), tokens)?,
+            attention_input: NormActivations::new(build, &name("input_norm"), tokens, dtype)?,
+            attention: AttentionActivations::new(build, &name("attention"), tokens, dtype)?,
+            attention_output: OutputNormActivations::new(build, &name("attention_output"), tokens, dtype)?,
+            mlp_input: NormActivations::new(build, &name("post_attention_norm"), tokens, dtype)?,
+            mlp: MlpActivations::new(build, &name("mlp"), tokens, dtype)?,
+            mlp_output: OutputNormActivations::new(build, &name("mlp_output"), tokens, dtype)?,
         })
+    }
+
+    /// Keeps what a forward pass has left `at_hand`, rounded; what is not to be rounded changes places.
+    pub fn keep(&mut self, pass: &Pass, at_hand: &mut Self) {
+        for (kept, computed) in self.tensors_mut().zip(at_hand.tensors_mut()) {
+            match kept.dtype() {
+                DType::Bf16 => pass.round(computed, kept),
+                _ => swap(kept, computed),
+            }
+        }
+    }
+
+    /// Brings back `at_hand` what [`LayerActivations::keep`] has kept.
+    pub fn restore(&mut self, pass: &Pass, at_hand: &mut Self) {
+        for (kept, restored) in self.tensors_mut().zip(at_hand.tensors_mut()) {
+            match kept.dtype() {
+                DType::Bf16 => pass.widen(kept, restored),
+                _ => swap(kept, restored),
+            }
+        }
+    }
+
+    /// All tensors.
+    fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let Self { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = self;
+        let attention =
+            attention_input.tensors_mut().chain(attention.tensors_mut()).chain(attention_output.tensors_mut());
+        attention.chain(mlp_input.tensors_mut()).chain(mlp.tensors_mut()).chain(mlp_output.tensors_mut())
     }
 }
 
@@ -190,6 +220,12 @@ impl Layer {
         } else {
             self.mlp.project(pass, &saved.mlp_input.y, &mut saved.mlp);
         }
+    }
+
+    /// Brings back what the norms read of the stream where it was kept rounded.
+    pub fn restore(&self, pass: &Pass, stream: &mut Stream) {
+        stream.restore(pass, self.attention_site());
+        stream.restore(pass, self.mlp_site());
     }
 
     /// From the gradient of the stream after the layer to the one before it, in place: a residual block `x + f(n(x))`

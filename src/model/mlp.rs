@@ -9,7 +9,7 @@ use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
 use super::product::{group_suits_norm, multiply_gated_normed};
-use crate::device::Tensor;
+use crate::device::{DType, Tensor};
 use crate::kernels::{Activation, GatedMlp, GatedMlpBackward};
 
 /// The block's weights.
@@ -30,14 +30,19 @@ pub struct MlpActivations {
 }
 
 impl MlpActivations {
-    /// Room for `tokens`.
+    /// Room for `tokens`, stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
+    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
         let shape = [tokens, build.config.intermediate_size];
-        let tensor = |part: &str| build.tensor(&format!("{name}/{part}"), &shape);
+        let tensor = |part: &str| build.kept(&format!("{name}/{part}"), &shape, dtype);
         Ok(Self { gate: tensor("gate")?, up: tensor("up")? })
+    }
+
+    /// All tensors.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        [&mut self.gate, &mut self.up].into_iter()
     }
 }
 

@@ -42,7 +42,7 @@ pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
 pub use decoder::{Activations, Scratch};
 pub use export::{GgufType, export_adapter, export_model};
-pub use keep::Keep;
+pub use keep::{ActivationType, Keep};
 pub use layer_kinds::{LayerKind, Layers};
 pub use lm_head::LmHeadActivations;
 pub use merge::merge_adapter;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::build::Build;
 use super::parameter::Parameter;
 use super::pass::Pass;
-use crate::device::Tensor;
+use crate::device::{DType, Tensor};
 use crate::kernels::{AddRmsNorm, BLOCK_ROWS, ColumnSum, NormScale, RmsNorm, RmsNormBackward, RmsNormBackwardWeight};
 
 /// A scale, and how it is applied.
@@ -27,13 +27,18 @@ pub struct NormActivations {
 }
 
 impl NormActivations {
-    /// Room for a norm of the hidden states of `tokens`.
+    /// Room for a norm of the hidden states of `tokens`, which are stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
-        let y = build.tensor(&format!("{name}/y"), &[tokens, build.config.hidden_size])?;
+    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
+        let y = build.kept(&format!("{name}/y"), &[tokens, build.config.hidden_size], dtype)?;
         Ok(Self { y, rstd: build.tensor(&format!("{name}/rstd"), &[tokens])? })
+    }
+
+    /// All tensors.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        [&mut self.y, &mut self.rstd].into_iter()
     }
 }
 

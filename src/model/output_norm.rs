@@ -6,7 +6,7 @@ use super::build::Build;
 use super::norm::Norm;
 use super::parameter::Parameter;
 use super::pass::Pass;
-use crate::device::Tensor;
+use crate::device::{DType, Tensor};
 
 /// The norm, where the model has it.
 pub struct OutputNorm(Option<Norm>);
@@ -25,16 +25,21 @@ struct Normed {
 pub struct OutputNormGradient(Option<Tensor>);
 
 impl OutputNormActivations {
-    /// Room for `tokens`.
+    /// Room for `tokens`, whose values are stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize) -> Result<Self> {
+    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
         let normed = || -> Result<Normed> {
-            let x = build.tensor(&format!("{name}/x"), &[tokens, build.config.hidden_size])?;
+            let x = build.kept(&format!("{name}/x"), &[tokens, build.config.hidden_size], dtype)?;
             Ok(Normed { x, rstd: build.tensor(&format!("{name}/rstd"), &[tokens])? })
         };
         Ok(Self(build.config.output_norms.then(normed).transpose()?))
+    }
+
+    /// All tensors.
+    pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.0.iter_mut().flat_map(|Normed { x, rstd }| [x, rstd])
     }
 }
 

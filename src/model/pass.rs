@@ -7,8 +7,8 @@ use super::cache::InCache;
 use super::keep::Keep;
 use super::parameter::Parameter;
 use crate::data::DeviceBatch;
-use crate::device::{Device, Tensor};
-use crate::kernels::BLOCK_ROWS;
+use crate::device::{Device, Tensor, word};
+use crate::kernels::{BLOCK_ROWS, RoundBf16, WidenBf16};
 
 /// Hears of weights as soon as a backward pass has their gradients whole.
 pub type Finished<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = &mut Parameter>);
@@ -20,6 +20,25 @@ pub struct Pass<'a> {
     /// Where the keys and values of the batch's tokens are kept, where they are.
     pub cache: Option<InCache<'a>>,
     pub scratch: &'a mut SharedScratch,
+}
+
+impl Pass<'_> {
+    /// `y = x` rounded to bf16, of the batch's tokens.
+    pub fn round(&self, x: &Tensor, y: &mut Tensor) {
+        let count = self.values(x);
+        self.device.run(RoundBf16 { x, y, count });
+    }
+
+    /// `y = x`, of bf16 and of the batch's tokens.
+    pub fn widen(&self, x: &Tensor, y: &mut Tensor) {
+        let count = self.values(x);
+        self.device.run(WidenBf16 { x, y, count });
+    }
+
+    /// The values of a tensor that belong to the batch's tokens.
+    fn values(&self, x: &Tensor) -> u32 {
+        word(self.batch.tokens * x.shape()[1..].iter().product::<usize>())
+    }
 }
 
 /// The most linear layers that read the same input: queries, keys and values.

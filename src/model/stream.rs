@@ -3,15 +3,17 @@
 use anyhow::Result;
 
 use super::build::Build;
-use super::keep::Keep;
+use super::keep::{ActivationType, Keep};
 use super::norm::{Norm, NormActivations};
 use super::pass::Pass;
-use crate::device::Tensor;
+use crate::device::{DType, Tensor};
 
 /// The residual stream before each norm: two norms a layer, which are sites `2 layer` and `2 layer + 1`, and the last one.
 pub struct Stream {
     /// `[tokens, hidden]` each.
     tensors: Vec<Tensor>,
+    /// Where what is kept is rounded: the sites that the backward pass begins with, but for the last, which is left as it is.
+    rounded: Vec<Tensor>,
     keep: Keep,
 }
 
@@ -22,23 +24,38 @@ impl Stream {
     /// Where the device has no room.
     pub fn new(build: &Build, tokens: usize, keep: Keep) -> Result<Self> {
         let layers = build.config.num_hidden_layers;
-        let count = match keep {
-            Keep::Nothing => 2,
-            Keep::LayerInputs => layers + 2,
-            Keep::Everything => 2 * layers + 1,
+        let (count, rounded) = match keep {
+            Keep::Nothing => (2, 0),
+            Keep::LayerInputs(ActivationType::F32) => (layers + 2, 0),
+            Keep::LayerInputs(ActivationType::Bf16) => (2, layers),
+            Keep::Everything(ActivationType::F32) => (2 * layers + 1, 0),
+            Keep::Everything(ActivationType::Bf16) => (2, 2 * layers),
         };
-        let tensor = |place| build.activation(&format!("stream/{place}"), &[tokens, build.config.hidden_size]);
-        Ok(Self { tensors: (0..count).map(tensor).collect::<Result<_>>()?, keep })
+        let tensors = |name: &str, count, dtype| -> Result<Vec<Tensor>> {
+            let name = |place| format!("{}/activations/{name}/{place}", build.model);
+            (0..count).map(|place| build.kept(&name(place), &[tokens, build.config.hidden_size], dtype)).collect()
+        };
+        let rounded = tensors("rounded_stream", rounded, DType::Bf16)?;
+        Ok(Self { tensors: tensors("stream", count, DType::Real)?, rounded, keep })
     }
 
     /// The tensor of a site. Those that are not kept take turns.
     fn place(&self, site: usize) -> usize {
         match self.keep {
-            Keep::Nothing => site % 2,
-            Keep::LayerInputs if site.is_multiple_of(2) => site / 2,
-            Keep::LayerInputs => self.tensors.len() - 1,
-            Keep::Everything => site,
+            Keep::LayerInputs(ActivationType::F32) if site.is_multiple_of(2) => site / 2,
+            Keep::LayerInputs(ActivationType::F32) => self.tensors.len() - 1,
+            Keep::Everything(ActivationType::F32) => site,
+            _ => site % 2,
         }
+    }
+
+    /// The place of a site among those that are rounded, where it is.
+    fn rounded_place(&self, site: usize) -> Option<usize> {
+        let place = match self.keep {
+            Keep::LayerInputs(_) => site.is_multiple_of(2).then_some(site / 2),
+            _ => Some(site),
+        };
+        place.filter(|place| *place < self.rounded.len())
     }
 
     /// The stream before the first norm, `[tokens, hidden]`: the embedded tokens.
@@ -58,19 +75,32 @@ impl Stream {
     /// Norm `site` of the stream, after `delta` was added to it (the first has nothing to add).
     pub fn norm(&mut self, pass: &Pass, site: usize, norm: &Norm, delta: &Tensor, saved: &mut NormActivations) {
         if site == 0 {
-            return norm.forward(pass, &self.tensors[0], &mut saved.y, &mut saved.rstd);
+            norm.forward(pass, &self.tensors[0], &mut saved.y, &mut saved.rstd);
+        } else {
+            let [x, h] = self.neighbours(site - 1);
+            norm.forward_after_add(pass, x, Some(delta), h, saved);
         }
-        let [x, h] = self.neighbours(site - 1);
-        norm.forward_after_add(pass, x, Some(delta), h, saved);
+        if let Some(rounded) = self.rounded_place(site) {
+            pass.round(&self.tensors[self.place(site)], &mut self.rounded[rounded]);
+        }
     }
 
     /// Norm `site` once more, of a site that is kept: by the kernel of the forward pass, as another might round otherwise.
     pub fn norm_again(&mut self, pass: &Pass, site: usize, norm: &Norm, saved: &mut NormActivations) {
+        self.restore(pass, site);
         if site == 0 {
             return norm.forward(pass, &self.tensors[0], &mut saved.y, &mut saved.rstd);
         }
         let [x, h] = self.neighbours(site);
         norm.forward_after_add(pass, x, None, h, saved);
+    }
+
+    /// Brings back what was kept of a site, where it was rounded.
+    pub fn restore(&mut self, pass: &Pass, site: usize) {
+        if let Some(rounded) = self.rounded_place(site) {
+            let place = self.place(site);
+            pass.widen(&self.rounded[rounded], &mut self.tensors[place]);
+        }
     }
 
     /// The stream at `site` and at the one after it.

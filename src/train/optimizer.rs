@@ -3,8 +3,9 @@
 use anyhow::{Error, Result};
 
 use super::config::{OptimizerOptions, OptimizerType};
+use super::moments::{AdamStep, Moments, Stepped, code_maps};
 use crate::device::{DType, Device, Tensor};
-use crate::kernels::{AdamW, RoundBf16, SUM_SQUARES_BLOCK, Sgd, SumSquares};
+use crate::kernels::{RoundBf16, SUM_SQUARES_BLOCK, Sgd, SumSquares};
 use crate::model::{Parameter, Shard};
 
 /// The state of one network's weights.
@@ -13,6 +14,8 @@ pub struct ParameterGroup {
     /// Nothing, to be stepped beside the last weight by AdamW, which takes two at a time, where their number is odd:
     /// gradient, weight, moments.
     partner: Option<[Tensor; 4]>,
+    /// What the codes of moments in 8 bits stand for, where there are any.
+    maps: Option<Tensor>,
     /// Sums of squares of the gradients, block by block.
     partials: Tensor,
     /// The sums of the gradients of a step's micro-batches so far, shard by shard; none where a step has a single one.
@@ -27,28 +30,6 @@ struct ShardState {
     moments: Option<Moments>,
     /// The weights in full precision, where the network's are bf16.
     master: Option<Tensor>,
-}
-
-struct Moments {
-    m: Tensor,
-    v: Tensor,
-}
-
-/// A weight that AdamW steps.
-struct Stepped<'a> {
-    gradient: &'a mut Tensor,
-    weight: &'a mut Tensor,
-    m: &'a mut Tensor,
-    v: &'a mut Tensor,
-}
-
-impl ShardState {
-    /// A shard as AdamW steps it: in full precision.
-    fn stepped<'a>(&'a mut self, shard: &'a mut Shard) -> Option<Stepped<'a>> {
-        let (stored, gradient) = shard.parts_mut();
-        let Moments { m, v } = self.moments.as_mut()?;
-        Some(Stepped { gradient: gradient?, weight: self.master.as_mut().unwrap_or(stored), m, v })
-    }
 }
 
 /// One step of a group.
@@ -83,14 +64,14 @@ impl ParameterGroup {
                     0 => parameter.name().to_owned(),
                     first_row => format!("{}[{first_row}..]", parameter.name()),
                 };
-                let tensor =
-                    |kind: &str| device.tensor(format!("{network}/{kind}/{name}"), shard.weight.shape(), DType::Real);
-                let moments = match options.optimizer {
-                    OptimizerType::Adamw => Some(Moments { m: tensor("moments/m")?, v: tensor("moments/v")? }),
-                    OptimizerType::Sgd => None,
+                let tensor = |kind: &str, shape: &[usize], dtype| {
+                    device.tensor(format!("{network}/{kind}/{name}"), shape, dtype)
                 };
+                let shape = shard.weight.shape();
+                let moments = Moments::new(options.optimizer, parameter.len(), shape, tensor)?;
+                let real = |kind| tensor(kind, shape, DType::Real);
                 let master = if shard.weight.dtype() == DType::Bf16 {
-                    let mut master = tensor("masters")?;
+                    let mut master = real("masters")?;
                     master.copy_from(&shard.weight)?;
                     Some(master)
                 } else {
@@ -98,17 +79,20 @@ impl ParameterGroup {
                 };
                 blocks += shard.weight.len().div_ceil(SUM_SQUARES_BLOCK);
                 if adds_up {
-                    totals.push(tensor("gradient_totals")?);
+                    totals.push(real("gradient_totals")?);
                 }
                 shards.push(ShardState { name, moments, master });
             }
         }
-        let has_partner = options.optimizer == OptimizerType::Adamw && shards.len() % 2 == 1;
+        let moments = || shards.iter().filter_map(|shard| shard.moments.as_ref());
+        let has_partner = moments().filter(|moments| !moments.in_8_bits()).count() % 2 == 1;
+        let has_codes = moments().any(Moments::in_8_bits);
         let nothing = |what| device.tensor(format!("{network}/moments/partner/{what}"), &[0], DType::Real);
         let partner = || Ok::<_, Error>([nothing("gradient")?, nothing("weight")?, nothing("m")?, nothing("v")?]);
         Ok(Self {
             shards,
             partner: has_partner.then(partner).transpose()?,
+            maps: has_codes.then(|| code_maps(device, network)).transpose()?,
             partials: device.tensor(format!("{network}/gradient_norm"), &[blocks], DType::Real)?,
             totals,
             options: options.clone(),
@@ -152,46 +136,20 @@ impl ParameterGroup {
 
     /// Steps the weights against their gradients, which become zero.
     pub fn step<'a>(&mut self, device: &Device, parameters: impl Iterator<Item = &'a mut Parameter>, update: Update) {
-        let Update { step, learning_rate, gradient_norm } = update;
-        let OptimizerOptions { optimizer, weight_decay, max_grad_norm, .. } = self.options;
-        let OptimizerOptions { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, .. } = self.options;
+        let OptimizerOptions { optimizer, max_grad_norm, .. } = self.options;
         // As torch.nn.utils.clip_grad_norm_ has it.
-        let clip = if max_grad_norm > 0.0 { (max_grad_norm / (gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
+        let clip = if max_grad_norm > 0.0 { (max_grad_norm / (update.gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
         let mut shards: Vec<&mut Shard> = trained(parameters).collect();
         match optimizer {
-            OptimizerType::Adamw => {
-                let correction1 = 1.0 - beta1.powf(step as f64);
-                let correction2 = 1.0 - beta2.powf(step as f64);
-                let states = shards.iter_mut().zip(&mut self.shards);
-                let partner = self.partner.as_mut().map(|[gradient, weight, m, v]| Stepped { gradient, weight, m, v });
-                let weights = states.filter_map(|(shard, state)| state.stepped(shard)).chain(partner);
-                for [one, two] in weights.collect::<Vec<_>>().as_chunks_mut().0 {
-                    device.run(AdamW {
-                        count: one.gradient.len() as u32,
-                        gradient: one.gradient,
-                        weight: one.weight,
-                        m: one.m,
-                        v: one.v,
-                        count2: two.gradient.len() as u32,
-                        gradient2: two.gradient,
-                        weight2: two.weight,
-                        m2: two.m,
-                        v2: two.v,
-                        gradient_scale: clip as f32,
-                        step_size: (learning_rate / correction1) as f32,
-                        decay: (learning_rate * weight_decay) as f32,
-                        beta1: beta1 as f32,
-                        beta2: beta2 as f32,
-                        inverse_sqrt_correction2: (1.0 / correction2.sqrt()) as f32,
-                        epsilon: epsilon as f32,
-                    });
-                }
+            OptimizerType::Adamw | OptimizerType::Adamw8bit => {
+                let step = AdamStep::new(&self.options, update.step, update.learning_rate, clip);
+                self.step_adamw(device, &mut shards, &step);
             }
             OptimizerType::Sgd => {
                 for (shard, state) in shards.iter_mut().zip(&mut self.shards) {
                     let (stored, Some(gradient)) = shard.parts_mut() else { continue };
                     let (count, weight) = (gradient.len() as u32, state.master.as_mut().unwrap_or(stored));
-                    device.run(Sgd { gradient, weight, count, step_size: (learning_rate * clip) as f32 });
+                    device.run(Sgd { gradient, weight, count, step_size: (update.learning_rate * clip) as f32 });
                 }
             }
         }
@@ -203,14 +161,27 @@ impl ParameterGroup {
         }
     }
 
+    fn step_adamw(&mut self, device: &Device, shards: &mut [&mut Shard], step: &AdamStep) {
+        let mut in_f32 = Vec::new();
+        for (shard, state) in shards.iter_mut().zip(&mut self.shards) {
+            let ((stored, Some(gradient)), Some(moments)) = (shard.parts_mut(), &mut state.moments) else { continue };
+            let weight = state.master.as_mut().unwrap_or(stored);
+            let stepped = Stepped { gradient, weight, m: &mut moments.m, v: &mut moments.v };
+            match (&mut moments.absmax, &self.maps) {
+                (Some(absmax), Some(maps)) => step.run_in_8_bits(device, maps, stepped, absmax),
+                _ => in_f32.push(stepped),
+            }
+        }
+        in_f32.extend(self.partner.as_mut().map(|[gradient, weight, m, v]| Stepped { gradient, weight, m, v }));
+        in_f32.as_chunks_mut().0.iter_mut().for_each(|pair| step.run(device, pair));
+    }
+
     /// Everything that is not in the network itself, by name.
     pub fn tensors_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
         self.shards.iter_mut().flat_map(|state| {
             let name = &state.name;
-            let moments = state
-                .moments
-                .iter_mut()
-                .flat_map(move |Moments { m, v }| [(format!("m/{name}"), m), (format!("v/{name}"), v)]);
+            let moments = state.moments.iter_mut().flat_map(Moments::tensors_mut);
+            let moments = moments.map(move |(kind, tensor)| (format!("{kind}/{name}"), tensor));
             moments.chain(state.master.iter_mut().map(move |master| (format!("master/{name}"), master)))
         })
     }
@@ -233,6 +204,31 @@ mod tests {
     use crate::device::Precision;
     use crate::model::Storage;
     use crate::train::TrainConfig;
+
+    /// As in bitsandbytes, weights of fewer than 4096 values have whole moments.
+    #[test]
+    fn large_weights_have_their_moments_in_8_bits() {
+        let device = Device::cpu(Precision::F32);
+        let storage = Storage { dtype: DType::Real, trainable: true };
+        let parameter = |name: &str, rows| Parameter::new(&device, "policy", name, &[rows, 64], storage).unwrap();
+        let mut parameters = [parameter("large", 64), parameter("small", 60)];
+        let options = OptimizerOptions { optimizer: OptimizerType::Adamw8bit, ..TrainConfig::default().optimizer };
+        let mut group = ParameterGroup::new(&device, "policy", parameters.iter_mut(), &options, false).unwrap();
+        let sizes: Vec<_> = group.tensors_mut().map(|(name, tensor)| (name, tensor.stored_bytes())).collect();
+        let of_large = [("m/large", 4096), ("v/large", 4096), ("m_absmax/large", 64), ("v_absmax/large", 64)];
+        let expected = of_large.into_iter().chain([("m/small", 15360), ("v/small", 15360)]);
+        assert_eq!(sizes, expected.map(|(name, bytes)| (name.to_owned(), bytes)).collect::<Vec<_>>());
+
+        for parameter in &mut parameters {
+            let gradient = parameter.shards_mut()[0].gradient.as_mut().unwrap();
+            gradient.write(0, vec![1.0; gradient.len()].into_iter()).unwrap();
+        }
+        group.step(&device, parameters.iter_mut(), Update { step: 1, learning_rate: 0.5, gradient_norm: 1.0 });
+        for parameter in &parameters {
+            let weights = parameter.shards()[0].weight.read(parameter.len()).unwrap();
+            assert!(weights.iter().all(|weight| (weight + 0.5).abs() < 1e-6), "{}", parameter.name());
+        }
+    }
 
     #[test]
     fn only_what_is_trained_has_a_state_and_is_stepped() {

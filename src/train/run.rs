@@ -134,8 +134,11 @@ impl Run {
         let ranks = inputs.ranks.clone();
         ranks.agree(&record)?;
         let of_schedule: &[&str] = if inputs.config.optimizer.depends_on_length() { &["max_steps"] } else { &[] };
+        let of_activations = inputs.config.steps.depend_on();
         let open = || match resume {
-            true => RunDir::reopen(inputs.output_dir(), &record, &[rows.depends_on(), of_schedule].concat()),
+            true => {
+                RunDir::reopen(inputs.output_dir(), &record, &[rows.depends_on(), of_schedule, of_activations].concat())
+            }
             false => RunDir::create(inputs.output_dir(), &record),
         };
         let mut dir = ranks.is_first().then(open).transpose()?;

@@ -7,14 +7,11 @@ use anyhow::{Context, Result, ensure};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::optimizer_file;
 use super::reference::REFERENCE_FILES;
 use super::session::{Session, ValueSide};
-use crate::device::Tensor;
 use crate::files::{self, Condition, Fresh, Record};
-use crate::model::{
-    Checkpoint, LoraConfig, ModelConfig, Parameter, Stored, TaskType, save_adapter, save_policy, save_value,
-    write_safetensors,
-};
+use crate::model::{LoraConfig, ModelConfig, Parameter, Stored, TaskType, save_adapter, save_policy, save_value};
 use crate::progress::say;
 
 /// `OUT`, held for this process alone.
@@ -207,7 +204,7 @@ impl RunDir {
         if !is_there {
             files::write_dir(&dir, |dir| {
                 save_networks(session, files, dir)?;
-                save_optimizer(session, &dir.join(OPTIMIZER))?;
+                optimizer_file::save(session, &dir.join(OPTIMIZER))?;
                 let path = dir.join(STATE);
                 fs::write(&path, serde_json::to_string(&state)?)
                     .with_context(|| format!("{}: cannot be written", path.display()))
@@ -321,21 +318,9 @@ pub fn saved_bytes(session: &mut Session, files: &ModelFiles, with_optimizer: bo
         bytes += of_weights(side.network.parameters_mut(), value, dtype(value));
     }
     if with_optimizer {
-        bytes += optimizer_tensors(session).iter().map(|(_, tensor)| tensor.stored_bytes() as u64).sum::<u64>();
+        bytes += optimizer_file::tensors(session).iter().map(|(_, tensor)| tensor.stored_bytes() as u64).sum::<u64>();
     }
     bytes
-}
-
-/// The optimizer's tensors of both networks, by name.
-fn optimizer_tensors(session: &mut Session) -> Vec<(String, &mut Tensor)> {
-    let policy = session.policy.group.tensors_mut().map(|(name, tensor)| (format!("policy/{name}"), tensor));
-    let value = session.value.iter_mut().flat_map(|value| value.group.tensors_mut());
-    policy.chain(value.map(|(name, tensor)| (format!("value/{name}"), tensor))).collect()
-}
-
-fn save_optimizer(session: &mut Session, path: &Path) -> Result<()> {
-    let tensors = optimizer_tensors(session);
-    write_safetensors(path, tensors.iter().map(|(name, tensor)| (name.clone(), &**tensor as _)), None)
 }
 
 /// Fills a session's optimizer from a checkpoint, and says where the run stands. (The networks are read as models are.)
@@ -343,13 +328,7 @@ fn save_optimizer(session: &mut Session, path: &Path) -> Result<()> {
 /// # Errors
 /// Where a file is missing or does not fit the run.
 pub fn load_state(session: &mut Session, checkpoint: &Path) -> Result<State> {
-    let path = checkpoint.join(OPTIMIZER);
-    let stored = Checkpoint::open_file(&path)?;
-    for (name, tensor) in optimizer_tensors(session) {
-        let (shape, values) = stored.tensor(&name).with_context(|| path.display().to_string())?;
-        ensure!(shape == tensor.shape(), "{}: {name} is {shape:?}, which does not fit this run", path.display());
-        tensor.write(0, values.range(0, tensor.len()))?;
-    }
+    optimizer_file::load(session, &checkpoint.join(OPTIMIZER))?;
     read_state(checkpoint)
 }
 

@@ -95,7 +95,7 @@ impl Session {
         let Capacity { tokens, positions, longest, .. } = capacity;
         let batch_sequences = config.steps.batch_size * objective.trains_on().sequences_per_row();
         let storage = Storage { dtype: config.model.weights.storage(), trainable: true };
-        let keep = if config.steps.gradient_checkpointing { Keep::LayerInputs } else { Keep::Everything };
+        let keep = config.steps.keep();
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 
         let build = sources.policy.build(device, "policy", storage);
