@@ -148,6 +148,9 @@ fn an_objective_of_ones_own_is_trained() {
     assert!(source.lines().count() < 100, "an objective takes {} lines", source.lines().count());
 }
 
+/// What Adam's options need.
+const BY_ADAMW: &str = "with --optimizer adamw or with --optimizer adamw8bit";
+
 #[test]
 fn an_option_that_changes_nothing_is_refused_by_name_from_the_command_line_and_from_a_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -167,9 +170,9 @@ fn an_option_that_changes_nothing_is_refused_by_name_from_the_command_line_and_f
         (&train, "task", "math", "with --eval-data or with --method ppo"),
         (&train, "max_new_tokens", "9", "with --eval-data or with --method ppo"),
         (&train, "eval_batch_size", "9", "with --eval-data or with --method ppo"),
-        (&["train", "--method", "sft", "--optimizer", "sgd"], "weight_decay", "0.5", "with --optimizer adamw"),
-        (&["train", "--method", "sft", "--optimizer", "sgd"], "adam_beta1", "0.5", "with --optimizer adamw"),
-        (&["plan", "--method", "sft", "--optimizer", "sgd"], "adam_epsilon", "0.5", "with --optimizer adamw"),
+        (&["train", "--method", "sft", "--optimizer", "sgd"], "weight_decay", "0.5", BY_ADAMW),
+        (&["train", "--method", "sft", "--optimizer", "sgd"], "adam_beta1", "0.5", BY_ADAMW),
+        (&["plan", "--method", "sft", "--optimizer", "sgd"], "adam_epsilon", "0.5", BY_ADAMW),
         (&["train", "--method", "dqo", "--max-steps", "3"], "num_train_epochs", "2", "without --max-steps"),
         (&["train", "--method", "dqo", "--warmup-steps", "3"], "warmup_ratio", "0.5", "without --warmup-steps"),
         (&train, "min_lr_rate", "0.1", "with --lr-scheduler-type linear or with --lr-scheduler-type cosine"),

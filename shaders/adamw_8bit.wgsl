@@ -31,14 +31,11 @@ var<immediate> params: Params;
 @group(0) @binding(6) var<storage, read_write> v_absmax: array<f32>; // [count / 256]
 
 var<workgroup> code_values: array<f32, 512>;
+var<workgroup> middles: array<f32, 512>; // between a code's value and the next one's
 
 fn values_of(word: u32, map: u32) -> vec4<f32> {
     let codes = ((vec4(word) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u)) + map;
     return vec4(code_values[codes.x], code_values[codes.y], code_values[codes.z], code_values[codes.w]);
-}
-
-fn middle(code: u32) -> f32 {
-    return (code_values[code] + code_values[code + 1u]) * 0.5;
 }
 
 // The nearest codes to values of a block, the lower of two: as many as there are middles between two codes below a value.
@@ -47,7 +44,7 @@ fn nearest(values: vec4<f32>, absmax: f32, map: u32) -> u32 {
     var codes = vec4(0u);
     for (var step = CODES / 2u; step > 0u; step /= 2u) {
         let at = codes + (map + step - 1u);
-        codes += select(vec4(0u), vec4(step), x > vec4(middle(at.x), middle(at.y), middle(at.z), middle(at.w)));
+        codes += select(vec4(0u), vec4(step), x > vec4(middles[at.x], middles[at.y], middles[at.z], middles[at.w]));
     }
     return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);
 }
@@ -90,6 +87,7 @@ fn step_block(block: u32, lane: Lane) {
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     for (var i = lane.index; i < 2u * CODES; i += LANES) {
         code_values[i] = maps[i];
+        middles[i] = (maps[i] + maps[min(i + 1u, 2u * CODES - 1u)]) * 0.5;
     }
     workgroupBarrier();
     let first = linear(workgroup) * BLOCKS;

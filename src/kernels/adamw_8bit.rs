@@ -87,8 +87,9 @@ impl Kernel for AdamW8bit<'_> {
     fn twin<T: Real>(&mut self) {
         let count = self.count as usize;
         let of = |parameter: f32| T::of(parameter.into());
+        let maps = self.maps.real::<T>()[..2 * CODES].as_chunks().0;
         let step = BlockStep {
-            maps: self.maps.real::<T>()[..2 * CODES].as_chunks().0,
+            maps: [Map::new(&maps[0]), Map::new(&maps[1])],
             gradient_scale: of(self.gradient_scale),
             step_size: of(self.step_size),
             keep: T::one() - of(self.decay),
@@ -114,7 +115,7 @@ impl Kernel for AdamW8bit<'_> {
 
 /// What a step is to every block.
 struct BlockStep<'a, T> {
-    maps: &'a [[T; CODES]],
+    maps: [Map<'a, T>; 2],
     gradient_scale: T,
     step_size: T,
     keep: T,
@@ -154,35 +155,45 @@ impl<T: Real> BlockStep<'_, T> {
     }
 }
 
+/// What codes stand for.
+struct Map<'a, T> {
+    values: &'a [T; CODES],
+    /// Between a code's value and the next one's.
+    middles: [T; CODES],
+}
+
+impl<'a, T: Real> Map<'a, T> {
+    fn new(values: &'a [T; CODES]) -> Self {
+        let next = |code: usize| values[(code + 1).min(CODES - 1)];
+        Self { values, middles: std::array::from_fn(|code| (values[code] + next(code)) * T::of(0.5)) }
+    }
+}
+
 /// What a block's codes stand for.
 #[inline(always)] // as above
-fn unpacked<T: Real>(words: &[u32], absmax: T, map: &[T; CODES]) -> [T; BLOCK] {
+fn unpacked<T: Real>(words: &[u32], absmax: T, map: &Map<T>) -> [T; BLOCK] {
     let mut values = [T::zero(); BLOCK];
     for i in 0..BLOCK.min(IN_WORD * words.len()) {
         let code = words[i / IN_WORD] >> (8 * (i % IN_WORD)) & 0xff;
-        values[i] = map[code as usize] * absmax;
+        values[i] = map.values[code as usize] * absmax;
     }
     values
 }
 
 /// Writes the nearest codes to a block's values, the lower of two; the largest magnitude.
 #[inline(always)] // as above
-fn pack<T: Real>(values: &[T; BLOCK], map: &[T; CODES], words: &mut [u32]) -> T {
+fn pack<T: Real>(values: &[T; BLOCK], map: &Map<T>, words: &mut [u32]) -> T {
     let mut sizes = [T::zero(); BLOCK];
     for i in 0..BLOCK {
         sizes[i] = values[i].abs();
     }
     let absmax = largest(&sizes);
     let inverse = T::one() / absmax.max(T::of(SMALLEST));
-    let mut middles = [T::zero(); CODES];
-    for code in 0..CODES - 1 {
-        middles[code] = (map[code] + map[code + 1]) * T::of(0.5);
-    }
     // As many as there are middles between two codes below a value, all values by the same steps.
     let mut codes = [0u32; BLOCK];
     for step in [128u32, 64, 32, 16, 8, 4, 2, 1] {
         for i in 0..BLOCK {
-            let middle = middles[(codes[i] + step - 1) as usize % CODES];
+            let middle = map.middles[(codes[i] + step - 1) as usize % CODES];
             codes[i] += if values[i] * inverse > middle { step } else { 0 };
         }
     }
