@@ -10,6 +10,8 @@ const FLOORS: &[&[&str]] = &[
     &["files", "format", "progress"],
     &["gpu"],
     &["device"],
+    &["gguf"],
+    &["source"],
     &["kernels"],
     &["self_test"],
     &["data"],
