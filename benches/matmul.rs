@@ -78,14 +78,20 @@ pub fn tests() -> Vec<Case> {
         (Layout::Tn, 512, 512, 512),
     ];
     let stored = shapes.into_iter().flat_map(|(layout, rows, cols, inner)| {
-        // What multiplies gradients of weights is activations. Types that are read from files alone differ from the others in what
-        // unpacks them, which small products show.
-        let types = match layout {
-            Layout::Tn => 2,
-            _ if rows * cols * inner > 1 << 22 => 4,
-            _ => MATRIX_TYPES.len(),
-        };
-        MATRIX_TYPES[..types].iter().map(move |&dtype| (layout, Size { rows, cols, inner }, dtype))
+        // What multiplies gradients of weights is activations.
+        let types = if layout == Layout::Tn { &MATRIX_TYPES[..2] } else { &MATRIX_TYPES[..4] };
+        types.iter().map(move |&dtype| (layout, Size { rows, cols, inner }, dtype))
+    });
+    // The others differ in what unpacks them: a shape for each text.
+    let of_texts = [
+        (Layout::Nt, 1, 4, 4),
+        (Layout::Nt, 2, 100, 700),
+        (Layout::Nt, 7, 36, 300),
+        (Layout::Nt, 130, 132, 96),
+        (Layout::Nn, 37, 124, 52),
+    ];
+    let others = of_texts.into_iter().flat_map(|(layout, rows, cols, inner)| {
+        MATRIX_TYPES[4..].iter().map(move |&dtype| case(layout, Size { rows, cols, inner }, dtype, false))
     });
     let added = |(layout, size, dtype)| [false, true].map(|accumulate| case(layout, size, dtype, accumulate));
     let splits = [(16, 132, 530), (64, 64, 1024), (4, 4, 2100)].map(|(rows, cols, inner)| split(rows, cols, inner));
@@ -96,7 +102,7 @@ pub fn tests() -> Vec<Case> {
             case_in_tiles(layout, Size { rows: 152, cols: 132, inner: 36 }, dtype, false, tile)
         })
     });
-    stored.flat_map(added).chain(splits).chain(tiled).collect()
+    stored.flat_map(added).chain(others).chain(splits).chain(tiled).collect()
 }
 
 /// The rows of the table: a decoded token of 32 sequences, and what training multiplies.
