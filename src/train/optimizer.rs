@@ -226,7 +226,8 @@ mod tests {
         group.step(&device, parameters.iter_mut(), Update { step: 1, learning_rate: 0.5, gradient_norm: 1.0 });
         for parameter in &parameters {
             let weights = parameter.shards()[0].weight.read(parameter.len()).unwrap();
-            assert!(weights.iter().all(|weight| (weight + 0.5).abs() < 1e-6), "{}", parameter.name());
+            // Less 1, an f32 of beta2 is off by 1e-5 of what is left.
+            assert!(weights.iter().all(|weight| (weight + 0.5).abs() < 1e-5), "{}", parameter.name());
         }
     }
 
