@@ -20,9 +20,9 @@ mod floors;
 #[cfg(unix)]
 mod fuzz;
 mod generation;
+mod gguf;
 #[cfg(target_os = "linux")]
 mod gpu_compilers;
-mod gguf;
 mod grade;
 mod gradients;
 mod harness;

@@ -55,7 +55,7 @@ impl Ground {
         let model = Self::demo().join("model").display().to_string();
         let (rows, problems) = (self.path("rows.jsonl"), self.path("problems.jsonl"));
         let output = self.path(&format!("out-{number}"));
-        let jsonl = format!("{output}.jsonl");
+        let (jsonl, gguf) = (format!("{output}.jsonl"), format!("{output}.gguf"));
         let value = self.path("value");
         let [ids, base, adapter] =
             ["ppo/round.jsonl", "lora/llama/model", "lora/llama/policy"].map(|path| golden(path).display().to_string());
@@ -66,6 +66,7 @@ impl Ground {
             "report" => vec![("output", &output)],
             "bench" => vec![("kernel", "scale")],
             "merge" => vec![("model", &base), ("adapter", &adapter), ("output", &output)],
+            "export" => vec![("model", &base), ("output", &gguf)],
             "grade" => vec![("task", "gsm8k"), ("data", &rows), ("output", &output)],
             "logp" => vec![("model", &model), ("data", &rows), ("output", &output)],
             "values" => vec![("value", &value), ("data", &ids), ("output", &jsonl)],

@@ -24,7 +24,7 @@ pub struct ExportArgs {
 #[derive(Args, Serialize, Deserialize)]
 struct ExportConfig {
     /// The model: a Hugging Face directory, a GGUF file, or an id such as Qwen/Qwen2-0.5B-Instruct
-    #[arg(long, value_name = "DIR|FILE|ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PATH|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     /// Write these adapters of a policy alone, for llama.cpp's --lora: a PEFT directory; the model is their base

@@ -24,7 +24,7 @@ pub struct MergeArgs {
 #[derive(Args, Serialize, Deserialize)]
 struct MergeConfig {
     /// The base: a Hugging Face directory, a GGUF file, or an id such as Qwen/Qwen2-0.5B-Instruct
-    #[arg(long, value_name = "DIR|FILE|ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PATH|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     /// The adapters of a policy or a value network: a PEFT directory
@@ -32,7 +32,7 @@ struct MergeConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<PathBuf>,
     /// The directory, or with --gguf the file, to make
-    #[arg(long, value_name = "DIR|FILE")]
+    #[arg(long, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<PathBuf>,
     /// How weights are stored [default: as the base's; bf16 rounds what adapters add, f32 keeps it]

@@ -4,9 +4,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::architecture::{Architecture, Gemma};
-use super::file::GgufFile;
+use super::file::{GgufFile, ROPE_FACTORS};
 use super::metadata::Keys;
-use super::rope_factors::ROPE_FACTORS;
 
 /// The keys behind an architecture's name that are read, or change nothing. Every other one is refused.
 const UNDERSTOOD: [&str; 26] = [

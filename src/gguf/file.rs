@@ -12,8 +12,10 @@ use safetensors::Dtype;
 
 use super::blocks::BlockFormat;
 use super::metadata::Keys;
-use super::rope_factors::ROPE_FACTORS;
 use crate::files::open_file;
+
+/// The tensor with what Llama 3's rotary scaling divides frequencies by, which is no weight.
+pub const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// What a GGUF file says; its values are read by who maps it.
 pub struct GgufFile {

@@ -16,7 +16,6 @@ pub use architecture::Architecture;
 pub use blocks::BlockFormat;
 pub use change::{Change, Direction};
 pub use configuration::{NO_ROPE_INTERVAL, SLIDING_PATTERN, THETA_OF_WINDOWS};
-pub use file::{GgufFile, GgufTensor, ValueFormat};
-pub use rope_factors::ROPE_FACTORS;
+pub use file::{GgufFile, GgufTensor, ROPE_FACTORS, ValueFormat};
 pub use vocabulary::{Around, NewVocabulary};
 pub use writer::{Entries, NewTensor, write_gguf};

@@ -8,11 +8,8 @@ use anyhow::{Context, Result, ensure};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use super::file::{GgufFile, ValueFormat};
+use super::file::{GgufFile, ROPE_FACTORS, ValueFormat};
 use crate::files::open_file;
-
-/// The tensor that has them.
-pub const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// What all published models of the kind have.
 const LOW: f64 = 1.0;

@@ -21,7 +21,7 @@ use crate::self_test::{open_compiler, open_device};
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelOptions {
     /// A Hugging Face directory, a GGUF file, or an id such as Qwen/Qwen2-0.5B
-    #[arg(long, value_name = "DIR|FILE|ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PATH|ID", value_parser = NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Adapters over the model: a PEFT directory (for `train` those to go on from)
