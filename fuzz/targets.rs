@@ -47,12 +47,16 @@ pub const TARGETS: &[Target] = &[
     target("adapter_config", "adapter_config.json", &[ADAPTER], read_adapter),
     target("adapter", "adapter_model.safetensors", &[ADAPTER], read_adapter),
     target("weights", "model.safetensors", &["kernels-tests/goldens/models/llama"], read_weights),
+    target("gguf", "qwen2.gguf", &[GGUF], |dir| read_gguf(&dir.join("qwen2.gguf"))),
+    target("gguf_blocks", "llama.gguf", &[GGUF], |dir| read_gguf(&dir.join("llama.gguf"))),
     target("settings", "config.toml", &[], read_settings),
     target("manifest", "manifest.json", &[], |dir| drop(verify_dir(dir))),
 ];
 
 const POLICY: &str = "kernels-tests/goldens/ppo/policy";
 const ADAPTER: &str = "kernels-tests/goldens/lora/llama/policy";
+
+const GGUF: &str = "kernels-tests/goldens/gguf";
 
 const SETTINGS: &str = r#"
 method = "dqo"
@@ -133,6 +137,13 @@ fn read_weights(dir: &Path) {
             assert_eq!(values.range(0, count).count(), count);
         }
     }
+}
+
+/// All that a GGUF file says and has.
+fn read_gguf(path: &Path) {
+    plan(path);
+    tokenize(path);
+    read_weights(path);
 }
 
 fn read_settings(dir: &Path) {

@@ -18,6 +18,9 @@ pub(super) const USER_DEFINED: u32 = 4;
 pub(super) const UNUSED: u32 = 5;
 pub(super) const BYTE: u32 = 6;
 
+/// The longest token of SentencePiece's in bytes: every cut of each is looked up.
+const LONGEST_TOKEN: usize = 512;
+
 /// What SentencePiece writes for a space.
 pub(super) const SPACE: &str = "\u{2581}";
 
@@ -173,6 +176,11 @@ fn sentence_piece(keys: &Keys, vocabulary: &Vocabulary) -> Result<Value> {
     let scores = keys.numbers(key)?.with_context(|| format!("{key} is missing"))?;
     let (count, wanted) = (scores.len(), vocabulary.tokens.len());
     ensure!(count == wanted, "{key} has {count} entries for {wanted} tokens");
+    let longest = vocabulary.tokens.iter().map(|token| token.len()).max().unwrap_or(0);
+    ensure!(
+        longest <= LONGEST_TOKEN,
+        "tokenizer.ggml.tokens has one of {longest} bytes; at most {LONGEST_TOKEN} are supported"
+    );
     let adds_space = keys.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let unknown = vocabulary.named(keys, "unknown")?.map(|(_, token)| token);
     Ok(json!({

@@ -243,9 +243,10 @@ impl Changed {
                 Ok(Values { data: data.into(), format: ValueFormat::Plain(Dtype::F32) })
             }
             Change::HeadRows => {
-                let rows = shape[0];
-                ensure!(rows.is_multiple_of(self.head_dim), "{rows} rows are not whole heads of {}", self.head_dim);
-                let row_bytes = values.format.bytes(count / rows.max(1));
+                let (rows, head_dim) = (shape[0], self.head_dim);
+                let is_whole = rows > 0 && head_dim.is_multiple_of(2) && rows.is_multiple_of(head_dim);
+                ensure!(is_whole, "{rows} rows are not whole heads of an even width, {head_dim}");
+                let row_bytes = values.format.bytes(count / rows);
                 let data = Direction::FromGguf.reorder(&values.data, row_bytes, self.head_dim);
                 Ok(Values { data: data.into(), ..values })
             }

@@ -8,7 +8,7 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod export;
-mod export_configuration;
+mod export_config;
 mod family;
 mod fields;
 mod keep;
