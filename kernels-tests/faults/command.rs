@@ -269,6 +269,7 @@ pub fn cases(root: &Path) -> Vec<Case> {
         format!("merge --model {lora}/model --adapter {lora}/policy --output merged"),
         &[],
     ));
+    cases.push(case("export", false, format!("export --model {lora}/model --output model.gguf"), &[]));
     cases.push(case(
         "demo",
         true,

@@ -34,33 +34,38 @@ pub struct NewTensor<'a> {
 }
 
 impl Entries {
-    /// Sets a key to a text; so below.
+    /// Sets a key to a text.
     pub fn text(&mut self, key: &str, value: &str) {
         self.set(key, MetadataValue::String(value.to_owned()));
     }
 
-    /// # Panics
-    /// Where it is 2^32 or more, which no size of a model is.
+    /// Sets a key to a size: 32 bits, as llama.cpp reads most, where these are enough.
     pub fn size(&mut self, key: &str, value: usize) {
-        self.set(key, MetadataValue::U32(u32::try_from(value).expect("a size in a configuration")));
+        let size = u32::try_from(value).map_or(MetadataValue::U64(value as u64), MetadataValue::U32);
+        self.set(key, size);
     }
 
+    /// Sets a key to an f32.
     pub fn number(&mut self, key: &str, value: f64) {
         self.set(key, MetadataValue::F32(value as f32));
     }
 
+    /// Sets a key to true or false.
     pub fn flag(&mut self, key: &str, value: bool) {
         self.set(key, MetadataValue::Bool(value));
     }
 
+    /// Sets a key to a list of texts.
     pub fn texts(&mut self, key: &str, values: impl Iterator<Item = String>) {
         self.list(key, GGUFValueType::String, values.map(MetadataValue::String).collect());
     }
 
+    /// Sets a key to a list of f32.
     pub fn numbers(&mut self, key: &str, values: impl Iterator<Item = f32>) {
         self.list(key, GGUFValueType::F32, values.map(MetadataValue::F32).collect());
     }
 
+    /// Sets a key to a list of i32, as the kinds of tokens are.
     pub fn kinds(&mut self, key: &str, values: impl Iterator<Item = i32>) {
         self.list(key, GGUFValueType::I32, values.map(MetadataValue::I32).collect());
     }

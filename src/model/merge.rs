@@ -49,19 +49,15 @@ pub(super) fn merged<'a>(
     let device = Device::plan(&Device::cpu(Precision::F32));
     let storage = Storage { dtype: DType::Real, trainable: false };
     let build = Build::new(&device, config, Some(checkpoint), "merged", storage).with_adapter(adapter);
-    let of_value_network = adapter.filter(|adapter| adapter.is_value_network());
-    if of_value_network.is_some() {
+    let is_value = adapter.is_some_and(Adapter::is_value_network);
+    if is_value {
         Value::load(&build, 1)?;
     } else {
         Policy::load(&build, 1)?;
     }
-    let heads = [SCORE_WEIGHT, SCORE_BIAS].into_iter();
-    let heads = heads.filter(|name| of_value_network.is_some_and(|adapter| adapter.has(name)));
-    let is_left_out = |name: &str| {
-        let is_unread = if of_value_network.is_some() { name == LM_HEAD } else { false };
-        is_unread || adapter.is_some_and(|adapter| adapter.has(name))
-    };
-    let of_base = checkpoint.names().filter(|name| !is_left_out(name));
+    let is_adapters = |name: &str| adapter.is_some_and(|adapter| adapter.has(name));
+    let heads = [SCORE_WEIGHT, SCORE_BIAS].into_iter().filter(|name| is_value && is_adapters(name));
+    let of_base = checkpoint.names().filter(|name| !(is_value && *name == LM_HEAD || is_adapters(name)));
     of_base.chain(heads).map(|name| Merged::new(name, checkpoint, adapter)).collect()
 }
 

@@ -60,9 +60,9 @@ impl Plan {
     pub fn of(inputs: &Inputs, rows: &dyn Rows, device: &Device, ranks: usize) -> Result<Self> {
         let Inputs { config, objective, models, tokenizer, .. } = inputs;
         let planned = Device::plan(device);
-        let [of_policy, of_value, of_reference] =
-            [&models.policy, &models.value, &models.reference].map(|model| model.planned_weights());
-        let (of_policy, of_value, of_reference) = (of_policy?, of_value?, of_reference?);
+        let of_policy = models.policy.planned_weights()?;
+        let of_value = models.value.planned_weights()?;
+        let of_reference = models.reference.planned_weights()?;
         let mut phases = Vec::new();
         if let Some(_scorer) = rows.scorer_before(&planned, models.reference_source(of_reference.as_ref(), None))? {
             phases.push(planned.allocations());
