@@ -17,7 +17,7 @@ pub fn random_blocks(rng: &mut ChaCha8Rng, dtype: DType, count: usize) -> Vec<u8
         _ => &[],
     };
     let len = dtype.file_block_bytes().unwrap_or_else(|| panic!("no file has blocks of {dtype:?}"));
-    let mut blocks: Vec<u8> = (0..count * len).map(|_| rng.random()).collect();
+    let mut blocks: Vec<u8> = (0..count * len).map(|_| rng.random::<u8>()).collect();
     for block in blocks.chunks_exact_mut(len) {
         for &(place, largest) in scales {
             let scale = f16::from_f32(largest * rng.random_range(0.25..1.0));
