@@ -17,8 +17,8 @@ fn is_weights(name: &str) -> bool {
     !name.contains('/') && name.ends_with(".safetensors")
 }
 
-/// Where a model is: `name` itself, a directory or a GGUF file, or where the hub's files of that id are kept (`HF_HOME`, `HF_ENDPOINT` and
-/// a token are taken from where `huggingface_hub` takes them).
+/// Where a model is: `name` itself, a directory or a GGUF file, or where the hub's files of that id are kept (`HF_HOME`,
+/// `HF_ENDPOINT` and a token are taken from where `huggingface_hub` takes them).
 ///
 /// # Errors
 /// Where there is no such directory and the id cannot be fetched.

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args};
 use serde::{Deserialize, Serialize};
 
 use super::config_file::{ConfigOption, merge};
-use super::merge::ensure_gguf_name;
+use super::merge::check_output;
 use super::{Ended, print};
 use crate::hub::model_dir;
 use crate::model::{Adapter, GgufType, export_adapter, export_model};
@@ -46,8 +46,7 @@ pub fn run(args: ExportArgs, matches: &ArgMatches) -> Result<Ended> {
     let model = model.context("--model is missing")?;
     let output = output.context("--output is missing")?;
     ensure!(adapter.is_none() || gguf.is_none(), "--gguf is a model's, and adapters are stored as f32; leave it out");
-    ensure_gguf_name(true, &output)?;
-    ensure!(!output.exists(), "{}: exists already; choose another --output", output.display());
+    check_output(&output, true)?;
     let source = model_dir(&model)?;
     match adapter {
         Some(adapter) => export_adapter(&source, &Adapter::open(&adapter)?, &output)?,

@@ -45,8 +45,9 @@ struct MergeConfig {
     gguf: Option<GgufType>,
 }
 
-/// Refuses a name by which a GGUF file would not be known, or a directory be taken for one.
-pub(super) fn ensure_gguf_name(is_file: bool, output: &Path) -> Result<()> {
+/// Refuses an output that is there, or a name by which a GGUF file would not be known, or a directory be taken for one.
+pub(super) fn check_output(output: &Path, is_file: bool) -> Result<()> {
+    ensure!(!output.exists(), "{}: exists already; choose another --output", output.display());
     match (is_file, is_gguf(output)) {
         (true, false) => bail!("{}: does not end in .gguf; choose another --output", output.display()),
         (false, true) => {
@@ -65,8 +66,7 @@ pub fn run(args: MergeArgs, matches: &ArgMatches) -> Result<Ended> {
         gguf.is_none() || dtype.is_none(),
         "--dtype is the weights' of a directory, and --gguf writes a file; leave out one"
     );
-    ensure_gguf_name(gguf.is_some(), &output)?;
-    ensure!(!output.exists(), "{}: exists already; choose another --output", output.display());
+    check_output(&output, gguf.is_some())?;
     let source = model_dir(&model)?;
     let adapter = Adapter::open(&adapter)?;
     let dtype = dtype.map(WeightType::in_files);

@@ -1,7 +1,5 @@
 //! Chat templates: a model's own Jinja template, or ChatML.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -10,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::guard::on_deep_stack;
 use super::template_cost::{check_source, limit};
-use crate::source::{Description, description, place_of};
+use crate::source::{Description, Descriptions, place_of};
 
 /// The special tokens that templates may name, as `tokenizer_config.json` does.
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
@@ -32,24 +30,24 @@ const CONFIG: &str = "tokenizer_config.json";
 ///
 /// # Errors
 /// Names the file that cannot be read, or has something else in its place.
-pub fn own_template(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Option<Description>> {
-    if let Some(file) = description(dir, "chat_template.jinja")? {
+pub fn own_template(said: &Descriptions, tokenizer_config: &Map<String, Value>) -> Result<Option<Description>> {
+    if let Some(file) = said.description("chat_template.jinja")? {
         return Ok(Some(file));
     }
-    let place = place_of(dir, CONFIG);
+    let place = place_of(said.model(), CONFIG);
     let text = template_in(tokenizer_config).with_context(|| place.clone())?;
     Ok(text.map(|text| Description { text, place }))
 }
 
 impl ChatTemplate {
-    /// The template in `DIR/chat_template.jinja`, else in `DIR/tokenizer_config.json`, else ChatML.
+    /// The template in `chat_template.jinja`, else in `tokenizer_config.json`, else ChatML.
     ///
     /// # Errors
     /// Names the file where the template is not valid.
-    pub fn read(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Self> {
-        let tokens = special_tokens(tokenizer_config).with_context(|| place_of(dir, CONFIG))?;
-        let own = own_template(dir, tokenizer_config)?;
-        let place = own.as_ref().map_or_else(|| place_of(dir, CONFIG), |own| own.place.clone());
+    pub fn read(said: &Descriptions, tokenizer_config: &Map<String, Value>) -> Result<Self> {
+        let tokens = special_tokens(tokenizer_config).with_context(|| place_of(said.model(), CONFIG))?;
+        let own = own_template(said, tokenizer_config)?;
+        let place = own.as_ref().map_or_else(|| place_of(said.model(), CONFIG), |own| own.place.clone());
         let template = Self::of_source(own.map_or_else(|| CHATML.to_owned(), |own| own.text), tokens);
         template.with_context(|| format!("{place}: the chat template is not valid"))
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow};
-use serde_json::{Map, Value};
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 use super::guard::caught;
@@ -13,7 +12,7 @@ use super::rows::Text;
 use super::template::{ChatTemplate, token_text};
 use super::token_ids::token_ids;
 use super::tokenizer_cost::check_steps;
-use crate::source::{Description, description, place_of};
+use crate::source::{Description, Descriptions, place_of};
 
 /// Turns text into token ids as the model expects them.
 pub struct Tokenizer {
@@ -36,15 +35,16 @@ impl Tokenizer {
     /// # Errors
     /// Names the file that is not valid.
     pub fn read(dir: &Path, eos_token_ids: &[u32]) -> Result<Self> {
-        let inner = description(dir, FILE)?.map(|said| read_tokenizer(&said)).transpose()?;
-        let tokenizer_config = read_object(dir, "tokenizer_config.json")?;
-        let template = ChatTemplate::read(dir, &tokenizer_config)?;
+        let said = Descriptions::open(dir)?;
+        let inner = said.description(FILE)?.map(|said| read_tokenizer(&said)).transpose()?;
+        let tokenizer_config = said.object("tokenizer_config.json")?;
+        let template = ChatTemplate::read(&said, &tokenizer_config)?;
 
         // The tokenizer's end token is the one that ends a turn; the others name it where it is silent.
         let text = token_text(&tokenizer_config, "eos_token")?;
         let by_text = text.zip(inner.as_ref()).and_then(|(text, inner)| inner.token_to_id(text));
         let file = "generation_config.json";
-        let generation = token_ids(&read_object(dir, file)?, "eos_token_id").with_context(|| place_of(dir, file))?;
+        let generation = token_ids(&said.object(file)?, "eos_token_id").with_context(|| place_of(dir, file))?;
         let end_token = by_text.or(generation.first().copied()).or(eos_token_ids.first().copied());
         let named = if generation.is_empty() { eos_token_ids } else { &generation };
         let stop_ids: BTreeSet<u32> = named.iter().copied().chain(by_text).collect();
@@ -200,8 +200,4 @@ impl TextStream<'_> {
         let added = guarded(self.place, NO_TEXT, || self.stream.step(id))?;
         Ok(added.unwrap_or_default())
     }
-}
-
-fn read_object(dir: &Path, name: &str) -> Result<Map<String, Value>> {
-    description(dir, name)?.map_or_else(|| Ok(Map::new()), |said| said.object())
 }

@@ -87,9 +87,8 @@ impl BlockType {
         let blocks = values.par_chunks(self.len()).map(|values| {
             let mut block = [0; BLOCK_WORDS];
             let (words, scale) = block.split_at_mut(VALUE_WORDS);
-            let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
             let is_finite = values.iter().all(|value| value.is_finite());
-            let stored = pack(values, largest, words);
+            let stored = pack(values, largest_of(values), words);
             scale[0] = if is_finite { stored } else { f32::NAN }.to_bits();
             block
         });
@@ -157,6 +156,21 @@ fn unpack_blocks<const N: usize, const WORDS: usize>(
             }
         },
     );
+}
+
+/// Values in blocks of Q8_0 as llama.cpp's files have them: an f16 and 32 bytes each.
+pub fn pack_q8_0(values: &[f32]) -> Vec<u8> {
+    let blocks = values.chunks(BlockType::Q8.len()).flat_map(|values| {
+        let mut words = [0; VALUE_WORDS];
+        let scale = pack_q8(values, largest_of(values), &mut words);
+        let bytes = words.into_iter().flat_map(u32::to_le_bytes);
+        f16::from_f32(scale).to_le_bytes().into_iter().chain(bytes)
+    });
+    blocks.collect()
+}
+
+fn largest_of(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
 }
 
 /// As the Python package `gguf` rounds: by the scale before it is an f16, halves away from zero.

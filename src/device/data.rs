@@ -132,6 +132,16 @@ impl DType {
         self.blocks().and_then(BlockType::file_bytes)
     }
 
+    /// The values of blocks as llama.cpp's files have them, as [`Tensor::write_blocks`](super::Tensor::write_blocks) takes them.
+    ///
+    /// # Panics
+    /// Where files have no such type, or blocks and values are not as many.
+    pub fn unpack_file_blocks(self, raw: &[u8], values: &mut [f32]) {
+        let words = self.blocks().and_then(|blocks| Some((blocks, blocks.repack(raw)?)));
+        let (blocks, words) = words.expect("files have the type");
+        blocks.unpack(&words, 0, values);
+    }
+
     /// Bytes of so many elements as stored.
     pub fn bytes(self, len: usize, precision: Precision) -> usize {
         match (self, self.blocks()) {

@@ -71,17 +71,19 @@ pub fn repack_q4_k(raw: &[u8; 144], words: &mut [u32; Q4_K_WORDS]) {
         put::<4>(words, first, byte & 15);
         put::<4>(words, first + 32, byte >> 4);
     }
-    // Six bits each: of the last four the upper two stand above those of the first four.
-    for i in 0..8 {
-        let (scale, minimum) = if i < 4 {
-            (packed[i] & 63, packed[i + 4] & 63)
-        } else {
-            (packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4)
-        };
-        put::<8>(&mut words[32..], 2 * i, scale);
-        put::<8>(&mut words[32..], 2 * i + 1, minimum);
+    for (i, &byte) in scales_and_minima(packed).as_flattened().iter().enumerate() {
+        put::<8>(&mut words[32..], i, byte);
     }
     words[36..].copy_from_slice(&scales::<2>(&raw[..4]));
+}
+
+/// The scales and minima of the eight parts of a block of Q4_K or Q5_K, from its twelve bytes. Six bits each: of the last four the
+/// upper two stand above those of the first four.
+pub fn scales_and_minima(packed: &[u8]) -> [[u8; 2]; 8] {
+    std::array::from_fn(|i| match i {
+        0..4 => [packed[i] & 63, packed[i + 4] & 63],
+        _ => [packed[i + 4] & 15 | packed[i - 4] >> 6 << 4, packed[i + 4] >> 4 | packed[i] >> 6 << 4],
+    })
 }
 
 pub fn repack_q6_k(raw: &[u8; 210], words: &mut [u32; Q6_K_WORDS]) {

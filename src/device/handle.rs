@@ -129,6 +129,11 @@ impl Device {
         self.as_gpu().map_or_else(|| "CPU".to_owned(), |gpu| format!("{} {:?}", gpu.description(), gpu.traits()))
     }
 
+    /// Whether tensors here hold nothing: of a memory plan, or where pipelines alone are built.
+    pub fn holds_nothing(&self) -> bool {
+        matches!(self.0.backend, Backend::Plan { .. } | Backend::Compiler(_))
+    }
+
     /// The GPU of this device, where there is one: for timing and for what only it knows.
     pub fn as_gpu(&self) -> Option<&Gpu> {
         match &self.0.backend {

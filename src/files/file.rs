@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use memmap2::Mmap;
 
 use super::names::{NEW, beside};
 use super::stream::is_stream;
@@ -62,6 +63,17 @@ pub fn open_file(path: &Path) -> Result<File> {
     let context = || format!("{}: cannot be read", path.display());
     ensure!(fs::metadata(path).with_context(context)?.is_file(), "{}: is not a regular file", path.display());
     File::open(path).with_context(context)
+}
+
+/// Maps a file of weights, as [`open_file`] opens them.
+///
+/// # Errors
+/// Names the file that cannot be read.
+pub fn map_file(path: &Path) -> Result<Mmap> {
+    let file = open_file(path)?;
+    // SAFETY: the map is read as bytes and nothing else. A file that another program truncates meanwhile ends the
+    // process with a signal, as with any reader of memory-mapped weights; nothing is written through it.
+    unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))
 }
 
 /// The most bytes of a description: 16 times the largest tokenizer that is known.

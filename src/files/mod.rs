@@ -13,7 +13,7 @@ mod system;
 
 pub use digest::{digest_of, hex};
 pub use dir::{Condition, discard_dir, glance_at_dir, make_dir, recover_dir, verify_dir, write_dir};
-pub use file::{open_file, read_description, spare, write_file, write_file_with};
+pub use file::{map_file, open_file, read_description, spare, write_file, write_file_with};
 pub use fresh::Fresh;
 pub use input_files::InputFiles;
 pub use lock::{is_held, open_locked};

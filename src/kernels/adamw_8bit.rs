@@ -106,7 +106,10 @@ impl Kernel for AdamW8bit<'_> {
             |(gradient, weight, m, m_absmax, v, v_absmax)| {
                 vectorized(
                     #[inline(always)]
-                    || step.run(gradient, weight, (m, m_absmax), (v, v_absmax)),
+                    || {
+                        let (m, v) = (Codes { words: m, absmax: m_absmax }, Codes { words: v, absmax: v_absmax });
+                        step.run(gradient, weight, m, v)
+                    },
                 );
             },
         );
@@ -127,16 +130,10 @@ struct BlockStep<'a, T> {
 
 impl<T: Real> BlockStep<'_, T> {
     #[inline(always)] // so that it is compiled with the features of the loop that it stands in
-    fn run(
-        &self,
-        gradient: &mut [T],
-        weight: &mut [T],
-        (m_codes, m_absmax): (&mut [u32], &mut T),
-        (v_codes, v_absmax): (&mut [u32], &mut T),
-    ) {
+    fn run(&self, gradient: &mut [T], weight: &mut [T], m_block: Codes<T>, v_block: Codes<T>) {
         let ([beta1, beta2], [rest1, rest2]) = (self.betas, self.rests);
-        let mut m = unpacked(m_codes, *m_absmax, &self.maps[0]);
-        let mut v = unpacked(v_codes, *v_absmax, &self.maps[1]);
+        let mut m = m_block.unpacked(&self.maps[0]);
+        let mut v = v_block.unpacked(&self.maps[1]);
         let count = gradient.len();
         let weight = &mut weight[..count];
         for i in 0..count.min(BLOCK) {
@@ -150,8 +147,8 @@ impl<T: Real> BlockStep<'_, T> {
         // What fills up the last block is no value.
         m[count..].fill(T::zero());
         v[count..].fill(T::zero());
-        *m_absmax = pack(&m, &self.maps[0], m_codes);
-        *v_absmax = pack(&v, &self.maps[1], v_codes);
+        m_block.pack(&m, &self.maps[0]);
+        v_block.pack(&v, &self.maps[1]);
     }
 }
 
@@ -169,39 +166,48 @@ impl<'a, T: Real> Map<'a, T> {
     }
 }
 
-/// What a block's codes stand for.
-#[inline(always)] // as above
-fn unpacked<T: Real>(words: &[u32], absmax: T, map: &Map<T>) -> [T; BLOCK] {
-    let mut values = [T::zero(); BLOCK];
-    for i in 0..BLOCK.min(IN_WORD * words.len()) {
-        let code = words[i / IN_WORD] >> (8 * (i % IN_WORD)) & 0xff;
-        values[i] = map.values[code as usize] * absmax;
-    }
-    values
+/// A block of a moment.
+struct Codes<'a, T> {
+    words: &'a mut [u32],
+    absmax: &'a mut T,
 }
 
-/// Writes the nearest codes to a block's values, the lower of two; the largest magnitude.
-#[inline(always)] // as above
-fn pack<T: Real>(values: &[T; BLOCK], map: &Map<T>, words: &mut [u32]) -> T {
-    let mut sizes = [T::zero(); BLOCK];
-    for i in 0..BLOCK {
-        sizes[i] = values[i].abs();
-    }
-    let absmax = largest(&sizes);
-    let inverse = T::one() / absmax.max(T::of(SMALLEST));
-    // As many as there are middles between two codes below a value, all values by the same steps.
-    let mut codes = [0u32; BLOCK];
-    for step in [128u32, 64, 32, 16, 8, 4, 2, 1] {
-        for i in 0..BLOCK {
-            let middle = map.middles[(codes[i] + step - 1) as usize % CODES];
-            codes[i] += if values[i] * inverse > middle { step } else { 0 };
+impl<T: Real> Codes<'_, T> {
+    /// What the codes stand for.
+    #[inline(always)] // as above
+    fn unpacked(&self, map: &Map<T>) -> [T; BLOCK] {
+        let mut values = [T::zero(); BLOCK];
+        let (words, absmax) = (&*self.words, *self.absmax);
+        for i in 0..BLOCK.min(IN_WORD * words.len()) {
+            let code = words[i / IN_WORD] >> (8 * (i % IN_WORD)) & 0xff;
+            values[i] = map.values[code as usize] * absmax;
         }
+        values
     }
-    for word in 0..words.len().min(BLOCK / IN_WORD) {
-        let first = IN_WORD * word;
-        words[word] = codes[first] | codes[first + 1] << 8 | codes[first + 2] << 16 | codes[first + 3] << 24;
+
+    /// Writes the largest magnitude of values, and the nearest codes to them, the lower of two.
+    #[inline(always)] // as above
+    fn pack(self, values: &[T; BLOCK], map: &Map<T>) {
+        let mut sizes = [T::zero(); BLOCK];
+        for i in 0..BLOCK {
+            sizes[i] = values[i].abs();
+        }
+        let absmax = largest(&sizes);
+        let inverse = T::one() / absmax.max(T::of(SMALLEST));
+        // As many as there are middles between two codes below a value, all values by the same steps.
+        let mut codes = [0u32; BLOCK];
+        for step in [128u32, 64, 32, 16, 8, 4, 2, 1] {
+            for i in 0..BLOCK {
+                let middle = map.middles[(codes[i] + step - 1) as usize % CODES];
+                codes[i] += if values[i] * inverse > middle { step } else { 0 };
+            }
+        }
+        for word in 0..self.words.len().min(BLOCK / IN_WORD) {
+            let first = IN_WORD * word;
+            self.words[word] = codes[first] | codes[first + 1] << 8 | codes[first + 2] << 16 | codes[first + 3] << 24;
+        }
+        *self.absmax = absmax;
     }
-    absmax
 }
 
 /// A block of smaller values is one of zeros.

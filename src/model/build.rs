@@ -93,11 +93,13 @@ impl<'a> Build<'a> {
         let kept = self.checkpoint.and_then(|checkpoint| checkpoint.kept_type(name));
         let dtype = dtype(kept.filter(|_| !trainable && self.device.precision() == Precision::F32));
         let storage = Storage { dtype, trainable };
-        let values = self.checkpoint.map(|checkpoint| checkpoint.shaped(name, shape)).transpose()?;
-        let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;
-        if let Some(values) = values {
-            parameter.write(&values)?;
+        if let Some(checkpoint) = self.checkpoint {
+            checkpoint.check_shape(name, shape)?;
             self.read.borrow_mut().insert(name.to_owned());
+        }
+        let mut parameter = Parameter::new(self.device, model, name, shape, storage)?;
+        if let Some(checkpoint) = self.checkpoint.filter(|_| !self.device.holds_nothing()) {
+            parameter.write(&checkpoint.tensor(name)?.1)?;
         }
         Ok(parameter)
     }

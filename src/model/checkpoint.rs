@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::values::{Values, encode};
 use crate::device::DType;
-use crate::files::{is_gguf, open_file, read_description};
+use crate::files::{is_gguf, map_file, read_description};
 use crate::gguf::{Change, Direction, GgufFile, ValueFormat};
 
 /// The open weight files of a model.
@@ -101,7 +101,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: PathBuf) -> Result<()> {
-        let map = map(&path)?;
+        let map = map_file(&path)?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
             anyhow::anyhow!("{}: not a whole safetensors file ({error}); download it again", path.display())
         })?;
@@ -121,7 +121,7 @@ impl Checkpoint {
 
     fn add_gguf(&mut self, path: &Path) -> Result<()> {
         let header = GgufFile::open(path)?;
-        let map = map(path)?;
+        let map = map_file(path)?;
         let context = || path.display().to_string();
         let (architecture, head_dim) =
             (header.architecture().with_context(context)?, header.head_dim().with_context(context)?);
@@ -181,20 +181,30 @@ impl Checkpoint {
         self.places.get(name).map_or(self.model.as_path(), |place| &self.files[place.file].path)
     }
 
-    /// The values of a tensor that the network has in this shape: asked for before there is room for them, so that nothing
-    /// is allocated for what is not in the file.
+    /// The values of a tensor that the network has in this shape.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::check_shape`].
+    pub fn shaped(&self, name: &str, expected: &[usize]) -> Result<Values<'_>> {
+        self.check_shape(name, expected)?;
+        Ok(self.tensor(name)?.1)
+    }
+
+    /// Checks that the network has a tensor in the shape that it is stored in: before there is room for it, so that nothing is
+    /// allocated for what is not in the file.
     ///
     /// # Errors
     /// Where the tensor is missing, has another shape, or a type that is not a float.
-    pub fn shaped(&self, name: &str, expected: &[usize]) -> Result<Values<'_>> {
+    pub fn check_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
         let missing = "; config.json says that the model has it";
-        let (shape, values) = self.tensor(name).with_context(|| format!("{}{missing}", self.model.display()))?;
+        let place = self.place(name).with_context(|| format!("{}{missing}", self.model.display()))?;
         ensure!(
-            shape == expected,
-            "{}: {name} has the shape {shape:?}, and config.json makes it {expected:?}",
-            self.path_of(name).display()
+            place.shape == expected,
+            "{}: {name} has the shape {:?}, and config.json makes it {expected:?}",
+            self.path_of(name).display(),
+            place.shape
         );
-        Ok(values)
+        Ok(())
     }
 
     /// The type of a frozen matrix on a device that computes in f32, where the file has it in blocks that are to stay: the same
@@ -206,20 +216,23 @@ impl Checkpoint {
         }
     }
 
+    /// A tensor's shape and how it is stored; its values are not read.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub(super) fn shape_and_format(&self, name: &str) -> Result<(&[usize], ValueFormat)> {
+        let place = self.place(name)?;
+        let format = place.change.map_or(place.format, |changed| changed.format(place.format));
+        Ok((&place.shape, format))
+    }
+
     /// A tensor's shape and values.
     ///
     /// # Errors
     /// Where there is none of this name, or its type is not a float.
     pub fn tensor(&self, name: &str) -> Result<(&[usize], Values<'_>)> {
-        let place = self.places.get(name).with_context(|| format!("the tensor {name} is missing"))?;
+        let place = self.place(name)?;
         let MappedFile { path, map, .. } = &self.files[place.file];
-        if let ValueFormat::Plain(dtype) = place.format {
-            ensure!(
-                matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64),
-                "{}: {name} is stored as {dtype:?}; only F32, BF16, F16 and F64 are supported",
-                path.display()
-            );
-        }
         let values = Values { data: Cow::Borrowed(&map[place.bytes.clone()]), format: place.format };
         let values = match place.change {
             Some(changed) => {
@@ -229,18 +242,38 @@ impl Checkpoint {
         };
         Ok((&place.shape, values))
     }
+
+    fn place(&self, name: &str) -> Result<&Place> {
+        let place = self.places.get(name).with_context(|| format!("the tensor {name} is missing"))?;
+        if let ValueFormat::Plain(dtype) = place.format {
+            ensure!(
+                matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F64),
+                "{}: {name} is stored as {dtype:?}; only F32, BF16, F16 and F64 are supported",
+                self.path_of(name).display()
+            );
+        }
+        Ok(place)
+    }
 }
 
 impl Changed {
+    /// How the values are stored once it is undone.
+    fn format(self, stored: ValueFormat) -> ValueFormat {
+        match self.change {
+            Change::OneMore => ValueFormat::Plain(Dtype::F32),
+            Change::HeadRows => stored,
+        }
+    }
+
     /// The values as Hugging Face has them.
     fn undo<'a>(self, values: Values<'a>, shape: &[usize]) -> Result<Values<'a>> {
-        let count = shape.iter().product();
+        let (count, format) = (shape.iter().product(), self.format(values.format));
         match self.change {
             Change::OneMore => {
                 // In f32, as they were added.
                 let less = values.range(0, count).map(|value| f64::from(value as f32 + Direction::FromGguf.addend()));
                 let data = encode(less, Dtype::F32);
-                Ok(Values { data: data.into(), format: ValueFormat::Plain(Dtype::F32) })
+                Ok(Values { data: data.into(), format })
             }
             Change::HeadRows => {
                 let (rows, head_dim) = (shape[0], self.head_dim);
@@ -248,17 +281,10 @@ impl Changed {
                 ensure!(is_whole, "{rows} rows are not whole heads of an even width, {head_dim}");
                 let row_bytes = values.format.bytes(count / rows);
                 let data = Direction::FromGguf.reorder(&values.data, row_bytes, self.head_dim);
-                Ok(Values { data: data.into(), ..values })
+                Ok(Values { data: data.into(), format })
             }
         }
     }
-}
-
-fn map(path: &Path) -> Result<Mmap> {
-    let file = open_file(path)?;
-    // SAFETY: the map is read as bytes and nothing else. A file that another program truncates meanwhile ends the
-    // process with a signal, as with any reader of memory-mapped weights; nothing is written through it.
-    unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))
 }
 
 /// The files that an index lists, each once. They must be bare names: an index does not reach out of its directory.

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::layer_kinds::Layers;
 use crate::data::{ModelLimits, token_ids};
 use crate::kernels::{Activation, Heads, MAX_HEAD_DIM};
-use crate::source::description;
+use crate::source::Descriptions;
 
 /// A decoder of the Llama family, as Hugging Face's configurations describe it.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ impl ModelConfig {
     /// # Errors
     /// Names the file and the field that is missing, wrong or not supported.
     pub fn read(dir: &Path) -> Result<Self> {
-        let said = description(dir, "config.json")?;
+        let said = Descriptions::open(dir)?.description("config.json")?;
         ensure!(
             said.is_some() || !dir.join("adapter_config.json").exists(),
             "{}: is an adapter, not a model; give the model that it belongs to, and this with --adapter",

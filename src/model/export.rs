@@ -14,11 +14,12 @@ use super::merge::{Merged, merged};
 use super::stored::NotFinite;
 use super::values::encode;
 use crate::data::{Text, Tokenizer, own_template};
+use crate::device::pack_q8_0;
 use crate::gguf::{
     Architecture, Around, BlockFormat, Change, Direction, Entries, NewTensor, NewVocabulary, ROPE_FACTORS, ValueFormat,
     write_gguf,
 };
-use crate::source::{description, place_of};
+use crate::source::{Descriptions, place_of};
 
 /// How a GGUF file stores matrices; vectors are F32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -172,21 +173,21 @@ fn encoded(values: &[f32], format: ValueFormat, name: &str) -> Result<Vec<u8>> {
     }
     Ok(match format {
         ValueFormat::Plain(dtype) => encode(values.iter().map(|&value| value.into()), dtype),
-        ValueFormat::Blocks(_) => BlockFormat::pack_q8_0(values),
+        ValueFormat::Blocks(_) => pack_q8_0(values),
     })
 }
 
 /// Says what the model's tokenizer does, where it has one.
 fn describe_vocabulary(source: &Path, config: &ModelConfig, entries: &mut Entries) -> Result<()> {
-    let Some(said) = description(source, "tokenizer.json")? else {
+    let descriptions = Descriptions::open(source)?;
+    let Some(said) = descriptions.description("tokenizer.json")? else {
         entries.no_vocabulary();
         return Ok(());
     };
     let tokenizer = Tokenizer::read(source, &config.eos_token_ids)?;
     let json = serde_json::from_str(&said.text).with_context(|| format!("{}: not JSON", said.place))?;
-    let of_tokenizer =
-        description(source, "tokenizer_config.json")?.map(|said| said.object()).transpose()?.unwrap_or_default();
-    let template = own_template(source, &of_tokenizer)?;
+    let of_tokenizer = descriptions.object("tokenizer_config.json")?;
+    let template = own_template(&descriptions, &of_tokenizer)?;
     let end_tokens = tokenizer.end_tokens();
     let new = NewVocabulary {
         tokenizer: &json,

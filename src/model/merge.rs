@@ -72,9 +72,14 @@ pub(super) struct Merged<'a> {
 
 impl<'a> Merged<'a> {
     fn new(name: &'a str, checkpoint: &'a Checkpoint, adapter: Option<&'a Adapter>) -> Result<Self> {
-        let merged = Self { name, shape: &[], format: ValueFormat::Plain(Dtype::F32), checkpoint, adapter };
-        let (shape, values) = merged.stored()?;
-        Ok(Self { shape, format: values.format(), ..merged })
+        let (shape, format) = match adapter.filter(|adapter| adapter.has(name)) {
+            Some(adapter) => {
+                let (shape, values) = adapter.tensor(name)?;
+                (shape, values.format())
+            }
+            None => checkpoint.shape_and_format(name)?,
+        };
+        Ok(Self { name, shape, format, checkpoint, adapter })
     }
 
     /// To be written as `dtype`, or as the base is stored.
@@ -100,9 +105,13 @@ impl<'a> Merged<'a> {
 
     /// All values, with what is added.
     pub fn values(&self) -> Result<Vec<f64>> {
+        self.with(self.delta()?)
+    }
+
+    fn with(&self, delta: Option<Vec<f64>>) -> Result<Vec<f64>> {
         let (_, stored) = self.stored()?;
         let values = stored.range(0, self.shape.iter().product());
-        Ok(match self.delta()? {
+        Ok(match delta {
             Some(delta) => values.zip(delta).map(|(value, delta)| value + delta).collect(),
             None => values.collect(),
         })
@@ -125,9 +134,9 @@ impl Stored for StoredMerged<'_> {
     }
 
     fn read_stored(&self) -> Result<Cow<'_, [u8]>> {
-        if self.merged.format == ValueFormat::Plain(self.dtype) && self.merged.delta()?.is_none() {
-            return Ok(self.merged.stored()?.1.into_bytes());
-        }
-        Ok(encode(self.merged.values()?.into_iter(), self.dtype).into())
+        Ok(match self.merged.delta()? {
+            None if self.merged.format == ValueFormat::Plain(self.dtype) => self.merged.stored()?.1.into_bytes(),
+            delta => encode(self.merged.with(delta)?.into_iter(), self.dtype).into(),
+        })
     }
 }

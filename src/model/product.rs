@@ -86,7 +86,7 @@ pub(super) struct GroupOutput<'a> {
     pub y: &'a mut Tensor,
 }
 
-/// `y = x W^T` of up to three matrices, for `rows` rows: one product, where [`first_of_group`] finds them to be one. `nothing` stands in for those that
+/// `y = x W^T` of up to three matrices, for `rows` rows: one product, where they are one group. `nothing` stands in for those that
 /// are not there.
 pub(super) fn multiply_group(
     device: &Device,
@@ -117,7 +117,8 @@ pub(super) fn multiply_group_normed(
     RmsNormLinear::run(device, x, scale, whole_outputs(outputs, first, nothing), rows, first.stride());
 }
 
-/// Whether the product of `rows` rows by these matrices normalises what it reads: they are one group, and the device has a kernel for it.
+/// Whether the product of `rows` rows by these matrices normalises what it reads: they are one group, and the device has a kernel
+/// for it.
 pub(super) fn group_suits_norm<const N: usize>(device: &Device, weights: [&Parameter; N], rows: usize) -> bool {
     let cols = weights.iter().map(|weight| filled_rows(weight)).sum();
     first_of_group(weights.into_iter()).is_some() && suits_norm_rows(device, rows, cols)

@@ -10,7 +10,7 @@ use super::config::ModelConfig;
 use super::network::{Policy, Value};
 use super::parameter::Parameter;
 use super::stored::{Stored, write_weights};
-use crate::source::copy_companions;
+use crate::source::Descriptions;
 
 /// Writes a policy as a `*ForCausalLM` directory, with the tokenizer of `source`; weights as `dtype`, or as they are held.
 ///
@@ -84,7 +84,7 @@ pub(super) fn describe(config: &ModelConfig, changes: Json, dtype: Dtype, source
     let path = dir.join("config.json");
     let text = serde_json::to_string_pretty(&json)?;
     std::fs::write(&path, text + "\n").with_context(|| format!("{}: cannot be written", path.display()))?;
-    copy_companions(source, dir)
+    Descriptions::open(source)?.copy_companions(dir)
 }
 
 /// Says the weights' type under the name that the file uses: `dtype` (transformers 5) or `torch_dtype` (4).

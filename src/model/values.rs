@@ -60,28 +60,34 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Values of blocks, one after the other.
+/// Values of blocks, one after the other; some blocks are unpacked at a time.
 struct Unpacked<'a> {
     data: &'a [u8],
     blocks: BlockFormat,
     next: usize,
     end: usize,
-    /// Those of the block that `next` is in.
+    /// Those of the blocks at hand.
     values: Vec<f32>,
+    /// The value that these begin with.
+    first: usize,
 }
 
 impl<'a> Unpacked<'a> {
     fn new(data: &'a [u8], blocks: BlockFormat, first: usize, count: usize) -> Self {
-        let mut unpacked = Self { data, blocks, next: first, end: first + count, values: vec![0.0; blocks.values()] };
-        if count > 0 {
-            unpacked.unpack();
-        }
-        unpacked
+        Self { data, blocks, next: first, end: first + count, values: Vec::new(), first }
     }
 
+    /// Unpacks the block that `next` is in and some after it.
     fn unpack(&mut self) {
-        let start = self.next / self.blocks.values() * self.blocks.bytes();
-        self.blocks.unpack(&self.data[start..start + self.blocks.bytes()], &mut self.values);
+        /// Values that are unpacked at a time.
+        const AT_ONCE: usize = 1 << 14;
+        let of_block = self.blocks.values();
+        let (block, end) = (self.next / of_block, self.end.div_ceil(of_block));
+        let count = (end - block).min(AT_ONCE / of_block);
+        self.first = block * of_block;
+        self.values.resize(count * of_block, 0.0);
+        let bytes = self.blocks.bytes();
+        self.blocks.unpack(&self.data[block * bytes..(block + count) * bytes], &mut self.values);
     }
 }
 
@@ -92,12 +98,11 @@ impl Iterator for Unpacked<'_> {
         if self.next == self.end {
             return None;
         }
-        let place = self.next % self.values.len();
-        let value = self.values[place];
-        self.next += 1;
-        if place + 1 == self.values.len() && self.next < self.end {
+        if self.next - self.first >= self.values.len() {
             self.unpack();
         }
+        let value = self.values[self.next - self.first];
+        self.next += 1;
         Some(value.into())
     }
 

@@ -159,6 +159,7 @@ fn open_value_model(name: &str, model: Model) -> Result<Model> {
 /// # Errors
 /// Where the working directory is gone.
 pub fn base_name(model: &str) -> Result<String> {
-    let dir = Path::new(model);
-    Ok(if dir.is_dir() { std::path::absolute(dir)?.display().to_string() } else { model.to_owned() })
+    let path = Path::new(model);
+    let is_path = path.is_dir() || is_gguf(path);
+    Ok(if is_path { std::path::absolute(path)?.display().to_string() } else { model.to_owned() })
 }

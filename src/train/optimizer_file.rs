@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use memmap2::Mmap;
+use anyhow::{Result, anyhow, ensure};
 use safetensors::SafeTensors;
 
 use super::session::Session;
 use crate::device::Tensor;
-use crate::files::open_file;
+use crate::files::map_file;
 use crate::model::{Stored, write_safetensors};
 
 /// Elements that are handed to a device at a time.
@@ -35,9 +34,7 @@ pub fn save(session: &mut Session, path: &Path) -> Result<()> {
 /// # Errors
 /// Where the file is missing, damaged, or of another run.
 pub fn load(session: &mut Session, path: &Path) -> Result<()> {
-    let file = open_file(path)?;
-    // SAFETY: the map is read as bytes and nothing else, as a model's weights are.
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("{}: cannot be mapped", path.display()))?;
+    let map = map_file(path)?;
     let stored = SafeTensors::deserialize(&map)
         .map_err(|error| anyhow!("{}: not a whole safetensors file ({error})", path.display()))?;
     for (name, tensor) in tensors(session) {
