@@ -6,9 +6,18 @@ use std::arch::x86_64::{__m256, __m256i};
 use pulp::Simd;
 use pulp::x86::V3;
 
-use super::dots::Dots;
 use super::file_blocks::{Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, shifts};
 use super::nf4::NF4;
+use super::real::Matrix;
+
+/// `y[c * rows + r] = x[r] . w[c]`, of `rows` rows of `inner` values: of x, `x_stride` apart, and of a matrix that is known besides.
+pub struct Dots<'a> {
+    pub x: &'a [f32],
+    pub x_stride: usize,
+    pub inner: usize,
+    pub rows: usize,
+    pub y: &'a mut [f32],
+}
 
 /// How a block of so many words is unpacked: into so many vectors of eight values.
 pub trait Unpack<const WORDS: usize, const VECTORS: usize>: Copy {
@@ -55,21 +64,75 @@ impl Unpack<9, 4> for Bytes {
 pub struct Places;
 
 impl Unpack<9, 8> for Places {
-    type Shared = ();
+    /// All vectors: first those of places that are lower halves of their bytes, then of upper ones. Each has four of the block's
+    /// first 16 bytes and four of its last, as [`values_at`] interleaves them.
+    type Shared = [[f32; 8]; 8];
 
     #[inline(always)] // as above
-    fn shared(self, _: V3, _: &[u32; 9]) {}
-
-    #[inline(always)] // as above
-    fn vector(self, V3 { avx, avx2, .. }: V3, words: &[u32; 9], (): &(), index: usize) -> __m256 {
-        let [low, high] = pulp::cast::<_, [__m256; 2]>(NF4);
-        let shifts = pulp::cast([0, 4, 8, 12, 16, 20, 24, 28]);
-        // A permutation looks at the lower three bits of a place, a choice at the uppermost of all.
-        let places = avx2._mm256_srlv_epi32(avx._mm256_set1_epi32(words[index] as i32), shifts);
-        let of_low = avx2._mm256_permutevar8x32_ps(low, places);
-        let of_high = avx2._mm256_permutevar8x32_ps(high, places);
-        avx._mm256_blendv_ps(of_low, of_high, pulp::cast(avx2._mm256_slli_epi32::<28>(places)))
+    fn shared(self, vectors: V3, words: &[u32; 9]) -> [[f32; 8]; 8] {
+        let V3 { avx, avx2, .. } = vectors;
+        let [w0, w1, w2, w3, w4, w5, w6, w7, _] = *words;
+        let bytes: __m256i = pulp::cast([w0, w1, w2, w3, w4, w5, w6, w7]);
+        let of_byte = avx._mm256_set1_epi8(0xf);
+        let lower = avx2._mm256_and_si256(bytes, of_byte);
+        let upper = avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(bytes), of_byte);
+        pulp::cast([values_at(vectors, lower), values_at(vectors, upper)])
     }
+
+    #[inline(always)] // as above
+    fn vector(self, _: V3, _: &[u32; 9], values: &[[f32; 8]; 8], index: usize) -> __m256 {
+        pulp::cast(values[index])
+    }
+}
+
+/// `rows` rows of x, end to end, in the order of [`Places`]'s vectors.
+pub fn in_order_of_places(vectors: V3, x: Matrix<'_, f32>, inner: usize, rows: usize) -> Vec<f32> {
+    let mut ordered = vec![0.0; rows * inner];
+    vectors.vectorize(
+        #[inline(always)]
+        || {
+            let V3 { avx, .. } = vectors;
+            for (ordered, x) in ordered.chunks_exact_mut(inner).zip(x.data.chunks(x.row_stride)) {
+                let blocks = x[..inner].as_chunks::<8>().0.as_chunks::<8>().0;
+                for (ordered, x) in ordered.as_chunks_mut::<8>().0.as_chunks_mut::<8>().0.iter_mut().zip(blocks) {
+                    for i in 0..4 {
+                        let (first, last) = (pulp::cast(x[i]), pulp::cast(x[i + 4]));
+                        let begins = avx._mm256_permute2f128_ps::<0x20>(first, last);
+                        let ends = avx._mm256_permute2f128_ps::<0x31>(first, last);
+                        ordered[i] = pulp::cast(avx._mm256_shuffle_ps::<0x88>(begins, ends));
+                        ordered[i + 4] = pulp::cast(avx._mm256_shuffle_ps::<0xdd>(begins, ends));
+                    }
+                }
+            }
+        },
+    );
+    ordered
+}
+
+/// The bytes of [`NF4`]'s values: the lowest of all of them, the next, ..., each in both halves of a vector.
+const PLANES: [[u8; 32]; 4] = {
+    let mut planes = [[0; 32]; 4];
+    let mut i = 0;
+    while i < 4 * 32 {
+        planes[i / 32][i % 32] = NF4[i % 16].to_bits().to_le_bytes()[i / 32];
+        i += 1;
+    }
+    planes
+};
+
+/// The values at 32 places: a shuffle looks up one byte of all of them, and interleaving puts them together.
+#[inline(always)] // as above
+fn values_at(V3 { avx2, .. }: V3, places: __m256i) -> [[f32; 8]; 4] {
+    let plane = |i: usize| avx2._mm256_shuffle_epi8(pulp::cast(PLANES[i]), places);
+    let [p0, p1, p2, p3] = [plane(0), plane(1), plane(2), plane(3)];
+    let low = [avx2._mm256_unpacklo_epi8(p0, p1), avx2._mm256_unpackhi_epi8(p0, p1)];
+    let high = [avx2._mm256_unpacklo_epi8(p2, p3), avx2._mm256_unpackhi_epi8(p2, p3)];
+    pulp::cast([
+        avx2._mm256_unpacklo_epi16(low[0], high[0]),
+        avx2._mm256_unpackhi_epi16(low[0], high[0]),
+        avx2._mm256_unpacklo_epi16(low[1], high[1]),
+        avx2._mm256_unpackhi_epi16(low[1], high[1]),
+    ])
 }
 
 /// A word's first eight codes, of `BITS` bits each. Their places are constants: a call would not have the processor's features.
@@ -157,18 +220,18 @@ pub fn block_dots<const WORDS: usize, const VECTORS: usize>(
     vectors: V3,
     unpack: impl Unpack<WORDS, VECTORS>,
     w: &[u32],
-    dots: Dots<f32>,
+    dots: Dots,
 ) {
     vectors.vectorize(
         #[inline(always)]
         || {
             let Dots { x, x_stride, inner, rows, y } = dots;
             let w = w.as_chunks::<WORDS>().0;
+            let of_column = inner / (8 * VECTORS);
             let of_row = |row: usize| {
                 let (vectors, _) = x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>();
                 vectors.as_chunks::<VECTORS>().0
             };
-            let of_column = inner / (8 * VECTORS);
             let mut unpacked = vec![[[0.0; 8]; VECTORS]; if rows == 1 { 0 } else { of_column }];
             for (c, y) in y.chunks_exact_mut(rows).enumerate() {
                 let w = &w[c * of_column..][..of_column];

@@ -1,16 +1,19 @@
 //! Matrices in blocks: a few bits a value, and a scale for each block of values that follow one another, row after row.
 
+#[cfg(target_arch = "x86_64")]
+use std::borrow::Cow;
+
 use half::f16;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use super::block_dots::{Bytes, Codes, Places, ScaledCodes, ShiftedCodes, block_dots};
-use super::dots::Dots;
+use super::block_dots::{Bytes, Codes, Dots, Places, ScaledCodes, ShiftedCodes, block_dots, in_order_of_places};
 use super::file_blocks::{
     Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, repack_q4_0, repack_q4_k, repack_q6_k, repack_q8_0, repacked, unpack_q4_0,
     unpack_q4_k, unpack_q6_k,
 };
 use super::nf4::{self, nearest};
+use super::real::Matrix;
 use super::vectorized::vectorized;
 
 /// Words of values in a block that is made here; the scale, an f32, is the word behind them.
@@ -106,27 +109,47 @@ impl BlockType {
         }
     }
 
-    /// The dot products with rows that are stored in blocks, from element `first` on; whether this processor has a way that does
-    /// not unpack them first.
+    /// The dot products of `rows` rows of x with rows in blocks that follow one another from element `first` on, where this
+    /// processor has a way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
     #[cfg(target_arch = "x86_64")]
-    pub fn dots(self, words: &[u32], first: usize, dots: Dots<f32>) -> bool {
-        let is_whole = first.is_multiple_of(self.len()) && dots.inner.is_multiple_of(self.len());
-        let Some(vectors) = pulp::x86::V3::try_new().filter(|_| is_whole) else { return false };
-        let w = &words[self.words(first)..];
-        match self {
-            Self::Q8 => block_dots(vectors, Bytes, w, dots),
-            Self::Q4 => block_dots(vectors, Places, w, dots),
-            Self::Q40 => block_dots(vectors, Codes, w, dots),
-            Self::Q4K => block_dots(vectors, ShiftedCodes, w, dots),
-            Self::Q6K => block_dots(vectors, ScaledCodes, w, dots),
-        }
-        true
+    pub fn dots(
+        self,
+        words: &[u32],
+        first: usize,
+        x: Matrix<'_, f32>,
+        inner: usize,
+        rows: usize,
+    ) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+        let is_whole = first.is_multiple_of(self.len()) && inner.is_multiple_of(self.len());
+        let vectors = pulp::x86::V3::try_new().filter(|_| is_whole)?;
+        let (x, x_stride) = match self {
+            Self::Q4 => (Cow::Owned(in_order_of_places(vectors, x, inner, rows)), inner),
+            _ => (Cow::Borrowed(x.data), x.row_stride),
+        };
+        Some(move |c: usize, y: &mut [f32]| {
+            let w = &words[self.words(first + c * inner)..];
+            let dots = Dots { x: &x, x_stride, inner, rows, y };
+            match self {
+                Self::Q8 => block_dots(vectors, Bytes, w, dots),
+                Self::Q4 => block_dots(vectors, Places, w, dots),
+                Self::Q40 => block_dots(vectors, Codes, w, dots),
+                Self::Q4K => block_dots(vectors, ShiftedCodes, w, dots),
+                Self::Q6K => block_dots(vectors, ScaledCodes, w, dots),
+            }
+        })
     }
 
     /// As above: other processors have none.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn dots(self, _: &[u32], _: usize, _: Dots<f32>) -> bool {
-        false
+    pub fn dots(
+        self,
+        _: &[u32],
+        _: usize,
+        _: Matrix<'_, f32>,
+        _: usize,
+        _: usize,
+    ) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+        None::<fn(usize, &mut [f32])>
     }
 }
 

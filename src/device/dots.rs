@@ -4,15 +4,6 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// `y[c * rows + r] = x[r] . w[c]`, of `rows` rows of `inner` values: of x, `x_stride` apart, and of a matrix that is known besides.
-pub struct Dots<'a, T> {
-    pub x: &'a [T],
-    pub x_stride: usize,
-    pub inner: usize,
-    pub rows: usize,
-    pub y: &'a mut [T],
-}
-
 macro_rules! dots {
     ($name:ident, $type:ty, $vector:ident, $as_simd:ident, $splat:ident, $mul_add:ident, $reduce_sum:ident) => {
         /// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values: of `x`, `x_stride` apart, and of `w`, `w_stride` apart.

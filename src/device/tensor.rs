@@ -8,9 +8,8 @@ use half::bf16;
 
 use super::blocks::BlockType;
 use super::data::{DType, Data, Precision, allocated_bytes};
-use super::dots::Dots;
 use super::handle::{Backend, Device};
-use super::real::Real;
+use super::real::{Matrix, Real};
 use crate::format::format_bytes;
 use crate::gpu::{Binding, BufferPart};
 
@@ -192,16 +191,19 @@ impl Tensor {
         }
     }
 
-    /// The dot products with rows of a tensor that is stored in blocks, from element `first` on; whether this processor has a way
-    /// that does not unpack them first.
-    pub fn dots<T: Real>(&self, first: usize, dots: Dots<T>) -> bool {
-        let Dots { x, x_stride, inner, rows, y } = dots;
-        match (&self.data, self.dtype.blocks(), T::f32s(x), T::f32s_mut(y)) {
-            (Data::U32(words), Some(blocks), Some(x), Some(y)) => {
-                blocks.dots(words, first, Dots { x, x_stride, inner, rows, y })
-            }
-            _ => false,
-        }
+    /// The dot products of `rows` rows of x with rows of a tensor that is stored in blocks, from element `first` on, where this
+    /// processor has a way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
+    pub fn block_dots<T: Real>(
+        &self,
+        first: usize,
+        x: Matrix<'_, T>,
+        inner: usize,
+        rows: usize,
+    ) -> Option<impl Fn(usize, &mut [T]) + Sync> {
+        let (Data::U32(words), Some(blocks)) = (&self.data, self.dtype.blocks()) else { return None };
+        let x = Matrix { data: T::f32s(x.data)?, row_stride: x.row_stride, col_stride: x.col_stride };
+        let dots = blocks.dots(words, first, x, inner, rows)?;
+        Some(move |c: usize, y: &mut [T]| dots(c, T::f32s_mut(y).expect("f32, as x")))
     }
 
     /// The elements of a `Bf16` tensor, to a twin.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::device::{DType, Dots, Matrix, MatrixMut, Real, Tensor, Threads, from_bf16, vectorized};
+use crate::device::{DType, Matrix, MatrixMut, Real, Tensor, Threads, from_bf16, vectorized};
 
 /// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
 /// on the others there; beyond them a general product is faster.
@@ -101,32 +101,28 @@ pub(super) fn parallel_dots<T: Real>(
     /// Columns that are widened at a time, into the nearest cache.
     const WIDENED_COLS: usize = 4;
     let MatrixMut { data, rows, cols, row_stride } = c;
-    let block = |first: usize| {
-        let count = BLOCK_COLS.min(cols - first);
-        let mut products = vec![T::zero(); count * rows];
+    let by_blocks = (w.stride == inner).then(|| w.tensor.block_dots(w.offset, x, inner, rows)).flatten();
+    let multiply = |widened: &mut Vec<T>, first: usize, products: &mut [T]| {
         if let Some(values) = w.real() {
             let w = Matrix { data: &values[first * w.stride..], row_stride: w.stride, col_stride: 1 };
-            T::dots(&mut products, x, w, inner, rows);
-            return products;
+            return T::dots(products, x, w, inner, rows);
         }
-        let place = w.offset + first * w.stride;
-        if w.stride == inner
-            && w.tensor.dots(place, Dots { x: x.data, x_stride: x.row_stride, inner, rows, y: &mut products })
-        {
-            return products;
+        if let Some(dots) = &by_blocks {
+            return dots(first, products);
         }
-        let mut widened = vec![T::zero(); WIDENED_COLS * inner];
+        widened.resize(WIDENED_COLS * inner, T::zero());
         for (part, products) in products.chunks_mut(WIDENED_COLS * rows).enumerate() {
             let (first, count) = (first + part * WIDENED_COLS, products.len() / rows);
             w.widen_rows(first, &mut widened[..count * inner], inner);
-            T::dots(products, x, Matrix { data: &widened, row_stride: inner, col_stride: 1 }, inner, rows);
+            T::dots(products, x, Matrix { data: widened, row_stride: inner, col_stride: 1 }, inner, rows);
         }
-        products
     };
-    let blocks: Vec<Vec<T>> = (0..cols.div_ceil(BLOCK_COLS)).into_par_iter().map(|i| block(i * BLOCK_COLS)).collect();
+    // A column's after another's.
+    let mut products = vec![T::zero(); cols * rows];
+    let blocks = products.par_chunks_mut((BLOCK_COLS * rows).max(1)).enumerate();
+    blocks.for_each_init(Vec::new, |widened, (i, products)| multiply(widened, i * BLOCK_COLS, products));
     data.par_chunks_mut(row_stride).take(rows).enumerate().for_each(|(row, c)| {
-        let products = blocks.iter().flat_map(|block| block[row..].iter().step_by(rows));
-        for (c, &product) in c[..cols].iter_mut().zip(products) {
+        for (c, &product) in c[..cols].iter_mut().zip(products[row..].iter().step_by(rows)) {
             *c = if accumulate { *c + product } else { product };
         }
     });
