@@ -43,16 +43,15 @@ pub enum Weights<'a> {
     Random(Shape),
 }
 
-/// Decodes greedily, `batch` sequences together; matrices are stored as `dtype`.
+/// Decodes greedily, `batch` sequences together.
 ///
 /// # Errors
 /// Where the model cannot be read or the device fails.
-pub fn measure(device: &Device, weights: Weights, dtype: DType, batch: usize) -> Result<DecodeResult> {
+pub fn measure(device: &Device, weights: Weights, storage: Storage, batch: usize) -> Result<DecodeResult> {
     let (config, checkpoint) = match weights {
         Weights::Of(dir) => (ModelConfig::read(dir)?, Some(Checkpoint::open(dir)?)),
         Weights::Random(shape) => (shape.config()?, None),
     };
-    let storage = Storage { dtype, trainable: false };
     let build = Build::new(device, &config, checkpoint.as_ref(), "policy", storage);
     let sizes = Sizes { batch, prompt: PROMPT, tokens: PROMPT + RESPONSE };
     let mut policy = Policy::load(&build, sizes.tokens)?;
@@ -96,7 +95,7 @@ fn product_seconds(device: &Device, config: &ModelConfig, storage: Storage, rows
     ];
     let head = (config.vocab_size.next_multiple_of(4), hidden, 1);
     let products =
-        of_layers.map(|product| (product, storage.dtype)).into_iter().chain([(head, storage.beside_layers())]);
+        of_layers.map(|product| (product, storage.dtype)).into_iter().chain([(head, storage.beside_layers(false))]);
     let mut sum = 0.0;
     for ((outputs, inputs, count), dtype) in products {
         let tensor = |name: &str, shape: [usize; 2], dtype| device.tensor(format!("bench/{name}"), &shape, dtype);

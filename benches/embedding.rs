@@ -24,9 +24,10 @@ fn case(tokens: usize, rows: usize, cols: usize, dtype: DType) -> Case {
 
 /// What is tested.
 pub fn tests() -> Vec<Case> {
-    // One product, rounded once.
+    // A product or, of blocks, two, each rounded once.
     let sizes = [(37, 11, 124), (1, 1, 4), (300, 1000, 64)].into_iter();
-    let stored = |(tokens, rows, cols)| [DType::Real, DType::Bf16].map(|dtype| case(tokens, rows, cols, dtype));
+    let types = [DType::Real, DType::Bf16, DType::Q8];
+    let stored = |(tokens, rows, cols)| types.map(|dtype| case(tokens, rows, cols, dtype));
     sizes.flat_map(stored).map(|case| case.within(1e-6)).collect()
 }
 

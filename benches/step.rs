@@ -128,7 +128,7 @@ fn save_model(shape: Shape, dir: &Path) -> Result<usize> {
     let config = shape.config()?;
     let cpu = Device::cpu(Precision::F32);
     // Half the file, and as good to measure with.
-    let storage = Storage { dtype: DType::Bf16, trainable: false };
+    let storage = Storage::frozen(DType::Bf16);
     let mut policy = Policy::load(&Build::new(&cpu, &config, None, "policy", storage), 1)?;
     randomize(&mut policy)?;
     save_policy(&mut policy, &config, None, dir, dir)?;

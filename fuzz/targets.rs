@@ -110,7 +110,7 @@ fn read_problems(dir: &Path) {
 fn plan(dir: &Path) {
     let Ok(config) = ModelConfig::read(dir) else { return };
     let device = Device::plan(&Device::cpu(Precision::F32));
-    let build = Build::new(&device, &config, None, "policy", Storage { dtype: DType::Real, trainable: true });
+    let build = Build::new(&device, &config, None, "policy", Storage::trained(DType::Real));
     drop(Policy::load(&build, 64));
 }
 

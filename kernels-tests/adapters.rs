@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::model::Adapter;
+use dqo_wgpu::model::{Adapter, Storage};
 use dqo_wgpu::objective::ValueNetwork;
 use dqo_wgpu::train::{Run, TargetModule};
 use safetensors::SafeTensors;
@@ -62,10 +62,11 @@ fn a_merged_model_is_base_and_adapter() {
             let done = command.arg("--output").arg(&output).output().unwrap();
             assert!(done.status.success(), "{}", stderr(&done));
             let rows = set.join("rows.jsonl");
+            let real = Storage::frozen(DType::Real);
             for (device, _) in devices() {
                 let difference = match part {
-                    "policy" => largest_difference(&logps(&output, None, &rows, &device, DType::Real), &expected_logps),
-                    _ => largest(&values(&output, None, &rows, &device, DType::Real), &expected_values),
+                    "policy" => largest_difference(&logps(&output, None, &rows, &device, real), &expected_logps),
+                    _ => largest(&values(&output, None, &rows, &device, real), &expected_values),
                 };
                 assert!(difference <= 1e-4, "{name} {part} on {}: {difference:.1e}", device.description());
             }
@@ -294,6 +295,10 @@ fn options_of_adapters_that_do_not_fit_are_refused() {
     assert_eq!(
         refusal(with(full(), json!({"base": "q4"}))),
         "--base goes with --lora-r or --adapter: a network that is trained whole has no frozen base"
+    );
+    assert_eq!(
+        refusal(with(full(), json!({"base_head": "q8"}))),
+        "--base-head goes with --lora-r or --adapter: a network that is trained whole has no frozen base"
     );
     assert_eq!(
         refusal(with(base(), json!({"base": "q8", "value": ValueNetwork::Copy}))),

@@ -29,7 +29,7 @@ fn generate(
     let checkpoint = Checkpoint::open(model).unwrap();
     let longest = prompts.iter().map(Vec::len).max().unwrap();
     let sizes = Sizes { batch, prompt: longest, tokens: longest + settings.max_new_tokens };
-    let storage = Storage { dtype: DType::Real, trainable: false };
+    let storage = Storage::frozen(DType::Real);
     let build = Build::new(device, &config, Some(&checkpoint), "policy", storage);
     let policy = Policy::load(&build, sizes.tokens).unwrap();
     let mut generator = Generator::new(&build, config.eos_token_ids.clone(), sizes).unwrap();
@@ -148,7 +148,7 @@ fn recorded_log_probs_are_those_of_the_finished_row() {
             .collect();
         let checkpoint = Checkpoint::open(&model).unwrap();
         let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
-        let scoring = Scoring { dtype: DType::Real, tokens_per_micro_batch: 512 };
+        let scoring = Scoring { storage: Storage::frozen(DType::Real), tokens_per_micro_batch: 512 };
         let mut scorer = Scorer::new(device, source, "policy", scoring, &examples).unwrap();
         scorer
             .score(&examples, |first, scored| {

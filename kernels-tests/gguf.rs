@@ -121,7 +121,7 @@ fn blocks_stay() {
     let config = ModelConfig::read(&file("llama")).unwrap();
     let checkpoint = Checkpoint::open(&file("llama")).unwrap();
     let device = Device::cpu(Precision::F32);
-    let storage = Storage { dtype: DType::Real, trainable: false };
+    let storage = Storage::frozen(DType::Real);
     let mut types = BTreeMap::new();
     let mut policy = Policy::load(&Build::new(&device, &config, Some(&checkpoint), "policy", storage), 8).unwrap();
     for parameter in policy.parameters_mut() {

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use dqo_wgpu::data::{Example, Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::model::{Adapter, BaseType, Checkpoint, ModelConfig, WeightOptions, WeightType};
+use dqo_wgpu::model::{Adapter, BaseType, Checkpoint, HeadType, ModelConfig, Storage, WeightOptions, WeightType};
 use dqo_wgpu::objective::ValueNetwork;
 use dqo_wgpu::train::{OptimizerType, Run, Scorer, Scoring, Source, TargetModule, TokenLogps, ValueScorer, Watch};
 use safetensors::SafeTensors;
@@ -21,16 +21,21 @@ use crate::shards::small_devices;
 use crate::training::{compare_step, config, devices, open, settings, tensors, train, with};
 
 pub const SETS: [&str; 5] = ["llama", "llama3", "qwen2", "gemma", "gemma3"];
-/// Sets whose networks compute with a base in blocks.
-const SETS_IN_BLOCKS: [(&str, BaseType); 2] = [("llama_q4", BaseType::Q4), ("qwen2_q8", BaseType::Q8)];
+/// Sets whose networks compute with a base in blocks, and the head's type, where it is not as the base says.
+const SETS_IN_BLOCKS: [(&str, BaseType, Option<HeadType>); 4] = [
+    ("llama_q4", BaseType::Q4, None),
+    ("qwen2_q8", BaseType::Q8, None),
+    ("gemma_q4_q8", BaseType::Q4, Some(HeadType::Q8)),
+    ("llama_q8_q8", BaseType::Q8, Some(HeadType::Q8)),
+];
 
-/// All sets, and how `--base` has their matrices.
-fn sets() -> impl Iterator<Item = (&'static str, Option<BaseType>)> {
-    SETS.map(|name| (name, None)).into_iter().chain(SETS_IN_BLOCKS.map(|(name, base)| (name, Some(base))))
-}
-
-fn storage(base: Option<BaseType>) -> DType {
-    WeightOptions { base, ..WeightOptions::default() }.storage()
+/// All sets, and how their matrices are stored.
+fn sets() -> impl Iterator<Item = (&'static str, WeightOptions)> {
+    let as_given = SETS.map(|name| (name, WeightOptions::default()));
+    let in_blocks = SETS_IN_BLOCKS.map(|(name, base, base_head)| {
+        (name, WeightOptions { base: Some(base), base_head, ..WeightOptions::default() })
+    });
+    as_given.into_iter().chain(in_blocks)
 }
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
@@ -47,11 +52,11 @@ fn examples(model: &Path, rows: &Path) -> (ModelConfig, Vec<Example>) {
 }
 
 /// Log-probs of rows under a model with adapters, or without.
-pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device, dtype: DType) -> Vec<TokenLogps> {
+pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device, storage: Storage) -> Vec<TokenLogps> {
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let scoring = Scoring { dtype, tokens_per_micro_batch: 16 };
+    let scoring = Scoring { storage, tokens_per_micro_batch: 16 };
     let mut scorer = Scorer::new(device, source, "policy", scoring, &examples).unwrap();
     let mut all = Vec::new();
     let keep = |_, scored| {
@@ -63,11 +68,11 @@ pub fn logps(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device,
 }
 
 /// Values of rows under a value network with adapters, or without.
-pub fn values(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device, dtype: DType) -> Vec<Vec<f64>> {
+pub fn values(model: &Path, adapter: Option<&Path>, rows: &Path, device: &Device, storage: Storage) -> Vec<Vec<f64>> {
     let (config, examples) = examples(model, rows);
     let (checkpoint, adapter) = (Checkpoint::open(model).unwrap(), adapter.map(|dir| Adapter::open(dir).unwrap()));
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let scoring = Scoring { dtype, tokens_per_micro_batch: 16 };
+    let scoring = Scoring { storage, tokens_per_micro_batch: 16 };
     ValueScorer::new(device, source, scoring, &examples).unwrap().score(&examples, |_| ()).unwrap()
 }
 
@@ -84,18 +89,18 @@ pub fn expected(set: &Path) -> (Vec<TokenLogps>, Vec<Vec<f64>>) {
 
 #[test]
 fn log_probs_and_values_with_adapters_are_pefts() {
-    for (name, base) in sets() {
-        let (set, dtype) = (set(name), storage(base));
+    for (name, weights) in sets() {
+        let (set, storage) = (set(name), weights.storage());
         let (model, rows) = (set.join("model"), set.join("rows.jsonl"));
         let (expected_logps, expected_values) = expected(&set);
         for (device, _) in devices() {
             let label = format!("{name} on {}", device.description());
-            let found = logps(&model, Some(&set.join("policy")), &rows, &device, dtype);
+            let found = logps(&model, Some(&set.join("policy")), &rows, &device, storage);
             let difference = largest_difference(&found, &expected_logps);
             assert!(difference <= 2e-5, "{label}: log-probs differ by {difference:.1e}");
-            let without = largest_difference(&logps(&model, None, &rows, &device, dtype), &expected_logps);
+            let without = largest_difference(&logps(&model, None, &rows, &device, storage), &expected_logps);
             assert!(without > 1e-2, "{label}: the adapters change nothing");
-            let found = values(&model, Some(&set.join("value")), &rows, &device, dtype);
+            let found = values(&model, Some(&set.join("value")), &rows, &device, storage);
             let difference = largest(&found, &expected_values);
             assert!(difference <= 2e-5, "{label}: values differ by {difference:.1e}");
         }
@@ -109,29 +114,31 @@ fn adapters_lie_over_weights_that_are_cut_and_over_bf16() {
     let rows = dir.path().join("rows.jsonl");
     std::fs::write(&rows, json!({"prompt_ids": [3, 7], "completion_ids": [20, 5, 1, 2]}).to_string()).unwrap();
     let cpu = Device::cpu(Precision::F64);
-    let whole = logps(&model, Some(&policy), &rows, &cpu, DType::Real);
+    let (real, bf16) = (Storage::frozen(DType::Real), Storage::frozen(DType::Bf16));
+    let whole = logps(&model, Some(&policy), &rows, &cpu, real);
     for device in small_devices(1100) {
-        let difference = largest_difference(&logps(&model, Some(&policy), &rows, &device, DType::Real), &whole);
+        let difference = largest_difference(&logps(&model, Some(&policy), &rows, &device, real), &whole);
         assert!(difference <= 2e-5, "{}: {difference:.1e}", device.description());
     }
-    let rounded = logps(&model, Some(&policy), &rows, &cpu, DType::Bf16);
+    let rounded = logps(&model, Some(&policy), &rows, &cpu, bf16);
     let difference = largest_difference(&rounded, &whole);
     // A relative error of 2^-9 in each of the base's weights: it shows, and it is small.
     assert!((1e-4..0.5).contains(&difference), "{difference:.1e}");
     for device in gpus() {
         // Both round the same weights, and no adapter.
-        let difference = largest_difference(&logps(&model, Some(&policy), &rows, device, DType::Bf16), &rounded);
+        let difference = largest_difference(&logps(&model, Some(&policy), &rows, device, bf16), &rounded);
         assert!(difference <= 2e-5, "{}: {difference:.1e}", device.description());
     }
     // Where matrices are cut, blocks are not.
-    for dtype in [DType::Q8, DType::Q4] {
-        let in_blocks = logps(&model, Some(&policy), &rows, &cpu, dtype);
+    let in_q8 = Storage::frozen(DType::Q8);
+    for storage in [in_q8, Storage::frozen(DType::Q4), Storage { head: Some(DType::Q8), ..in_q8 }] {
+        let in_blocks = logps(&model, Some(&policy), &rows, &cpu, storage);
         let difference = largest_difference(&in_blocks, &whole);
-        assert!((1e-4..0.5).contains(&difference), "{dtype:?}: {difference:.1e}");
+        assert!((1e-4..0.5).contains(&difference), "{storage:?}: {difference:.1e}");
         for device in small_devices(1100) {
-            let found = logps(&model, Some(&policy), &rows, &device, dtype);
+            let found = logps(&model, Some(&policy), &rows, &device, storage);
             let difference = largest_difference(&found, &in_blocks);
-            assert!(difference <= 2e-5, "{dtype:?} on {}: {difference:.1e}", device.description());
+            assert!(difference <= 2e-5, "{storage:?} on {}: {difference:.1e}", device.description());
         }
     }
 }
@@ -147,7 +154,7 @@ fn going_on(set: &Path, output: &Path) -> Value {
 
 #[test]
 fn a_step_of_dqo_with_adapters_is_autograds() {
-    for (name, base) in sets() {
+    for (name, weights) in sets() {
         let set = set(name);
         for case in json_lines(&set.join("cases.jsonl")) {
             let case_name = case["case"].as_str().unwrap();
@@ -160,7 +167,8 @@ fn a_step_of_dqo_with_adapters_is_autograds() {
                     json!({
                         "ref_model": (case_name == "base").then(|| set.join("model").to_str().unwrap().to_owned()),
                         "optimizer": OptimizerType::Sgd, "learning_rate": 1.0, "max_grad_norm": 0.0,
-                        "max_steps": 1, "gradient_checkpointing": case_name == "start", "dtype": dtype, "base": base,
+                        "max_steps": 1, "gradient_checkpointing": case_name == "start", "dtype": dtype, "base": weights.base,
+                        "base_head": weights.base_head,
                     }),
                 );
                 let metrics = train(config, &device);
@@ -223,9 +231,9 @@ fn new_adapters_change_nothing_yet_and_come_from_the_seed() {
     let rows = set.join("rows.jsonl");
     let cpu = Device::cpu(Precision::F32);
     let model = set.join("model");
-    let with = logps(&model, Some(&first.join("policy")), &rows, &cpu, DType::Real);
-    assert_eq!(with, logps(&model, None, &rows, &cpu, DType::Real));
-    let begun = values(&model, Some(&first.join("value")), &rows, &cpu, DType::Real);
+    let with = logps(&model, Some(&first.join("policy")), &rows, &cpu, Storage::frozen(DType::Real));
+    assert_eq!(with, logps(&model, None, &rows, &cpu, Storage::frozen(DType::Real)));
+    let begun = values(&model, Some(&first.join("value")), &rows, &cpu, Storage::frozen(DType::Real));
     assert!(begun.iter().flatten().all(|value| *value == 0.0));
 }
 

@@ -24,7 +24,7 @@ fn config_with(vocabulary: usize) -> ModelConfig {
 
 fn lm_head_bytes(device: &Device, positions: usize, vocabulary: usize) -> u64 {
     let config = config_with(vocabulary);
-    let build = Build::new(device, &config, None, "policy", Storage { dtype: DType::Real, trainable: true });
+    let build = Build::new(device, &config, None, "policy", Storage::trained(DType::Real));
     let before = device.allocated_bytes();
     let head = LmHeadActivations::new(&build, positions).unwrap();
     let bytes = device.allocated_bytes() - before;
@@ -55,7 +55,7 @@ fn the_drivers_allocator_counts_the_same() {
     let device = &open_device(&DeviceChoice::Gpu, Precision::F32).unwrap();
     let count = || device.as_gpu().unwrap().allocator_bytes().unwrap();
     let config = config_with(151_936);
-    let build = Build::new(device, &config, None, "policy", Storage { dtype: DType::Real, trainable: true });
+    let build = Build::new(device, &config, None, "policy", Storage::trained(DType::Real));
     device.synchronize().unwrap();
     let (before, ledger_before) = (count(), device.allocated_bytes());
     let head = LmHeadActivations::new(&build, 4096).unwrap();
@@ -98,7 +98,7 @@ fn a_sequence_too_long_for_llvmpipes_loops_is_refused() {
     for device in gpus().iter().filter(|device| device.limits().short_loops) {
         let config = config_with(32);
         let planned = Device::plan(device);
-        let storage = Storage { dtype: DType::Real, trainable: false };
+        let storage = Storage::frozen(DType::Real);
         let load = |positions| Policy::load(&Build::new(&planned, &config, None, "policy", storage), positions);
         assert!(load(8192).is_ok());
         assert_eq!(

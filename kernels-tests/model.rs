@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dqo_wgpu::data::{Examples, RowFile, Tokenizer};
 use dqo_wgpu::device::{DType, Device, Precision};
-use dqo_wgpu::model::{Checkpoint, ModelConfig};
+use dqo_wgpu::model::{Checkpoint, ModelConfig, Storage};
 use dqo_wgpu::train::{Scorer, Scoring, Source, TokenLogps};
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ pub fn score(model: &Path, rows: &Path, device: &Device, dtype: DType, budget: u
         Examples::build(&RowFile::read(rows).unwrap(), &tokenizer, config.limits(), usize::MAX).unwrap().examples;
     let checkpoint = Checkpoint::open(model).unwrap();
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: None, base: None };
-    let scoring = Scoring { dtype, tokens_per_micro_batch: budget };
+    let scoring = Scoring { storage: Storage::frozen(dtype), tokens_per_micro_batch: budget };
     let mut scorer = Scorer::new(device, source, "policy", scoring, &examples).unwrap();
     let mut all = Vec::new();
     scorer

@@ -56,7 +56,7 @@ fn the_cases_build_every_variant() {
 fn decode(device: &Device, sizes: serde_json::Value, dtype: DType) {
     let config = ModelConfig::of_json(sizes.as_object().unwrap().clone()).unwrap();
     let sizes = Sizes { batch: 16, prompt: 64, tokens: 66 };
-    let build = Build::new(device, &config, None, "policy", Storage { dtype, trainable: false });
+    let build = Build::new(device, &config, None, "policy", Storage::frozen(dtype));
     let policy = Policy::load(&build, sizes.tokens).unwrap();
     let mut generator = Generator::new(&build, Vec::new(), sizes).unwrap();
     for count in [1, 3, 16] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dqo_wgpu::device::{DType, Device, Precision};
 use dqo_wgpu::gpu::DeviceChoice;
-use dqo_wgpu::model::{ActivationType, WeightType};
+use dqo_wgpu::model::{ActivationType, HeadType, WeightType};
 use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage, save_policy};
 use dqo_wgpu::self_test::open_device;
 use dqo_wgpu::train::{OptimizerType, Plan, Run, Watch};
@@ -25,7 +25,7 @@ fn model_of_zeros(source: &Path, dir: &Path, sizes: Value) -> PathBuf {
     json.remove("layer_types");
     let config = ModelConfig::of_json(json).unwrap();
     let device = Device::plan(&Device::cpu(Precision::F32));
-    let storage = Storage { dtype: DType::Real, trainable: false };
+    let storage = Storage::frozen(DType::Real);
     let mut policy = Policy::load(&Build::new(&device, &config, None, "policy", storage), 1).unwrap();
     let model = dir.join("model");
     save_policy(&mut policy, &config, None, source, &model).unwrap();
@@ -224,24 +224,26 @@ fn a_7b_model_is_planned_within_any_binding() {
 #[test]
 fn a_base_in_4_bits_is_planned_for_a_small_gpu() {
     const MIB: u64 = 1 << 20;
-    // A Gemma's embedding alone takes 1.5 GiB.
+    // A Gemma's embedding alone takes 1.5 GiB in bf16.
     let (f32, bf16) = (ActivationType::F32, ActivationType::Bf16);
-    for (model, activations, most) in [
-        ("qwen2-7b", f32, 8192 * MIB),
-        ("gemma-1.1-7b-it", f32, 8448 * MIB),
-        ("gemma-1.1-7b-it", bf16, 8192 * MIB),
-        ("qwen3-4b", f32, 5632 * MIB),
+    for (model, activations, base_head, most) in [
+        ("qwen2-7b", f32, HeadType::Bf16, 8192 * MIB),
+        ("qwen2-7b", f32, HeadType::Q8, 7168 * MIB),
+        ("gemma-1.1-7b-it", f32, HeadType::Bf16, 8448 * MIB),
+        ("gemma-1.1-7b-it", bf16, HeadType::Bf16, 8192 * MIB),
+        ("gemma-1.1-7b-it", f32, HeadType::Q8, 7936 * MIB),
+        ("qwen3-4b", f32, HeadType::Bf16, 5632 * MIB),
     ] {
         let config = with(
             settings("dqo", WeightType::F32, ADAMW, true),
             json!({
                 "model": golden("configs").join(model).display().to_string(), "tokens_per_micro_batch": 1024, "lora_r": 16,
-                "base": "q4", "activations": activations,
+                "base": "q4", "base_head": base_head, "activations": activations,
             }),
         );
         let device = Device::cpu(Precision::F32);
         let plan = Run::open_to_plan(training::settings(&config), |_| Ok(device)).unwrap().plan().unwrap();
-        assert!(plan.peak_bytes <= most, "{model} {activations:?}: {} of {most} bytes", plan.peak_bytes);
+        assert!(plan.peak_bytes <= most, "{model} {activations:?} {base_head:?}: {} of {most} bytes", plan.peak_bytes);
     }
 }
 

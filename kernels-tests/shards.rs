@@ -52,7 +52,7 @@ fn a_shard_of_a_matrix_in_blocks_begins_with_a_block() {
     let device = Device::cpu(Precision::F32).limited_to(16384);
     for dtype in MATRIX_TYPES.into_iter().filter(|dtype| dtype.is_in_blocks()) {
         for cols in [36, 256] {
-            let storage = Storage { dtype, trainable: false };
+            let storage = Storage::frozen(dtype);
             let matrix = Parameter::matrix(&device, "policy", "weight", [1000, cols], storage).unwrap();
             assert!(matrix.shards().len() > 1);
             for shard in matrix.shards() {

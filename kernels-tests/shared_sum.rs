@@ -17,7 +17,7 @@ fn gradient(tensor: usize, turn: usize, length: usize) -> impl ExactSizeIterator
 
 /// Two turns, in which some weights are heard of while the rest is computed.
 fn adds_up_and_comes_back(device: &Device) {
-    let storage = Storage { dtype: DType::Real, trainable: true };
+    let storage = Storage::trained(DType::Real);
     let parameter = |(tensor, &length): (usize, &usize)| {
         Parameter::new(device, "policy", &format!("weight {tensor}"), &[length], storage).unwrap()
     };

@@ -12,7 +12,7 @@ struct Params {
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> ids: array<u32>; // [tokens]
-@group(0) @binding(1) var<storage, read> weight: array<weight4>; // [shard_rows, cols]
+@group(0) @binding(1) var<storage, read> weight: array<stored>; // [shard_rows, cols]
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // [tokens, cols]
 
 @compute @workgroup_size(64)
@@ -25,6 +25,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let row = ids[token] - params.first_row; // wraps, and so is too large, below the shard
     if (row < params.shard_rows) {
-        y[index] = params.scale * unpack(weight[row * width + index % width]);
+        let quad = row * width + index % width;
+        let at = places_of(quad);
+        y[index] = params.scale * unpack(weight_of(weight[at.x], weight[at.y], weight[at.z], weight[at.w], quad));
     }
 }

@@ -21,7 +21,7 @@
 //!
 //! use dqo_wgpu::data::{Examples, RowFile};
 //! use dqo_wgpu::device::{DType, Device, Precision};
-//! use dqo_wgpu::model::{Checkpoint, ModelFiles};
+//! use dqo_wgpu::model::{Checkpoint, ModelFiles, Storage};
 //! use dqo_wgpu::train::{Scorer, Scoring, Source};
 //!
 //! # fn main() -> anyhow::Result<()> {
@@ -35,7 +35,7 @@
 //! let device = Device::cpu(Precision::F32);
 //! let checkpoint = Checkpoint::open(Path::new("assets/demo/model"))?;
 //! let source = Source { config: &files.config, checkpoint: Some(&checkpoint), adapter: None, base: None };
-//! let scoring = Scoring { dtype: DType::Real, tokens_per_micro_batch: 1024 };
+//! let scoring = Scoring { storage: Storage::frozen(DType::Real), tokens_per_micro_batch: 1024 };
 //! let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?;
 //! scorer.score(&examples, |_, scored| {
 //!     for response in scored {

@@ -126,7 +126,12 @@ fn print_json(device: &Device, measured: Value) {
 fn run_decode(device: &Device, of: Weights, stored: WeightOptions, batch_size: usize, json: bool) -> Result<()> {
     let decode = decode::measure(device, of, stored.storage(), batch_size)?;
     if json {
-        print_json(device, json!({ "weights": of, "dtype": stored.dtype, "base": stored.base, "decode": decode }));
+        print_json(
+            device,
+            json!({
+                "weights": of, "dtype": stored.dtype, "base": stored.base, "base_head": stored.base_head, "decode": decode,
+            }),
+        );
         return Ok(());
     }
     print(format_args!(

@@ -58,7 +58,7 @@ impl Judge {
         );
         let checkpoint = options.weights.open(&dir)?;
         let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-        let scoring = Scoring { dtype: options.weights.storage(), tokens_per_micro_batch: tokens };
+        let scoring = Scoring { storage: options.weights.storage(), tokens_per_micro_batch: tokens };
         let capacity = Capacity { tokens, positions: tokens, sequences: 1, longest: tokens };
         Ok(Self(ValueScorer::with_capacity(device, source, scoring, capacity)?))
     }

@@ -70,7 +70,7 @@ struct Heading {
 }
 
 const HEADINGS: &[Heading] = &[
-    Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype", "base"] },
+    Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype", "base", "base_head"] },
     Heading { verbs: TRAINS, title: "Data", options: &["data", "columns", "max_length"] },
     Heading {
         verbs: TRAINS,
@@ -113,7 +113,11 @@ const HEADINGS: &[Heading] = &[
         title: "Saving",
         options: &["output_dir", "save_steps", "save_total_limit", "save_dtype", "resume"],
     },
-    Heading { verbs: DRAWS, title: "Model", options: &["model", "adapter", "value", "device", "dtype", "base"] },
+    Heading {
+        verbs: DRAWS,
+        title: "Model",
+        options: &["model", "adapter", "value", "device", "dtype", "base", "base_head"],
+    },
     Heading {
         verbs: DRAWS,
         title: "Data",

@@ -68,7 +68,7 @@ pub fn run(args: LogpArgs, matches: &ArgMatches, ranks: &Ranks) -> Result<Ended>
     let device = model.open_device()?;
     let checkpoint = model.weights.open(&dir)?;
     let source = Source { config: &config, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let scoring = Scoring { dtype: model.weights.storage(), tokens_per_micro_batch };
+    let scoring = Scoring { storage: model.weights.storage(), tokens_per_micro_batch };
     let mut scorer = Scorer::new(&device, source, "policy", scoring, &examples)?.on_ranks(ranks);
 
     let mut progress = Progress::new("logp", examples.len(), 0);

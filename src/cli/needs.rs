@@ -37,7 +37,7 @@ const CUTS: &[&str] = &["top_k", "top_p", "min_prob"];
 
 const RULES: &[Rule] = &[
     Rule { verbs: TRAINS, options: &["lora_alpha", "lora_dropout", "lora_target_modules"], needs: &[With("lora_r")] },
-    Rule { verbs: TRAINS, options: &["base"], needs: &[With("lora_r"), With("adapter")] },
+    Rule { verbs: TRAINS, options: &["base", "base_head"], needs: &[With("lora_r"), With("adapter")] },
     Rule { verbs: TRAINS, options: &["columns"], needs: &[With("data")] },
     Rule { verbs: TRAINS, options: &["eval_steps", "eval_on_start"], needs: &[With("eval_data")] },
     Rule {
@@ -73,7 +73,7 @@ const RULES: &[Rule] = &[
     Rule { verbs: &["bench"], options: &["kernel", "markdown", "rows", "compile_only"], needs: &[Without("decode")] },
     Rule { verbs: &["bench"], options: &["markdown", "rows"], needs: &[Without("compile_only")] },
     Rule { verbs: &["bench"], options: &["shape", "dtype"], needs: &[With("step"), With("decode")] },
-    Rule { verbs: &["bench"], options: &["base"], needs: &[With("decode"), With("lora_r")] },
+    Rule { verbs: &["bench"], options: &["base", "base_head"], needs: &[With("decode"), With("lora_r")] },
     Rule { verbs: &["bench"], options: &["shape"], needs: &[Without("model")] },
     Rule { verbs: &["bench"], options: &["lora_r"], needs: &[With("step")] },
 ];

@@ -151,12 +151,3 @@ pub fn launch_by_width(variants: &'static [Variant; 2], rows: usize, cols: usize
     let (variant, width) = if cols.is_multiple_of(4) { (&variants[0], 4) } else { (&variants[1], 1) };
     launch_flat(variant, rows * (cols / width), cost)
 }
-
-/// A kernel that reads a matrix stored as f32 or as bf16.
-pub const fn by_weight(source: &'static str) -> [Variant; 2] {
-    use shared::{GRID, WEIGHT_BF16, WEIGHT_F32};
-    [
-        Variant { name: "f32", source, includes: &[GRID, WEIGHT_F32], subgroups: false },
-        Variant { name: "bf16", source, includes: &[GRID, WEIGHT_BF16], subgroups: false },
-    ]
-}

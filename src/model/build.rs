@@ -78,9 +78,7 @@ impl<'a> Build<'a> {
 
     /// A weight beside the linear layers, read from the checkpoint.
     pub(super) fn parameter(&self, name: &str, shape: &[usize]) -> Result<Parameter> {
-        // Of blocks that stay, what stands beside the layers is bf16.
-        let dtype = |kept: Option<DType>| kept.map_or(self.storage.beside_layers(), |_| DType::Bf16);
-        self.read_parameter(name, shape, dtype)
+        self.read_parameter(name, shape, |kept| self.storage.beside_layers(kept.is_some()))
     }
 
     /// `dtype` gives the type of a matrix from that of the blocks that it stays in.
@@ -92,7 +90,7 @@ impl<'a> Build<'a> {
             if self.adapter.is_some() { ("base", false) } else { (self.model, self.storage.trainable) };
         let kept = self.checkpoint.and_then(|checkpoint| checkpoint.kept_type(name));
         let dtype = dtype(kept.filter(|_| !trainable && self.device.precision() == Precision::F32));
-        let storage = Storage { dtype, trainable };
+        let storage = Storage { dtype, head: None, trainable };
         if let Some(checkpoint) = self.checkpoint {
             checkpoint.check_shape(name, shape)?;
             self.read.borrow_mut().insert(name.to_owned());

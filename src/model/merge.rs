@@ -47,7 +47,7 @@ pub(super) fn merged<'a>(
 ) -> Result<Vec<Merged<'a>>> {
     // What a network of the two reads is checked by building one that holds nothing.
     let device = Device::plan(&Device::cpu(Precision::F32));
-    let storage = Storage { dtype: DType::Real, trainable: false };
+    let storage = Storage::frozen(DType::Real);
     let build = Build::new(&device, config, Some(checkpoint), "merged", storage).with_adapter(adapter);
     let is_value = adapter.is_some_and(Adapter::is_value_network);
     if is_value {

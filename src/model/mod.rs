@@ -55,4 +55,4 @@ pub use save::{save_policy, save_value};
 pub use stored::{NotFinite, Stored, write_safetensors};
 pub use task_type::TaskType;
 pub use values::Values;
-pub use weight_type::{BaseType, WeightOptions, WeightType};
+pub use weight_type::{BaseType, HeadType, WeightOptions, WeightType};

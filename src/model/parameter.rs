@@ -13,14 +13,28 @@ use crate::gguf::BlockFormat;
 pub struct Storage {
     /// `Real`, `Bf16`, or in blocks, which are frozen. Vectors (norm weights, biases, a value head) are `Real` always.
     pub dtype: DType,
+    /// The type of the matrices beside the linear layers, embedding and head, where it is chosen: of blocks Q8 alone.
+    pub head: Option<DType>,
     /// Whether there are gradients.
     pub trainable: bool,
 }
 
 impl Storage {
-    /// The type of the matrices beside the linear layers, embedding and head: they are never in blocks.
-    pub fn beside_layers(self) -> DType {
-        if self.dtype.is_in_blocks() { DType::Bf16 } else { self.dtype }
+    /// Of matrices that are all frozen.
+    pub fn frozen(dtype: DType) -> Self {
+        Self { dtype, head: None, trainable: false }
+    }
+
+    /// Of matrices that are all trained.
+    pub fn trained(dtype: DType) -> Self {
+        Self { dtype, head: None, trainable: true }
+    }
+
+    /// The type of a matrix beside the linear layers, which keep some of a file's blocks where `keeps_blocks`: bf16 beside blocks,
+    /// where it is not chosen.
+    pub fn beside_layers(self, keeps_blocks: bool) -> DType {
+        let beside_blocks = keeps_blocks || self.dtype.is_in_blocks();
+        self.head.unwrap_or(if beside_blocks { DType::Bf16 } else { self.dtype })
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
+use super::parameter::Storage;
 use crate::device::{DType, Precision};
 
 /// How weights are stored: the same options for every verb.
@@ -21,6 +22,10 @@ pub struct WeightOptions {
     #[arg(long, value_enum, value_name = "TYPE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseType>,
+    /// How a frozen base's embedding and head are stored, where not as --base says
+    #[arg(long, value_enum, value_name = "TYPE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_head: Option<HeadType>,
 }
 
 impl WeightOptions {
@@ -32,15 +37,27 @@ impl WeightOptions {
         Ok(Checkpoint::open(model)?.keeping_blocks(self.base.is_none()))
     }
 
-    /// The type of a matrix on the device.
-    pub fn storage(self) -> DType {
-        match self.base {
+    /// The types of frozen matrices on the device.
+    pub fn storage(self) -> Storage {
+        let dtype = match self.base {
             None => self.dtype.storage(),
             Some(BaseType::F32) => DType::Real,
             Some(BaseType::Bf16) => DType::Bf16,
             Some(BaseType::Q8) => DType::Q8,
             Some(BaseType::Q4) => DType::Q4,
-        }
+        };
+        let head = self.base_head.map(|head| match head {
+            HeadType::F32 => DType::Real,
+            HeadType::Bf16 => DType::Bf16,
+            HeadType::Q8 => DType::Q8,
+        });
+        Storage { head, ..Storage::frozen(dtype) }
+    }
+
+    /// The option that says how a frozen base is stored, where one was given.
+    pub fn of_base(self) -> Option<&'static str> {
+        let head = self.base_head.map(|_| "--base-head");
+        self.base.map(|_| "--base").or(head)
     }
 }
 
@@ -54,6 +71,16 @@ pub enum BaseType {
     Q8,
     /// Blocks of 64 times 4 bits with a scale, QLoRA's NF4: 4.5 bits a weight.
     Q4,
+}
+
+/// How the embedding and the head of a frozen base are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadType {
+    F32,
+    Bf16,
+    /// Blocks of 32 signed bytes with a scale, llama.cpp's Q8_0: 9 bits a weight.
+    Q8,
 }
 
 /// How weights are stored.

@@ -107,8 +107,8 @@ pub fn value_responses(config: &ValuesConfig, ranks: &Ranks) -> Result<ValuedRes
     let device = config.device.open(config.weights.dtype.precision())?;
     let checkpoint = config.weights.open(&dir)?;
     let source = Source { config: &model, checkpoint: Some(&checkpoint), adapter: adapter.as_ref(), base: None };
-    let (dtype, tokens_per_micro_batch) = (config.weights.storage(), config.tokens_per_micro_batch);
-    let scoring = Scoring { dtype, tokens_per_micro_batch };
+    let (storage, tokens_per_micro_batch) = (config.weights.storage(), config.tokens_per_micro_batch);
+    let scoring = Scoring { storage, tokens_per_micro_batch };
     let mut scorer = ValueScorer::new(&device, source, scoring, &examples)?.on_ranks(ranks);
     let mut progress = Progress::new("values", examples.len(), 0);
     let values = scorer.score(&examples, |rows| progress.advance(rows, ""))?;

@@ -9,7 +9,7 @@ use super::settings::SamplingSettings;
 use crate::data::Tokenizer;
 use crate::device::Device;
 use crate::format::format_bytes;
-use crate::model::{Build, ModelFiles, ModelOptions, Policy, Storage};
+use crate::model::{Build, ModelFiles, ModelOptions, Policy};
 
 /// Which policy writes, and how.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl PolicyOptions {
             tokens: longest.saturating_add(settings.max_new_tokens).min(config.context_length),
         };
         let device = self.model.open_device()?;
-        let storage = Storage { dtype: self.model.weights.storage(), trainable: false };
+        let storage = self.model.weights.storage();
         let checkpoint = self.model.weights.open(&dir)?;
         let allocate = |device: &Device| -> Result<(Policy, Generator)> {
             let build =

@@ -35,10 +35,12 @@ impl Adapters {
         };
         let default = if policy.is_some() { ValueNetwork::SharedBase } else { ValueNetwork::Copy };
         let shares_base = options.value.unwrap_or(default) == ValueNetwork::SharedBase;
-        ensure!(
-            shares_base || config.model.weights.base.is_none(),
-            "--value copy goes without --base: that value network is trained whole, and has no frozen base"
-        );
+        if let Some(option) = config.model.weights.of_base() {
+            ensure!(
+                shares_base,
+                "--value copy goes without {option}: that value network is trained whole, and has no frozen base"
+            );
+        }
         let value_dir = options.value_model.as_deref().map(Path::new);
         let value_dir = value_dir.filter(|dir| is_adapter(dir));
         check_value_network(options, shares_base, policy.is_some(), value_dir.is_some())?;

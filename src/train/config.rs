@@ -264,10 +264,12 @@ impl TrainConfig {
 
     fn check_ranges(&self) -> Result<()> {
         self.lora.check()?;
-        ensure!(
-            self.model.weights.base.is_none() || self.model.adapter.is_some() || self.lora.lora_r > 0,
-            "--base goes with --lora-r or --adapter: a network that is trained whole has no frozen base"
-        );
+        if let Some(option) = self.model.weights.of_base() {
+            ensure!(
+                self.model.adapter.is_some() || self.lora.lora_r > 0,
+                "{option} goes with --lora-r or --adapter: a network that is trained whole has no frozen base"
+            );
+        }
         ensure!(
             self.model.adapter.is_none() || self.lora.lora_r == 0,
             "--adapter and --lora-r: the adapters to go on from have their rank; leave --lora-r out"

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example, Sequence, pack};
-use crate::device::{DType, Device};
+use crate::device::Device;
 use crate::model::{Keep, Policy, PolicyActivations, Scratch, Storage};
 use crate::ranks::Ranks;
 
@@ -36,7 +36,7 @@ pub struct Scorer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scoring {
     /// How the weights are stored.
-    pub dtype: DType,
+    pub storage: Storage,
     pub tokens_per_micro_batch: usize,
 }
 
@@ -66,8 +66,7 @@ impl Scorer {
         scoring: Scoring,
         capacity: Capacity,
     ) -> Result<Self> {
-        let storage = Storage { dtype: scoring.dtype, trainable: false };
-        let build = source.build(device, name, storage);
+        let build = source.build(device, name, scoring.storage);
         Ok(Self {
             policy: Policy::load(&build, capacity.longest)?,
             activations: PolicyActivations::new(&build, capacity.tokens, capacity.positions, Keep::Nothing)?,

@@ -183,7 +183,7 @@ impl Rows for Offline {
 
     fn scorer_before(&self, device: &Device, reference: Source) -> Result<Option<Scorer>> {
         let scoring =
-            Scoring { dtype: self.weights.storage(), tokens_per_micro_batch: self.settings.tokens_per_micro_batch };
+            Scoring { storage: self.weights.storage(), tokens_per_micro_batch: self.settings.tokens_per_micro_batch };
         let scorer = || Scorer::new(device, reference, "reference", scoring, &self.examples);
         self.has_reference.then(scorer).transpose()
     }

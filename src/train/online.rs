@@ -402,7 +402,7 @@ impl Rows for Online {
     fn scorer_beside(&self, device: &Device, reference: Source) -> Result<Option<Scorer>> {
         let capacity = self.capacity_of(self.rounds.most_rollouts().min(WINDOW));
         let scoring = Scoring {
-            dtype: self.config.model.weights.storage(),
+            storage: self.config.model.weights.storage(),
             tokens_per_micro_batch: self.config.steps.tokens_per_micro_batch,
         };
         Scorer::with_capacity(device, reference, "reference", scoring, capacity).map(Some)

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn large_weights_have_their_moments_in_8_bits() {
         let device = Device::cpu(Precision::F32);
-        let storage = Storage { dtype: DType::Real, trainable: true };
+        let storage = Storage::trained(DType::Real);
         let parameter = |name: &str, rows| Parameter::new(&device, "policy", name, &[rows, 64], storage).unwrap();
         let mut parameters = [parameter("large", 64), parameter("small", 60)];
         let options = OptimizerOptions { optimizer: OptimizerType::Adamw8bit, ..TrainConfig::default().optimizer };
@@ -235,7 +235,7 @@ mod tests {
     fn only_what_is_trained_has_a_state_and_is_stepped() {
         let device = Device::cpu(Precision::F32);
         let parameter = |name: &str, trainable| {
-            let storage = Storage { dtype: DType::Bf16, trainable };
+            let storage = Storage { trainable, ..Storage::frozen(DType::Bf16) };
             let mut parameter = Parameter::new(&device, "policy", name, &[4, 4], storage).unwrap();
             parameter.shards_mut()[0].parts_mut().0.write(0, [1.0; 16].into_iter()).unwrap();
             parameter

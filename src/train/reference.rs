@@ -135,6 +135,7 @@ impl Origin {
             ("rows", self.rows == other.rows),
             ("dtype", self.weights.dtype == other.weights.dtype),
             ("base", self.weights.base == other.weights.base),
+            ("base_head", self.weights.base_head == other.weights.base_head),
             ("device", self.device == other.device),
             ("tokens_per_micro_batch", self.tokens_per_micro_batch == other.tokens_per_micro_batch),
         ];

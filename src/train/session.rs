@@ -94,7 +94,7 @@ impl Session {
         let capacity = room.capacity;
         let Capacity { tokens, positions, longest, .. } = capacity;
         let batch_sequences = config.steps.batch_size * objective.trains_on().sequences_per_row();
-        let storage = Storage { dtype: config.model.weights.storage(), trainable: true };
+        let storage = Storage { trainable: true, ..config.model.weights.storage() };
         let keep = config.steps.keep();
         let real = |name: &str, shape: &[usize]| device.tensor(name, shape, DType::Real);
 

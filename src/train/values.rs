@@ -6,7 +6,7 @@ use super::logps::{Scoring, micro_batches, of_members, sequences};
 use super::source::Source;
 use crate::data::{Capacity, DeviceBatch, Example};
 use crate::device::Device;
-use crate::model::{Keep, Scratch, Storage, Value, ValueActivations};
+use crate::model::{Keep, Scratch, Value, ValueActivations};
 use crate::ranks::Ranks;
 
 /// A value network that only looks.
@@ -36,7 +36,7 @@ impl ValueScorer {
     /// # Errors
     /// As [`ValueScorer::new`].
     pub fn with_capacity(device: &Device, source: Source, scoring: Scoring, capacity: Capacity) -> Result<Self> {
-        let build = source.build(device, "value", Storage { dtype: scoring.dtype, trainable: false });
+        let build = source.build(device, "value", scoring.storage);
         let Capacity { tokens, positions, sequences, longest } = capacity;
         Ok(Self {
             network: Value::load(&build, longest)?,

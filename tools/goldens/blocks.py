@@ -26,10 +26,11 @@ def nf4(values):
 
 
 def q8_0(values):
-    """Blocks of an f16 and 32 bytes; the values that these stand for."""
-    blocks = gguf.quants.quantize(values.reshape(-1, 32).numpy(), gguf.GGMLQuantizationType.Q8_0)
-    rounded = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q8_0)
-    return torch.from_numpy(blocks).flatten(), torch.from_numpy(rounded).reshape(values.shape)
+    """Blocks of an f16 and 32 bytes, the last filled up with zeros; the values that these stand for."""
+    filled = torch.nn.functional.pad(values.flatten(), (0, -values.numel() % 32))
+    blocks = gguf.quants.quantize(filled.reshape(-1, 32).numpy(), gguf.GGMLQuantizationType.Q8_0)
+    rounded = torch.from_numpy(gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q8_0)).flatten()
+    return torch.from_numpy(blocks).flatten(), rounded[: values.numel()].reshape(values.shape)
 
 
 def of_file(name, count, generator):

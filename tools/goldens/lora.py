@@ -32,6 +32,9 @@ SETS = {
     "gemma3": dict(r=3, lora_alpha=6, target_modules=LINEAR),
     "llama_q4": dict(r=3, lora_alpha=6, target_modules=LINEAR),
     "qwen2_q8": dict(r=4, lora_alpha=6, target_modules=LINEAR),
+    # embedding and head in blocks too: tied and scaled; apart
+    "gemma_q4_q8": dict(r=3, lora_alpha=6, target_modules=LINEAR),
+    "llama_q8_q8": dict(r=3, lora_alpha=6, target_modules=LINEAR),
 }
 
 
@@ -45,12 +48,12 @@ def with_adapters(model, task_type, settings, generator):
     return model
 
 
-def round_base(model, base):
-    """What `--base` makes of a model's weights."""
+def round_base(model, base, head):
+    """What `--base` and `--base-head` make of a model's weights."""
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, torch.nn.Embedding) or name == "lm_head":
-                module.weight.copy_(module.weight.bfloat16().float())
+                module.weight.copy_(rounded(module.weight, head) if head else module.weight.bfloat16().float())
             elif isinstance(module, torch.nn.Linear) and name != "score":
                 module.weight.copy_(rounded(module.weight, base))
     return model
@@ -84,7 +87,7 @@ def try_set(directory, config, settings, in_blocks, seed):
     reference = new_policy(config, seed)
     if in_blocks:
         for model in base, value_base, reference:
-            round_base(model, in_blocks)
+            round_base(model, *in_blocks)
     policy = with_adapters(base, "CAUSAL_LM", settings, generator)
     has_bias = value_base.score.bias is not None
     value = with_adapters(value_base, "TOKEN_CLS" if has_bias else "SEQ_CLS", settings, generator)
@@ -127,5 +130,5 @@ if __name__ == "__main__":
     for seed, (name, settings) in enumerate(SETS.items()):
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
-        config, _, base = name.partition("_")
-        make_set(name, configs[config], settings, base, 5000 + 10 * seed)
+        config, base, head = (name + "__").split("_")[:3]
+        make_set(name, configs[config], settings, (base, head) if base else None, 5000 + 10 * seed)
