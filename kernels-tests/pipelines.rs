@@ -52,11 +52,11 @@ fn the_cases_build_every_variant() {
     }
 }
 
-/// Decodes a few tokens of a model of these sizes, whose weights are of this type, on a device that only builds.
-fn decode(device: &Device, sizes: serde_json::Value, dtype: DType) {
+/// Decodes a few tokens of a model of these sizes, whose weights are stored so, on a device that only builds.
+fn decode(device: &Device, sizes: serde_json::Value, storage: Storage) {
     let config = ModelConfig::of_json(sizes.as_object().unwrap().clone()).unwrap();
     let sizes = Sizes { batch: 16, prompt: 64, tokens: 66 };
-    let build = Build::new(device, &config, None, "policy", Storage::frozen(dtype));
+    let build = Build::new(device, &config, None, "policy", storage);
     let policy = Policy::load(&build, sizes.tokens).unwrap();
     let mut generator = Generator::new(&build, Vec::new(), sizes).unwrap();
     for count in [1, 3, 16] {
@@ -80,10 +80,11 @@ fn run_all(device: &Device) {
             "tie_word_embeddings": true, "max_position_embeddings": 4096,
         })
     };
-    for dtype in MATRIX_TYPES {
-        decode(device, model("qwen2", 3584, 18944, [28, 4, 128]), dtype);
-        decode(device, model("qwen2", 896, 4864, [14, 2, 64]), dtype);
-        decode(device, model("gemma", 2048, 16384, [8, 1, 256]), dtype);
+    let head_in_blocks = Storage { head: Some(DType::Q8), ..Storage::frozen(DType::Q4) };
+    for storage in MATRIX_TYPES.map(Storage::frozen).into_iter().chain([head_in_blocks]) {
+        decode(device, model("qwen2", 3584, 18944, [28, 4, 128]), storage);
+        decode(device, model("qwen2", 896, 4864, [14, 2, 64]), storage);
+        decode(device, model("gemma", 2048, 16384, [8, 1, 256]), storage);
     }
     let dir = tempfile::tempdir().unwrap();
     for (set, options) in [
