@@ -6,18 +6,9 @@ use std::arch::x86_64::{__m256, __m256i};
 use pulp::Simd;
 use pulp::x86::V3;
 
+use super::dots::Rows;
 use super::file_blocks::{Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, shifts};
 use super::nf4::NF4;
-use super::real::Matrix;
-
-/// `y[c * rows + r] = x[r] . w[c]`, of `rows` rows of `inner` values: of x, `x_stride` apart, and of a matrix that is known besides.
-pub struct Dots<'a> {
-    pub x: &'a [f32],
-    pub x_stride: usize,
-    pub inner: usize,
-    pub rows: usize,
-    pub y: &'a mut [f32],
-}
 
 /// How a block of so many words is unpacked: into so many vectors of eight values.
 pub trait Unpack<const WORDS: usize, const VECTORS: usize>: Copy {
@@ -85,14 +76,15 @@ impl Unpack<9, 8> for Places {
     }
 }
 
-/// `rows` rows of x, end to end, in the order of [`Places`]'s vectors.
-pub fn in_order_of_places(vectors: V3, x: Matrix<'_, f32>, inner: usize, rows: usize) -> Vec<f32> {
-    let mut ordered = vec![0.0; rows * inner];
+/// Rows of x, end to end, in the order of [`Places`]'s vectors.
+pub fn in_order_of_places(vectors: V3, rows: Rows) -> Vec<f32> {
+    let Rows { x, stride, inner, count } = rows;
+    let mut ordered = vec![0.0; count * inner];
     vectors.vectorize(
         #[inline(always)]
         || {
             let V3 { avx, .. } = vectors;
-            for (ordered, x) in ordered.chunks_exact_mut(inner).zip(x.data.chunks(x.row_stride)) {
+            for (ordered, x) in ordered.chunks_exact_mut(inner).zip(x.chunks(stride)) {
                 let blocks = x[..inner].as_chunks::<8>().0.as_chunks::<8>().0;
                 for (ordered, x) in ordered.as_chunks_mut::<8>().0.as_chunks_mut::<8>().0.iter_mut().zip(blocks) {
                     for i in 0..4 {
@@ -215,21 +207,22 @@ impl Unpack<Q6_K_WORDS, 32> for ScaledCodes {
     }
 }
 
-/// The products with rows that are whole blocks, end to end; with vectors of 8.
+/// `y[c * count + r] = x[r] . w[c]` with rows of w that are whole blocks, end to end; with vectors of 8.
 pub fn block_dots<const WORDS: usize, const VECTORS: usize>(
     vectors: V3,
     unpack: impl Unpack<WORDS, VECTORS>,
     w: &[u32],
-    dots: Dots,
+    rows: Rows,
+    y: &mut [f32],
 ) {
     vectors.vectorize(
         #[inline(always)]
         || {
-            let Dots { x, x_stride, inner, rows, y } = dots;
+            let Rows { x, stride, inner, count: rows } = rows;
             let w = w.as_chunks::<WORDS>().0;
             let of_column = inner / (8 * VECTORS);
             let of_row = |row: usize| {
-                let (vectors, _) = x[row.min(rows - 1) * x_stride..][..inner].as_chunks::<8>();
+                let (vectors, _) = x[row.min(rows - 1) * stride..][..inner].as_chunks::<8>();
                 vectors.as_chunks::<VECTORS>().0
             };
             let mut unpacked = vec![[[0.0; 8]; VECTORS]; if rows == 1 { 0 } else { of_column }];

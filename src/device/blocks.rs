@@ -7,13 +7,13 @@ use half::f16;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use super::block_dots::{Bytes, Codes, Dots, Places, ScaledCodes, ShiftedCodes, block_dots, in_order_of_places};
+use super::block_dots::{Bytes, Codes, Places, ScaledCodes, ShiftedCodes, block_dots, in_order_of_places};
+use super::dots::Rows;
 use super::file_blocks::{
     Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, repack_q4_0, repack_q4_k, repack_q6_k, repack_q8_0, repacked, unpack_q4_0,
     unpack_q4_k, unpack_q6_k,
 };
 use super::nf4::{self, nearest};
-use super::real::Matrix;
 use super::vectorized::vectorized;
 
 /// Words of values in a block that is made here; the scale, an f32, is the word behind them.
@@ -109,46 +109,33 @@ impl BlockType {
         }
     }
 
-    /// The dot products of `rows` rows of x with rows in blocks that follow one another from element `first` on, where this
-    /// processor has a way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
+    /// The dot products of rows of x with rows in blocks that follow one another from element `first` on, where this processor has a
+    /// way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
     #[cfg(target_arch = "x86_64")]
-    pub fn dots(
-        self,
-        words: &[u32],
-        first: usize,
-        x: Matrix<'_, f32>,
-        inner: usize,
-        rows: usize,
-    ) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+    pub fn dots(self, words: &[u32], first: usize, rows: Rows) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+        let inner = rows.inner;
         let is_whole = first.is_multiple_of(self.len()) && inner.is_multiple_of(self.len());
         let vectors = pulp::x86::V3::try_new().filter(|_| is_whole)?;
-        let (x, x_stride) = match self {
-            Self::Q4 => (Cow::Owned(in_order_of_places(vectors, x, inner, rows)), inner),
-            _ => (Cow::Borrowed(x.data), x.row_stride),
+        let (x, stride) = match self {
+            Self::Q4 => (Cow::Owned(in_order_of_places(vectors, rows)), inner),
+            _ => (Cow::Borrowed(rows.x), rows.stride),
         };
         Some(move |c: usize, y: &mut [f32]| {
             let w = &words[self.words(first + c * inner)..];
-            let dots = Dots { x: &x, x_stride, inner, rows, y };
+            let rows = Rows { x: &x, stride, ..rows };
             match self {
-                Self::Q8 => block_dots(vectors, Bytes, w, dots),
-                Self::Q4 => block_dots(vectors, Places, w, dots),
-                Self::Q40 => block_dots(vectors, Codes, w, dots),
-                Self::Q4K => block_dots(vectors, ShiftedCodes, w, dots),
-                Self::Q6K => block_dots(vectors, ScaledCodes, w, dots),
+                Self::Q8 => block_dots(vectors, Bytes, w, rows, y),
+                Self::Q4 => block_dots(vectors, Places, w, rows, y),
+                Self::Q40 => block_dots(vectors, Codes, w, rows, y),
+                Self::Q4K => block_dots(vectors, ShiftedCodes, w, rows, y),
+                Self::Q6K => block_dots(vectors, ScaledCodes, w, rows, y),
             }
         })
     }
 
     /// As above: other processors have none.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn dots(
-        self,
-        _: &[u32],
-        _: usize,
-        _: Matrix<'_, f32>,
-        _: usize,
-        _: usize,
-    ) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+    pub fn dots(self, _: &[u32], _: usize, _: Rows) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
         None::<fn(usize, &mut [f32])>
     }
 }

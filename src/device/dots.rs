@@ -4,6 +4,15 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+/// Rows of x that are multiplied: `count` of them, of `inner` values, `stride` apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub x: &'a [f32],
+    pub stride: usize,
+    pub inner: usize,
+    pub count: usize,
+}
+
 macro_rules! dots {
     ($name:ident, $type:ty, $vector:ident, $as_simd:ident, $splat:ident, $mul_add:ident, $reduce_sum:ident) => {
         /// `y[c * rows + r] = x[r] . w[c]` for rows of `inner` values: of `x`, `x_stride` apart, and of `w`, `w_stride` apart.

@@ -8,6 +8,7 @@ use half::bf16;
 
 use super::blocks::BlockType;
 use super::data::{DType, Data, Precision, allocated_bytes};
+use super::dots::Rows;
 use super::handle::{Backend, Device};
 use super::real::{Matrix, Real};
 use crate::format::format_bytes;
@@ -201,8 +202,8 @@ impl Tensor {
         rows: usize,
     ) -> Option<impl Fn(usize, &mut [T]) + Sync> {
         let (Data::U32(words), Some(blocks)) = (&self.data, self.dtype.blocks()) else { return None };
-        let x = Matrix { data: T::f32s(x.data)?, row_stride: x.row_stride, col_stride: x.col_stride };
-        let dots = blocks.dots(words, first, x, inner, rows)?;
+        let rows = Rows { x: T::f32s(x.data)?, stride: x.row_stride, inner, count: rows };
+        let dots = blocks.dots(words, first, rows)?;
         Some(move |c: usize, y: &mut [T]| dots(c, T::f32s_mut(y).expect("f32, as x")))
     }
 
