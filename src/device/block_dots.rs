@@ -77,7 +77,7 @@ impl Unpack<9, 8> for Places {
 }
 
 /// Rows of x, end to end, in the order of [`Places`]'s vectors.
-pub fn in_order_of_places(vectors: V3, rows: Rows) -> Vec<f32> {
+pub fn in_order_of_places(vectors: V3, rows: Rows<f32>) -> Vec<f32> {
     let Rows { x, stride, inner, count } = rows;
     let mut ordered = vec![0.0; count * inner];
     vectors.vectorize(
@@ -212,7 +212,7 @@ pub fn block_dots<const WORDS: usize, const VECTORS: usize>(
     vectors: V3,
     unpack: impl Unpack<WORDS, VECTORS>,
     w: &[u32],
-    rows: Rows,
+    rows: Rows<f32>,
     y: &mut [f32],
 ) {
     vectors.vectorize(

@@ -112,7 +112,7 @@ impl BlockType {
     /// The dot products of rows of x with rows in blocks that follow one another from element `first` on, where this processor has a
     /// way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
     #[cfg(target_arch = "x86_64")]
-    pub fn dots(self, words: &[u32], first: usize, rows: Rows) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+    pub fn dots(self, words: &[u32], first: usize, rows: Rows<f32>) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
         let inner = rows.inner;
         let is_whole = first.is_multiple_of(self.len()) && inner.is_multiple_of(self.len());
         let vectors = pulp::x86::V3::try_new().filter(|_| is_whole)?;
@@ -135,7 +135,7 @@ impl BlockType {
 
     /// As above: other processors have none.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn dots(self, _: &[u32], _: usize, _: Rows) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
+    pub fn dots(self, _: &[u32], _: usize, _: Rows<f32>) -> Option<impl Fn(usize, &mut [f32]) + Sync> {
         None::<fn(usize, &mut [f32])>
     }
 }

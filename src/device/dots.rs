@@ -6,8 +6,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 /// Rows of x that are multiplied: `count` of them, of `inner` values, `stride` apart.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
-    pub x: &'a [f32],
+pub struct Rows<'a, T> {
+    pub x: &'a [T],
     pub stride: usize,
     pub inner: usize,
     pub count: usize,

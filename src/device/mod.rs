@@ -21,6 +21,7 @@ mod vectorized;
 
 pub use blocks::pack_q8_0;
 pub use data::{DType, Precision};
+pub use dots::Rows;
 pub use file_blocks::scales_and_minima;
 pub use handle::Device;
 pub use kernel::{Call, Kernel, Param, kernel, reaches, word};

@@ -10,7 +10,7 @@ use super::blocks::BlockType;
 use super::data::{DType, Data, Precision, allocated_bytes};
 use super::dots::Rows;
 use super::handle::{Backend, Device};
-use super::real::{Matrix, Real};
+use super::real::Real;
 use crate::format::format_bytes;
 use crate::gpu::{Binding, BufferPart};
 
@@ -192,18 +192,12 @@ impl Tensor {
         }
     }
 
-    /// The dot products of `rows` rows of x with rows of a tensor that is stored in blocks, from element `first` on, where this
-    /// processor has a way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
-    pub fn block_dots<T: Real>(
-        &self,
-        first: usize,
-        x: Matrix<'_, T>,
-        inner: usize,
-        rows: usize,
-    ) -> Option<impl Fn(usize, &mut [T]) + Sync> {
+    /// The dot products of rows of x with rows of a tensor that is stored in blocks, from element `first` on, where this processor has
+    /// a way that does not unpack them first: `dots(c, y)` has those with the rows from `c` on, each by all of x.
+    pub fn block_dots<T: Real>(&self, first: usize, rows: Rows<T>) -> Option<impl Fn(usize, &mut [T]) + Sync> {
         let (Data::U32(words), Some(blocks)) = (&self.data, self.dtype.blocks()) else { return None };
-        let rows = Rows { x: T::f32s(x.data)?, stride: x.row_stride, inner, count: rows };
-        let dots = blocks.dots(words, first, rows)?;
+        let Rows { x, stride, inner, count } = rows;
+        let dots = blocks.dots(words, first, Rows { x: T::f32s(x)?, stride, inner, count })?;
         Some(move |c: usize, y: &mut [T]| dots(c, T::f32s_mut(y).expect("f32, as x")))
     }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::device::{DType, Matrix, MatrixMut, Real, Tensor, Threads, from_bf16, vectorized};
+use crate::device::{DType, Matrix, MatrixMut, Real, Rows, Tensor, Threads, from_bf16, vectorized};
 
 /// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
 /// on the others there; beyond them a general product is faster.
@@ -101,7 +101,8 @@ pub(super) fn parallel_dots<T: Real>(
     /// Columns that are widened at a time, into the nearest cache.
     const WIDENED_COLS: usize = 4;
     let MatrixMut { data, rows, cols, row_stride } = c;
-    let by_blocks = (w.stride == inner).then(|| w.tensor.block_dots(w.offset, x, inner, rows)).flatten();
+    let rows_of_x = Rows { x: x.data, stride: x.row_stride, inner, count: rows };
+    let by_blocks = (w.stride == inner).then(|| w.tensor.block_dots(w.offset, rows_of_x)).flatten();
     let multiply = |widened: &mut Vec<T>, first: usize, products: &mut [T]| {
         if let Some(values) = w.real() {
             let w = Matrix { data: &values[first * w.stride..], row_stride: w.stride, col_stride: 1 };
