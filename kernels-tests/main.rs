@@ -36,6 +36,7 @@ mod lora;
 mod losses;
 mod memory;
 mod methods;
+mod mlp_blocks;
 mod model;
 mod model_files;
 mod online;

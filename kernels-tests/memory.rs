@@ -110,6 +110,23 @@ fn a_sequence_too_long_for_llvmpipes_loops_is_refused() {
 }
 
 #[test]
+fn an_mlp_too_wide_for_llvmpipes_loops_is_refused() {
+    for device in gpus().iter().filter(|device| device.limits().short_loops) {
+        let planned = Device::plan(device);
+        let load = |intermediate_size| {
+            let config = ModelConfig { intermediate_size, ..config_with(32) };
+            let build = Build::new(&planned, &config, None, "policy", Storage::frozen(DType::Real));
+            Policy::load(&build, 32)
+        };
+        assert!(load(98_304).is_ok());
+        assert_eq!(
+            load(98_308).err().unwrap().to_string(),
+            "the model's intermediate_size is 98308, and this adapter's driver computes one of at most 98304; use --device cpu"
+        );
+    }
+}
+
+#[test]
 fn gradient_checkpointing_gives_the_same_weights_to_the_bit() {
     // Biases on queries, keys and values; norms on heads; a tied head with scaled embeddings.
     for family in ["qwen2", "qwen3", "gemma", "gemma3"] {

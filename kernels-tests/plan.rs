@@ -227,11 +227,12 @@ fn a_base_in_4_bits_is_planned_for_a_small_gpu() {
     // A Gemma's embedding alone takes 1.5 GiB in bf16.
     let (f32, bf16) = (ActivationType::F32, ActivationType::Bf16);
     for (model, activations, base_head, most) in [
-        ("qwen2-7b", f32, HeadType::Bf16, 8192 * MIB),
+        ("qwen2-7b", f32, HeadType::Bf16, 8000 * MIB),
         ("qwen2-7b", f32, HeadType::Q8, 7168 * MIB),
-        ("gemma-1.1-7b-it", f32, HeadType::Bf16, 8448 * MIB),
-        ("gemma-1.1-7b-it", bf16, HeadType::Bf16, 8192 * MIB),
-        ("gemma-1.1-7b-it", f32, HeadType::Q8, 7936 * MIB),
+        // Beside it a GPU takes 8 MiB for transfers.
+        ("gemma-1.1-7b-it", f32, HeadType::Bf16, 8184 * MIB),
+        ("gemma-1.1-7b-it", bf16, HeadType::Bf16, 7936 * MIB),
+        ("gemma-1.1-7b-it", f32, HeadType::Q8, 7680 * MIB),
         ("qwen3-4b", f32, HeadType::Bf16, 5632 * MIB),
     ] {
         let config = with(
@@ -268,7 +269,7 @@ fn moments_in_8_bits_are_planned_at_a_quarter() {
 #[test]
 fn a_tensor_larger_than_a_binding_is_refused_by_name() {
     let config = with(
-        settings("sft", WeightType::Bf16, ADAMW, true),
+        settings("sft", WeightType::Bf16, ADAMW, false),
         json!({
             "model": golden("configs/gemma-1.1-7b-it").display().to_string(), "tokens_per_micro_batch": 2048,
             "max_length": 2048,

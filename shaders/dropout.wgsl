@@ -1,9 +1,10 @@
-// dropout: y[r, c] (+)= scale x[r, c] where hash(keys[r], site, c) is at least threshold, else 0
+// dropout: y[r, c] (+)= scale x[r, c] where hash(keys[first_key + r], site, c) is at least threshold, else 0
 // An invocation owns four values.
 
 struct Params {
     rows: u32,
     cols: u32,
+    first_key: u32,
     site: u32,
     threshold: u32,
     scale: f32,
@@ -11,7 +12,7 @@ struct Params {
 }
 var<immediate> params: Params;
 
-@group(0) @binding(0) var<storage, read> keys: array<u32>; // [rows]
+@group(0) @binding(0) var<storage, read> keys: array<u32>; // [any]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [rows, cols]
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // [rows, cols]
 
@@ -30,7 +31,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (i >= params.rows * width) {
         return;
     }
-    let row = mixed(vec4(keys[i / width] ^ params.site)).x;
+    let row = mixed(vec4(keys[params.first_key + i / width] ^ params.site)).x;
     let hash = mixed(vec4(row) + vec4(i % width * 4u) + vec4(0u, 1u, 2u, 3u));
     let kept = select(vec4(0.0), params.scale * x[i], hash >= vec4(params.threshold));
     y[i] = select(kept, y[i] + kept, params.accumulate != 0u);

@@ -10,9 +10,9 @@ use crate::gpu::{Cost, Launch, Traits, Variant};
 static VARIANTS: [Variant; 1] = only(include_str!("../../shaders/dropout.wgsl"), &[shared::GRID]);
 
 kernel! {
-    /// `y[r, c] = scale x[r, c]` where `hash(keys[r], site, c) >= threshold`, else 0; or `y += ...`
+    /// `y[r, c] = scale x[r, c]` where `hash(keys[first_key + r], site, c) >= threshold`, else 0; or `y += ...`
     pub struct Dropout in "dropout" of VARIANTS {
-        /// `[rows]`
+        /// `[any]`
         read keys,
         /// `[rows, cols]`
         read x,
@@ -21,6 +21,7 @@ kernel! {
         ;
         rows: u32,
         cols: u32,
+        first_key: u32,
         site: u32,
         threshold: u32,
         scale: f32,
@@ -57,7 +58,7 @@ impl Kernel for Dropout<'_> {
     fn check(&self) {
         assert!(self.cols.is_multiple_of(4), "dropout takes whole groups of four columns");
         let elements = self.rows as usize * self.cols as usize;
-        reaches::<Self>(self.keys, self.rows as usize);
+        reaches::<Self>(self.keys, self.first_key as usize + self.rows as usize);
         reaches::<Self>(self.x, elements);
         reaches::<Self>(self.y, elements);
     }
@@ -69,9 +70,9 @@ impl Kernel for Dropout<'_> {
     }
 
     fn twin<T: Real>(&mut self) {
-        let Self { rows, cols, site, threshold, scale, accumulate, .. } = *self;
+        let Self { rows, cols, first_key, site, threshold, scale, accumulate, .. } = *self;
         let (elements, cols) = (rows as usize * cols as usize, cols as usize);
-        let (keys, x) = (self.keys.u32s(), &self.x.real::<T>()[..elements]);
+        let (keys, x) = (&self.keys.u32s()[first_key as usize..], &self.x.real::<T>()[..elements]);
         let y = &mut self.y.real_mut::<T>()[..elements];
         let scale = T::of(scale.into());
         y.par_chunks_mut(cols).zip(x.par_chunks(cols)).zip(keys).for_each(|((y, x), key)| {

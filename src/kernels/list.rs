@@ -18,6 +18,7 @@ macro_rules! for_each_kernel {
             attention_cached: AttentionCached,
             attention_combine: AttentionCombine,
             column_sum: ColumnSum,
+            copy_rows: CopyRows,
             dpo: Dpo,
             dqo: Dqo,
             dro: Dro,

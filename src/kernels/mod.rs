@@ -35,7 +35,7 @@ pub use products::FEW_ROWS;
 pub use rms_norm_gated_linear::GatedWeights;
 pub use rms_norm_linear::NormScale;
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
-pub use tiles::{Tile, suits_norm_rows};
+pub use tiles::{LONGEST_SUM_OF_SHORT_LOOPS, Tile, suits_norm_rows};
 pub use variants::{launch_flat, only, shared};
 
 pub(crate) use kl_term::kl_term;

@@ -20,6 +20,10 @@ pub struct Tile {
 /// `DEPTH` of `shared/matmul_tiles.wgsl`: the k of a step.
 pub const DEPTH: u32 = 16;
 
+/// Terms of a sum where loops are cut short: llvmpipe ends all of an invocation's loops after 65535 rounds together, and 16 terms
+/// take 5 of them.
+pub const LONGEST_SUM_OF_SHORT_LOOPS: usize = 3 << 16;
+
 const LARGE: Tile = Tile { rows: 128, cols: 128 };
 const MEDIUM: Tile = Tile { rows: 64, cols: 64 };
 const TALL: Tile = Tile { rows: 128, cols: 32 };

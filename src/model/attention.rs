@@ -77,13 +77,18 @@ pub struct AttentionGradients {
     dout: Tensor,
     /// `[tokens, heads, 2]`: lse and delta.
     row_statistics: Tensor,
-    /// `[tokens, heads, head_dim]`
-    dq: Tensor,
-    /// `[tokens, kv_heads, head_dim]`
-    dk: Tensor,
-    /// `[tokens, kv_heads, head_dim]`
-    dv: Tensor,
     before_norm: Option<HeadNormGradients>,
+}
+
+/// What a backward pass works in.
+pub struct AttentionBackward<'a> {
+    pub gradients: &'a mut AttentionGradients,
+    /// `[tokens, heads, head_dim]`
+    pub dq: &'a mut Tensor,
+    /// `[tokens, kv_heads, head_dim]`
+    pub dk: &'a mut Tensor,
+    /// `[tokens, kv_heads, head_dim]`
+    pub dv: &'a mut Tensor,
 }
 
 /// The gradients of what goes into the head norms.
@@ -151,9 +156,6 @@ impl AttentionGradients {
         Ok(Self {
             dout: tensor("dout", &q_shape)?,
             row_statistics: tensor("row_statistics", &[tokens, heads, 2])?,
-            dq: tensor("dq", &q_shape)?,
-            dk: tensor("dk", &k_shape)?,
-            dv: tensor("dv", &k_shape)?,
             before_norm,
         })
     }
@@ -239,15 +241,15 @@ impl Attention {
         pass: &mut Pass,
         x: &Tensor,
         saved: &AttentionActivations,
-        gradients: &mut AttentionGradients,
+        mut work: AttentionBackward,
         dy: &Tensor,
         dx: &mut Tensor,
     ) {
-        self.o_proj.backward(pass, &saved.o, dy, &mut gradients.dout);
-        self.attend_backward(pass, saved, gradients);
-        let AttentionGradients { dq, dk, dv, before_norm, .. } = gradients;
+        self.o_proj.backward(pass, &saved.o, dy, &mut work.gradients.dout);
+        self.attend_backward(pass, saved, &mut work);
+        let AttentionBackward { gradients, dq, dk, dv } = work;
         self.rotate(pass, dq, dk, BACK);
-        match (&mut self.head_norms, &saved.before_norm, before_norm) {
+        match (&mut self.head_norms, &saved.before_norm, &mut gradients.before_norm) {
             (Some(norms), Some(before), Some(dbefore)) => {
                 norms.k_norm.backward(pass, &before.k, &before.k_rstd, dk, &mut dbefore.dk);
                 norms.q_norm.backward(pass, &before.q, &before.q_rstd, dq, &mut dbefore.dq);
@@ -308,9 +310,9 @@ impl Attention {
     }
 
     /// `dq`, `dk` and `dv` of `dout`, of the tokens of the batch.
-    fn attend_backward(&self, pass: &Pass, saved: &AttentionActivations, gradients: &mut AttentionGradients) {
+    fn attend_backward(&self, pass: &Pass, saved: &AttentionActivations, work: &mut AttentionBackward) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
-        let AttentionGradients { dout, row_statistics, dq, dk, dv, .. } = gradients;
+        let AttentionBackward { gradients: AttentionGradients { dout, row_statistics, .. }, dq, dk, dv } = work;
         let sequences = self.sequences(pass.batch);
         let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v, scale: self.scale };
         device.run(kernels::AttentionBackwardDelta {
@@ -323,7 +325,7 @@ impl Attention {
         });
         let output = OutputGradient { dout, row_statistics };
         // The room of dq is free until it is written.
-        let gradients = KeyValueGradients { dk, dv, partial: &mut *dq };
+        let gradients = KeyValueGradients { dk, dv, partial: dq };
         kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, gradients);
         kernels::AttentionBackwardQuery::run(device, self.heads, sequences, projections, output, dq);
     }

@@ -10,14 +10,15 @@ use super::cache::InCache;
 use super::keep::Keep;
 use super::layer::{Layer, LayerActivations, LayerGradients, LayerScratch};
 use super::layer_kinds::LayerKind;
-use super::norm::{Norm, NormActivations};
+use super::mlp_room::MlpRoom;
+use super::norm::{Norm, NormOutput};
 use super::parameter::Parameter;
 use super::pass::{Finished, Pass, SharedScratch};
 use super::rope::table_without_rotation;
 use super::stream::Stream;
 use crate::data::DeviceBatch;
 use crate::device::{DType, Device, Tensor};
-use crate::kernels::{Embedding, EmbeddingBackward, GatherRows};
+use crate::kernels::{Embedding, EmbeddingBackward, GatherRows, LONGEST_SUM_OF_SHORT_LOOPS};
 
 /// The decoder's weights.
 pub struct Decoder {
@@ -35,7 +36,8 @@ pub struct Activations {
     stream: Stream,
     /// Of every layer, where everything is kept; rounded, or where they were computed.
     layers: Vec<LayerActivations>,
-    last: NormActivations,
+    /// `[tokens]`: of the last norm.
+    last_rstd: Tensor,
     /// `[positions, hidden]`: the last norm's output where an action is predicted.
     pub hidden: Tensor,
 }
@@ -44,6 +46,8 @@ pub struct Activations {
 pub struct Scratch {
     shared: SharedScratch,
     layer: LayerScratch,
+    /// `[tokens, hidden]`: the last norm's output.
+    last: Tensor,
     /// Of the layer at hand, where not every layer's are kept as they are.
     at_hand: Option<LayerActivations>,
     backward: Option<BackwardScratch>,
@@ -65,11 +69,12 @@ impl Activations {
         let layers = if let Keep::Everything(_) = keep { build.config.num_hidden_layers } else { 0 };
         let name = |part: String| format!("{}/activations/{part}", build.model);
         let dtype = keep.activations().storage();
-        let layer = |layer| LayerActivations::new(build, &name(format!("layer {layer}")), tokens, dtype);
+        let room = MlpRoom::new(build, tokens, keep);
+        let layer = |layer| LayerActivations::new(build, &name(format!("layer {layer}")), room, dtype);
         Ok(Self {
             stream: Stream::new(build, tokens, keep)?,
             layers: (0..layers).map(layer).collect::<Result<_>>()?,
-            last: NormActivations::new(build, &name("norm".to_owned()), tokens, DType::Real)?,
+            last_rstd: build.activation("last_rstd", &[tokens])?,
             hidden: build.activation("hidden", &[positions, build.config.hidden_size])?,
         })
     }
@@ -85,10 +90,12 @@ impl Scratch {
             let dstream = build.scratch("dstream", &[tokens, build.config.hidden_size])?;
             Ok(BackwardScratch { dstream, layer: LayerGradients::new(build, tokens)? })
         };
-        let at_hand = || LayerActivations::new(build, "scratch/layer", tokens, DType::Real);
+        let room = MlpRoom::new(build, tokens, keep);
+        let at_hand = || LayerActivations::new(build, "scratch/layer", room, DType::Real);
         Ok(Self {
-            shared: SharedScratch::new(build, tokens, keep)?,
-            layer: LayerScratch::new(build, tokens)?,
+            shared: SharedScratch::new(build, room, keep)?,
+            layer: LayerScratch::new(build, room)?,
+            last: build.scratch("last", &[tokens, build.config.hidden_size])?,
             at_hand: if keep.works_in_place() { None } else { Some(at_hand()?) },
             backward: if keep == Keep::Nothing { None } else { Some(backward()?) },
         })
@@ -157,6 +164,13 @@ impl Decoder {
             "a sequence has {positions} tokens, and this adapter's driver computes attention over at most {longest}; \
              use a smaller --max-length or --device cpu"
         );
+        // The gradient of the MLP's input is a sum over gate and up.
+        let widest = LONGEST_SUM_OF_SHORT_LOOPS / 2;
+        ensure!(
+            config.intermediate_size <= widest || !build.device.limits().short_loops,
+            "the model's intermediate_size is {}, and this adapter's driver computes one of at most {widest}; use --device cpu",
+            config.intermediate_size
+        );
         let ropes = Ropes::new(build, positions)?;
         let layer = |index| Layer::load(build, index, ropes.of(config.layers.kinds[index]));
         Ok(Self {
@@ -178,9 +192,9 @@ impl Decoder {
         activations: &mut Activations,
         scratch: &mut Scratch,
     ) {
-        let Activations { stream, layers: saved, last, hidden } = activations;
-        let Scratch { shared, layer: scratch, at_hand, .. } = scratch;
-        let pass = &mut Pass { device: &self.device, batch, cache, scratch: shared };
+        let Activations { stream, layers: saved, last_rstd, hidden } = activations;
+        let Scratch { shared, layer: scratch, last, at_hand, .. } = scratch;
+        let pass = &mut Pass { device: &self.device, batch, rows: 0..batch.tokens, cache, scratch: shared };
         self.embed(batch, stream.first());
         for (index, layer) in self.layers.iter().enumerate() {
             let Some(at_hand) = at_hand else {
@@ -192,8 +206,8 @@ impl Decoder {
                 kept.keep(pass, at_hand);
             }
         }
-        stream.norm(pass, self.last_site(), &self.norm, &scratch.delta, last);
-        self.gather(&batch.response_rows, &last.y, hidden, batch.positions);
+        stream.norm(pass, self.last_site(), &self.norm, &scratch.delta, NormOutput { y: last, rstd: last_rstd });
+        self.gather(&batch.response_rows, last, hidden, batch.positions);
     }
 
     /// `activations.hidden` = the hidden states of tokens that attend to their sequences in the cache.
@@ -201,18 +215,19 @@ impl Decoder {
     /// # Panics
     /// Where the activations keep every layer's.
     pub fn decode(&self, batch: &DeviceBatch, cache: InCache, activations: &mut Activations, scratch: &mut Scratch) {
-        let Activations { stream, last, hidden, .. } = activations;
-        let Scratch { shared, layer: scratch, at_hand: Some(at_hand), .. } = scratch else {
+        let Activations { stream, last_rstd, hidden, .. } = activations;
+        let Scratch { shared, layer: scratch, last, at_hand: Some(at_hand), .. } = scratch else {
             panic!("scratch of a pass of which every layer's activations are kept");
         };
-        let pass = &mut Pass { device: &self.device, batch, cache: Some(cache), scratch: shared };
+        let pass =
+            &mut Pass { device: &self.device, batch, rows: 0..batch.tokens, cache: Some(cache), scratch: shared };
         let x = stream.first();
         self.embed(batch, x);
         for layer in &self.layers {
             layer.decode(pass, x, at_hand, scratch);
         }
-        self.norm.forward(pass, x, &mut last.y, &mut last.rstd);
-        self.gather(&batch.response_rows, &last.y, hidden, batch.positions);
+        self.norm.forward(pass, x, last, last_rstd);
+        self.gather(&batch.response_rows, last, hidden, batch.positions);
     }
 
     /// Adds to every weight's gradient what `dhidden`, the gradient of `activations.hidden`, gives it: the forward pass,
@@ -228,16 +243,16 @@ impl Decoder {
         dhidden: &Tensor,
         finished: Finished,
     ) {
-        let Activations { stream, layers: saved, last, .. } = activations;
-        let Scratch { shared, layer: scratch, at_hand, backward: Some(backward) } = scratch else {
+        let Activations { stream, layers: saved, last_rstd, .. } = activations;
+        let Scratch { shared, layer: scratch, at_hand, backward: Some(backward), .. } = scratch else {
             panic!("scratch for a forward pass alone");
         };
         let BackwardScratch { dstream, layer: gradients } = backward;
         // The rows that are no response position get no gradient: the gather back fills them with zeros.
         self.gather(&batch.position_of_token, dhidden, &mut gradients.dnormed, batch.tokens);
         let h = stream.at(self.last_site());
-        let pass = &mut Pass { device: &self.device, batch, cache: None, scratch: shared };
-        self.norm.backward(pass, h, &last.rstd, &gradients.dnormed, dstream);
+        let pass = &mut Pass { device: &self.device, batch, rows: 0..batch.tokens, cache: None, scratch: shared };
+        self.norm.backward(pass, h, last_rstd, &gradients.dnormed, dstream);
         finished(&mut self.norm.parameters_mut());
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             let saved = match at_hand {
@@ -264,9 +279,9 @@ impl Decoder {
         2 * self.layers.len()
     }
 
-    /// `hidden` `[rows, hidden]` = the last norm's output at any `rows` tokens of the batch of the last forward pass.
-    pub fn hidden_at(&self, activations: &Activations, index: &Tensor, rows: usize, hidden: &mut Tensor) {
-        self.gather(index, &activations.last.y, hidden, rows);
+    /// `hidden` `[rows, hidden]` = the last norm's output at any `rows` tokens of the batch of the last forward pass in this scratch.
+    pub fn hidden_at(&self, scratch: &Scratch, index: &Tensor, rows: usize, hidden: &mut Tensor) {
+        self.gather(index, &scratch.last, hidden, rows);
     }
 
     fn gather(&self, index: &Tensor, x: &Tensor, y: &mut Tensor, rows: usize) {

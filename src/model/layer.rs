@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::attention::{Attention, AttentionActivations, AttentionGradients};
+use super::attention::{Attention, AttentionActivations, AttentionBackward, AttentionGradients};
 use super::build::Build;
 use super::mlp::{Mlp, MlpActivations};
+use super::mlp_room::{MlpRoom, MlpScratch};
 use super::norm::{Norm, NormActivations};
 use super::output_norm::{OutputNorm, OutputNormActivations, OutputNormGradient};
 use super::parameter::Parameter;
@@ -40,8 +41,7 @@ pub struct LayerActivations {
 pub struct LayerScratch {
     /// `[tokens, hidden]`: what the last block adds to the residual stream.
     pub delta: Tensor,
-    /// `[tokens, intermediate]`
-    act: Tensor,
+    mlp: MlpScratch,
 }
 
 /// Gradients inside a layer; shared by all layers.
@@ -53,18 +53,19 @@ pub struct LayerGradients {
 }
 
 impl LayerActivations {
-    /// Room for `tokens`; what has several values a head or a row is stored as `dtype`.
+    /// Room for a batch; what has several values a head or a row is stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
+    pub fn new(build: &Build, name: &str, room: MlpRoom, dtype: DType) -> Result<Self> {
+        let tokens = room.tokens();
         let name = |part| format!("{name}/{part}");
         Ok(Self {
             attention_input: NormActivations::new(build, &name("input_norm"), tokens, dtype)?,
             attention: AttentionActivations::new(build, &name("attention"), tokens, dtype)?,
             attention_output: OutputNormActivations::new(build, &name("attention_output"), tokens, dtype)?,
             mlp_input: NormActivations::new(build, &name("post_attention_norm"), tokens, dtype)?,
-            mlp: MlpActivations::new(build, &name("mlp"), tokens, dtype)?,
+            mlp: MlpActivations::new(build, &name("mlp"), room, dtype)?,
             mlp_output: OutputNormActivations::new(build, &name("mlp_output"), tokens, dtype)?,
         })
     }
@@ -99,16 +100,13 @@ impl LayerActivations {
 }
 
 impl LayerScratch {
-    /// Room for `tokens`.
+    /// Room for a batch.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize) -> Result<Self> {
-        let tensor = |name: &str, cols| build.scratch(name, &[tokens, cols]);
-        Ok(Self {
-            delta: tensor("delta", build.config.hidden_size)?,
-            act: tensor("act", build.config.intermediate_size)?,
-        })
+    pub fn new(build: &Build, room: MlpRoom) -> Result<Self> {
+        let delta = build.scratch("delta", &[room.tokens(), build.config.hidden_size])?;
+        Ok(Self { delta, mlp: MlpScratch::new(build, room)? })
     }
 }
 
@@ -167,7 +165,7 @@ impl Layer {
         scratch: &mut LayerScratch,
     ) {
         let site = self.attention_site();
-        stream.norm(pass, site, &self.attention_norm, &scratch.delta, &mut saved.attention_input);
+        stream.norm(pass, site, &self.attention_norm, &scratch.delta, saved.attention_input.output());
         self.attend(pass, stream, saved, &mut scratch.delta);
         self.transform(pass, saved, scratch);
     }
@@ -178,15 +176,15 @@ impl Layer {
         self.attention_output_norm.forward(pass, attention_output, delta, |pass, y| {
             self.attention.forward(pass, &attention_input.y, attention, y);
         });
-        stream.norm(pass, self.mlp_site(), &self.mlp_norm, delta, mlp_input);
+        stream.norm(pass, self.mlp_site(), &self.mlp_norm, delta, mlp_input.output());
     }
 
     /// From what the MLP reads to the `scratch.delta` that the layer adds.
     fn transform(&self, pass: &mut Pass, saved: &mut LayerActivations, scratch: &mut LayerScratch) {
         let LayerActivations { mlp_input, mlp, mlp_output, .. } = saved;
-        let LayerScratch { delta, act } = scratch;
+        let LayerScratch { delta, mlp: scratch } = scratch;
         self.mlp_output_norm.forward(pass, mlp_output, delta, |pass, y| {
-            self.mlp.forward(pass, &mlp_input.y, mlp, act, y);
+            self.mlp.forward(pass, &mlp_input.y, mlp, scratch, y);
         });
     }
 
@@ -194,7 +192,7 @@ impl Layer {
     /// the others are scratch.
     pub fn decode(&self, pass: &mut Pass, x: &mut Tensor, saved: &mut LayerActivations, scratch: &mut LayerScratch) {
         let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
-        let act = &mut scratch.act;
+        let act = &mut scratch.mlp.act;
         self.attention.attend_newest(pass, &self.attention_norm, x, attention_input, attention);
         self.attention_output_norm.forward_add(pass, attention_output, x, |pass, y, accumulate| {
             self.attention.output(pass, attention, y, accumulate);
@@ -213,12 +211,12 @@ impl Layer {
         saved: &mut LayerActivations,
         scratch: &mut LayerScratch,
     ) {
-        stream.norm_again(pass, self.attention_site(), &self.attention_norm, &mut saved.attention_input);
+        stream.norm_again(pass, self.attention_site(), &self.attention_norm, saved.attention_input.output());
         self.attend(pass, stream, saved, &mut scratch.delta);
         if self.mlp_output_norm.is_there() {
             self.transform(pass, saved, scratch);
         } else {
-            self.mlp.project(pass, &saved.mlp_input.y, &mut saved.mlp);
+            self.mlp.recompute(pass, &saved.mlp_input.y, &mut saved.mlp, &scratch.mlp);
         }
     }
 
@@ -242,11 +240,13 @@ impl Layer {
         let LayerActivations { attention_input, attention, attention_output, mlp_input, mlp, mlp_output } = saved;
         let LayerGradients { dnormed, doutput, attention: dattention } = gradients;
         let dy = self.mlp_output_norm.backward(pass, mlp_output, doutput, dstream);
-        self.mlp.backward(pass, &mlp_input.y, mlp, &mut scratch.act, dy, dnormed);
+        self.mlp.backward(pass, &mlp_input.y, mlp, &mut scratch.mlp, dy, dnormed);
         let h = stream.at(self.mlp_site());
         self.mlp_norm.backward_add(pass, h, &mlp_input.rstd, dnormed, dstream);
         let dy = self.attention_output_norm.backward(pass, attention_output, doutput, dstream);
-        self.attention.backward(pass, &attention_input.y, attention, dattention, dy, dnormed);
+        let [dq, dk, dv] = mlp.freed(&mut scratch.mlp);
+        let gradients = AttentionBackward { gradients: dattention, dq, dk, dv };
+        self.attention.backward(pass, &attention_input.y, attention, gradients, dy, dnormed);
         let x = stream.at(self.attention_site());
         self.attention_norm.backward_add(pass, x, &attention_input.rstd, dnormed, dstream);
     }

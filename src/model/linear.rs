@@ -54,7 +54,7 @@ impl Linear {
 
     /// `y = x W^T + b`, and what the adapters add, or `y += ...`: from `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, y: &mut Tensor, accumulate: bool) {
-        self.weight.multiply(pass.device, x, y, pass.batch.tokens, accumulate);
+        self.weight.multiply(pass.device, x, y, pass.rows.len(), accumulate);
         Self::add_biases([self], pass, &mut [y]);
         Lora::forward_group([self.lora()], pass, x, [y]);
     }
@@ -72,7 +72,7 @@ impl Linear {
         let Some(first) = parts.first() else { return };
         let bias = first.bias;
         let absent = pass.scratch.nothings().into_iter().map(|y| Biased { bias, y, cols: 0 });
-        AddBias::run(pass.device, in_threes(parts, absent), pass.batch.tokens);
+        AddBias::run(pass.device, in_threes(parts, absent), pass.rows.len());
     }
 
     /// `dx = dy W` and what comes back through the adapters; `dW += dy^T x`, `db += sum of dy` and the adapters' gradients,
@@ -88,7 +88,7 @@ impl Linear {
         dy: &'a Tensor,
         dx: &mut Tensor,
     ) -> BackwardWeight<'a, 'pass> {
-        self.weight.multiply_backward_input(pass.device, dy, dx, pass.batch.tokens, false);
+        self.weight.multiply_backward_input(pass.device, dy, dx, pass.rows.len(), false);
         self.backward_adapters_input(pass, dy, dx)
     }
 
@@ -116,7 +116,7 @@ impl BackwardWeight<'_, '_> {
     /// `dW += dy^T x`, `db += sum of dy`, and the adapters' gradients, where they are trained; `x` is `[tokens, in]`.
     pub fn finish(self, x: &Tensor) {
         let Self { linear: Linear { weight, bias, lora }, pass, dy } = self;
-        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (device, rows) = (pass.device, pass.rows.len());
         weight.multiply_backward_weight(device, x, dy, rows, pass.scratch.partial());
         if let Some(gradient) = bias.as_mut().and_then(Parameter::vector_gradient) {
             ColumnSum::in_two_steps(device, dy, pass.scratch.partial(), gradient, rows, weight.rows());

@@ -26,7 +26,7 @@ impl<const N: usize> LinearGroup<N> {
 
     /// `y = x W^T + b`, and what the adapters add, of each layer: from `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, mut ys: [&mut Tensor; N]) {
-        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (device, rows) = (pass.device, pass.rows.len());
         multiply_group(device, self.outputs(&mut ys), x, rows, pass.scratch.nothing());
         Linear::add_biases(self.0.each_ref(), pass, &mut ys);
         let adapters = self.0.each_ref().map(Linear::lora);
@@ -42,7 +42,7 @@ impl<const N: usize> LinearGroup<N> {
         normed: &mut NormActivations,
         mut ys: [&mut Tensor; N],
     ) {
-        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (device, rows) = (pass.device, pass.rows.len());
         let adapted = self.0.iter().any(|layer| layer.lora().is_some());
         if adapted || !group_suits_norm(device, self.0.each_ref().map(Linear::weight), rows) {
             norm.forward(pass, x, &mut normed.y, &mut normed.rstd);
@@ -59,7 +59,7 @@ impl<const N: usize> LinearGroup<N> {
     /// `dx = sum of dy W` and what comes back through the adapters; the weights', biases' and adapters' gradients, where they are
     /// trained.
     pub fn backward(&mut self, pass: &mut Pass, x: &Tensor, dys: [&Tensor; N], dx: &mut Tensor) {
-        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (device, rows) = (pass.device, pass.rows.len());
         let gradients = self.0.iter().zip(dys).map(|(layer, dy)| GroupGradient { weight: layer.weight(), dy });
         multiply_group_backward_input(device, gradients.collect(), dx, rows);
         for (layer, dy) in self.0.iter_mut().zip(dys) {

@@ -1,6 +1,8 @@
 //! Low-rank adapters (LoRA): beside a frozen `y = x W^T` two small matrices that are trained, `y += s (x A^T) B^T`; in a
 //! training step with dropout `y += s (d(x) A^T) B^T`, where d leaves out some of x and divides the rest.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
@@ -52,12 +54,12 @@ impl Lora {
         ys: [&mut Tensor; N],
     ) {
         let Pass { device, batch, .. } = *pass;
-        let rows = batch.tokens;
+        let (tokens, rows) = (pass.rows.clone(), pass.rows.len());
         let AdapterScratch { hs, nothing, dropped, .. } = pass.scratch.of_adapters(batch.drops);
         match dropped {
             // Each layer's d is its own.
             Some(dropped) => adapters.iter().flatten().zip(&mut *hs).for_each(|(lora, h)| {
-                lora.leave_out(device, batch, x, dropped, false);
+                lora.leave_out(device, batch, &tokens, x, dropped, false);
                 lora.a.multiply(device, dropped, h, rows, false);
             }),
             None => {
@@ -76,14 +78,14 @@ impl Lora {
     /// `dx += d(dh A)` with `dh = s dy B`, which stays in the scratch for [`Lora::backward_weight`].
     pub fn backward_input(&self, pass: &mut Pass, dy: &Tensor, dx: &mut Tensor) {
         let Pass { device, batch, .. } = *pass;
-        let rows = batch.tokens;
+        let (tokens, rows) = (pass.rows.clone(), pass.rows.len());
         let AdapterBackwardScratch { dh, dropped, .. } = pass.scratch.of_adapters(batch.drops).backward();
         self.b.multiply_backward_input(device, dy, dh, rows, false);
         self.scale(device, dh, rows);
         match dropped {
             Some(ddropped) => {
                 self.a.multiply_backward_input(device, dh, ddropped, rows, false);
-                self.leave_out(device, batch, ddropped, dx, true);
+                self.leave_out(device, batch, &tokens, ddropped, dx, true);
             }
             None => self.a.multiply_backward_input(device, dh, dx, rows, true),
         }
@@ -93,11 +95,11 @@ impl Lora {
     /// computed again in its place, which is cheaper than to keep it.
     pub fn backward_weight(&mut self, pass: &mut Pass, x: &Tensor, dy: &Tensor) {
         let Pass { device, batch, .. } = *pass;
-        let rows = batch.tokens;
+        let (tokens, rows) = (pass.rows.clone(), pass.rows.len());
         let AdapterBackwardScratch { dh, dropped, partial } = pass.scratch.of_adapters(batch.drops).backward();
         let x = match dropped {
             Some(dropped) => {
-                self.leave_out(device, batch, x, dropped, false);
+                self.leave_out(device, batch, &tokens, x, dropped, false);
                 &*dropped
             }
             None => x,
@@ -108,16 +110,25 @@ impl Lora {
         self.b.multiply_backward_weight(device, h, dy, rows, partial);
     }
 
-    /// `y = d(x)`, or `y += d(x)`, of the batch's tokens. d is its own transpose.
-    fn leave_out(&self, device: &Device, batch: &DeviceBatch, x: &Tensor, y: &mut Tensor, accumulate: bool) {
+    /// `y = d(x)`, or `y += d(x)`, of these tokens of the batch. d is its own transpose.
+    fn leave_out(
+        &self,
+        device: &Device,
+        batch: &DeviceBatch,
+        tokens: &Range<usize>,
+        x: &Tensor,
+        y: &mut Tensor,
+        accumulate: bool,
+    ) {
         let Chance { threshold, scale } = self.dropout;
-        let (rows, cols, accumulate) = (batch.tokens as u32, self.a.stride() as u32, accumulate.into());
+        let (rows, cols, accumulate) = (tokens.len() as u32, self.a.stride() as u32, accumulate.into());
         device.run(Dropout {
             keys: &batch.dropout_keys,
             x,
             y,
             rows,
             cols,
+            first_key: tokens.start as u32,
             site: self.site,
             threshold,
             scale,

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::build::Build;
 use super::linear::Linear;
 use super::linear_group::LinearGroup;
+use super::mlp_room::{Block, MlpRoom, MlpScratch};
 use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
@@ -23,26 +24,30 @@ pub struct Mlp {
 
 /// What the forward pass keeps.
 pub struct MlpActivations {
-    /// `[tokens, intermediate]`
+    /// `[rows, intermediate]`
     gate: Tensor,
-    /// `[tokens, intermediate]`
+    /// `[rows, intermediate]`
     up: Tensor,
 }
 
 impl MlpActivations {
-    /// Room for `tokens`, stored as `dtype`.
+    /// Stored as `dtype`.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
-        let shape = [tokens, build.config.intermediate_size];
-        let tensor = |part: &str| build.kept(&format!("{name}/{part}"), &shape, dtype);
+    pub fn new(build: &Build, name: &str, room: MlpRoom, dtype: DType) -> Result<Self> {
+        let tensor = |part: &str| build.kept(&format!("{name}/{part}"), &room.shape(), dtype);
         Ok(Self { gate: tensor("gate")?, up: tensor("up")? })
     }
 
     /// All tensors.
     pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut Tensor> {
         [&mut self.gate, &mut self.up].into_iter()
+    }
+
+    /// What is free after a backward pass: three tensors with room for `[tokens, heads, head_dim]`.
+    pub fn freed<'a>(&'a mut self, scratch: &'a mut MlpScratch) -> [&'a mut Tensor; 3] {
+        [&mut self.gate, &mut self.up, &mut scratch.act]
     }
 }
 
@@ -66,11 +71,27 @@ impl Mlp {
         })
     }
 
-    /// `y = mlp(x)`, both `[tokens, hidden]`; `act`, `[tokens, intermediate]`, is not kept.
-    pub fn forward(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations, act: &mut Tensor, y: &mut Tensor) {
-        self.project(pass, x, saved);
-        self.gate(pass, saved, act);
-        self.output(pass, act, y, false);
+    /// `y = mlp(x)`, both `[tokens, hidden]`. By blocks nothing is kept.
+    pub fn forward(
+        &self,
+        pass: &mut Pass,
+        x: &Tensor,
+        saved: &mut MlpActivations,
+        scratch: &mut MlpScratch,
+        y: &mut Tensor,
+    ) {
+        let MlpScratch { act, block } = scratch;
+        let mut forward = |pass: &mut Pass, x: &Tensor, y: &mut Tensor| {
+            self.project(pass, x, saved);
+            self.gate(pass, saved, act);
+            self.output(pass, act, y, false);
+        };
+        let Some(Block { rows, x: x_rows, y: y_rows, .. }) = block else { return forward(pass, x, y) };
+        pass.by_blocks(*rows, |pass| {
+            pass.take_rows(x, x_rows);
+            forward(pass, x_rows, y_rows);
+            pass.put_rows(y_rows, y);
+        });
     }
 
     /// `y = W_down act` `[tokens, hidden]`, or `y += W_down act`.
@@ -90,7 +111,7 @@ impl Mlp {
     ) {
         let layers = self.gate_up.layers();
         let weights = layers.each_ref().map(Linear::weight);
-        let (device, rows) = (pass.device, pass.batch.tokens);
+        let (device, rows) = (pass.device, pass.rows.len());
         if layers.iter().all(Linear::is_bare) && group_suits_norm(device, weights, rows) {
             return multiply_gated_normed(device, norm.scale(), weights, self.activation, x, act, rows);
         }
@@ -103,14 +124,42 @@ impl Mlp {
         pass.device.run(GatedMlp { gate, up, act, count, activation });
     }
 
-    /// What the backward pass reads of the forward pass of `x`.
-    pub fn project(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations) {
+    /// What the backward pass reads of the forward pass of `x`. By blocks that is left to it.
+    pub fn recompute(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations, scratch: &MlpScratch) {
+        if scratch.block.is_none() {
+            self.project(pass, x, saved);
+        }
+    }
+
+    fn project(&self, pass: &mut Pass, x: &Tensor, saved: &mut MlpActivations) {
         self.gate_up.forward(pass, x, [&mut saved.gate, &mut saved.up]);
     }
 
-    /// `dx` of `dy`, and the weights' gradients: the forward pass, last line first. Gradients take the places of what was kept;
-    /// `act`, `[tokens, intermediate]`, is scratch.
+    /// `dx` of `dy`, and the weights' gradients. Gradients take the places of what was kept.
     pub fn backward(
+        &mut self,
+        pass: &mut Pass,
+        x: &Tensor,
+        saved: &mut MlpActivations,
+        scratch: &mut MlpScratch,
+        dy: &Tensor,
+        dx: &mut Tensor,
+    ) {
+        let MlpScratch { act, block } = scratch;
+        let Some(Block { rows, x: x_rows, y: dy_rows, dx: dx_rows }) = block else {
+            return self.backward_rows(pass, x, saved, act, dy, dx);
+        };
+        pass.by_blocks(*rows, |pass| {
+            pass.take_rows(x, x_rows);
+            pass.take_rows(dy, dy_rows);
+            self.project(pass, x_rows, saved);
+            self.backward_rows(pass, x_rows, saved, act, dy_rows, dx_rows);
+            pass.put_rows(dx_rows, dx);
+        });
+    }
+
+    /// The backward pass of the pass's rows: the forward pass, last line first.
+    fn backward_rows(
         &mut self,
         pass: &mut Pass,
         x: &Tensor,
@@ -128,7 +177,7 @@ impl Mlp {
     }
 
     fn count(&self, pass: &Pass) -> u32 {
-        (pass.batch.tokens * self.intermediate_size) as u32
+        (pass.rows.len() * self.intermediate_size) as u32
     }
 
     /// All weights, in order.

@@ -20,6 +20,7 @@ mod lm_head;
 mod lora;
 mod merge;
 mod mlp;
+mod mlp_room;
 mod network;
 mod norm;
 mod options;

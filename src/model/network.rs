@@ -233,7 +233,7 @@ impl Value {
         let ValueActivations { decoder, value, bootstrap, final_hidden, .. } = activations;
         self.decoder.forward(batch, None, decoder, scratch);
         self.head(&decoder.hidden, value, batch.positions);
-        self.decoder.hidden_at(decoder, &batch.final_rows, batch.sequences, final_hidden);
+        self.decoder.hidden_at(scratch, &batch.final_rows, batch.sequences, final_hidden);
         self.head(final_hidden, bootstrap, batch.sequences);
     }
 

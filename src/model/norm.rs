@@ -26,6 +26,12 @@ pub struct NormActivations {
     pub rstd: Tensor,
 }
 
+/// Where a norm writes them.
+pub struct NormOutput<'a> {
+    pub y: &'a mut Tensor,
+    pub rstd: &'a mut Tensor,
+}
+
 impl NormActivations {
     /// Room for a norm of the hidden states of `tokens`, which are stored as `dtype`.
     ///
@@ -34,6 +40,11 @@ impl NormActivations {
     pub fn new(build: &Build, name: &str, tokens: usize, dtype: DType) -> Result<Self> {
         let y = build.kept(&format!("{name}/y"), &[tokens, build.config.hidden_size], dtype)?;
         Ok(Self { y, rstd: build.tensor(&format!("{name}/rstd"), &[tokens])? })
+    }
+
+    /// To be written.
+    pub fn output(&mut self) -> NormOutput<'_> {
+        NormOutput { y: &mut self.y, rstd: &mut self.rstd }
     }
 
     /// All tensors.
@@ -96,11 +107,11 @@ impl Norm {
         x: &Tensor,
         delta: Option<&Tensor>,
         h: &mut Tensor,
-        saved: &mut NormActivations,
+        output: NormOutput,
     ) {
         let (rows, cols) = (self.rows(pass) as u32, self.weight.cols() as u32);
         let (weight, epsilon, offset) = (self.weight.vector(), self.epsilon, self.offset);
-        let NormActivations { y, rstd } = saved;
+        let NormOutput { y, rstd } = output;
         // What is not added is not read, but bound.
         let (add, delta) = (delta.is_some().into(), delta.unwrap_or(x));
         pass.device.run(AddRmsNorm { x, delta, weight, h, y, rstd, rows, cols, epsilon, offset, add });

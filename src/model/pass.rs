@@ -1,14 +1,17 @@
 //! What a pass over a batch takes from layer to layer.
 
+use std::ops::Range;
+
 use anyhow::Result;
 
 use super::build::Build;
 use super::cache::InCache;
 use super::keep::Keep;
+use super::mlp_room::MlpRoom;
 use super::parameter::Parameter;
 use crate::data::DeviceBatch;
 use crate::device::{Device, Tensor, word};
-use crate::kernels::{BLOCK_ROWS, RoundBf16, WidenBf16};
+use crate::kernels::{BLOCK_ROWS, CopyRows, RoundBf16, WidenBf16};
 
 /// Hears of weights as soon as a backward pass has their gradients whole.
 pub type Finished<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = &mut Parameter>);
@@ -17,6 +20,8 @@ pub type Finished<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = &mut Paramete
 pub struct Pass<'a> {
     pub device: &'a Device,
     pub batch: &'a DeviceBatch,
+    /// The batch's tokens that linear layers compute, a row each: all, or a block of them at a time.
+    pub rows: Range<usize>,
     /// Where the keys and values of the batch's tokens are kept, where they are.
     pub cache: Option<InCache<'a>>,
     pub scratch: &'a mut SharedScratch,
@@ -35,6 +40,32 @@ impl Pass<'_> {
         self.device.run(WidenBf16 { x, y, count });
     }
 
+    /// Block after block of the pass's rows, of so many each.
+    pub fn by_blocks(&mut self, rows: usize, mut compute: impl FnMut(&mut Self)) {
+        let all = self.rows.clone();
+        for first in all.clone().step_by(rows) {
+            self.rows = first..all.end.min(first + rows);
+            compute(self);
+        }
+        self.rows = all;
+    }
+
+    /// `block = x` of the pass's rows.
+    pub fn take_rows(&self, x: &Tensor, block: &mut Tensor) {
+        self.copy_rows(x, block, [self.rows.start, 0]);
+    }
+
+    /// `y = block` of the pass's rows.
+    pub fn put_rows(&self, block: &Tensor, y: &mut Tensor) {
+        self.copy_rows(block, y, [0, self.rows.start]);
+    }
+
+    fn copy_rows(&self, x: &Tensor, y: &mut Tensor, firsts: [usize; 2]) {
+        let [rows, cols] = [self.rows.len(), x.shape()[1]].map(word);
+        let [first_x, first_y] = firsts.map(word);
+        self.device.run(CopyRows { x, y, rows, cols, first_x, first_y });
+    }
+
     /// The values of a tensor that belong to the batch's tokens.
     fn values(&self, x: &Tensor) -> u32 {
         word(self.batch.tokens * x.shape()[1..].iter().product::<usize>())
@@ -48,7 +79,7 @@ const LARGEST_GROUP: usize = 3;
 pub struct SharedScratch {
     /// `[tokens, r]` of layers that read the same input; only where there are adapters.
     low_ranks: Vec<Tensor>,
-    /// `[tokens, in]` of the widest layer: what dropout has left of an adapter's input; only to train with dropout.
+    /// `[rows, in]` of the layer with most: what dropout has left of an adapter's input; only to train with dropout.
     dropped: Option<Tensor>,
     /// What is bound where a group of layers has fewer than the kernel has room for.
     nothing: [Tensor; 2],
@@ -62,7 +93,7 @@ pub struct AdapterScratch<'a> {
     pub hs: &'a mut [Tensor],
     /// What stands in for a layer that is not there.
     pub nothing: &'a mut Tensor,
-    /// `[tokens, in]`: what dropout has left of a layer's input; only where it leaves out some.
+    /// `[rows, in]`: what dropout has left of a layer's input; only where it leaves out some.
     pub dropped: Option<&'a mut Tensor>,
     partial: Option<&'a mut Tensor>,
 }
@@ -92,12 +123,12 @@ impl<'a> AdapterScratch<'a> {
 }
 
 impl SharedScratch {
-    /// Room for `tokens`.
+    /// Room for a batch.
     ///
     /// # Errors
     /// Where the device has no room.
-    pub fn new(build: &Build, tokens: usize, keep: Keep) -> Result<Self> {
-        let config = build.config;
+    pub fn new(build: &Build, room: MlpRoom, keep: Keep) -> Result<Self> {
+        let (config, tokens) = (build.config, room.tokens());
         let low_rank = |index: usize, r: usize| {
             let name = if index == 0 { "low_rank".to_owned() } else { format!("low_rank[{index}]") };
             build.scratch(&name, &[tokens, r.next_multiple_of(4)])
@@ -107,7 +138,8 @@ impl SharedScratch {
         let widest = config.hidden_size.max(config.intermediate_size).max(q_size);
         // A head norm sums over tokens * heads rows of head_dim: never more values than tokens rows of the widest.
         let blocks = (tokens.div_ceil(BLOCK_ROWS) + 1) * widest;
-        let dropped = || build.scratch("dropped", &[tokens, widest.next_multiple_of(4)]);
+        let of_attention = tokens * config.hidden_size.max(q_size);
+        let dropped = || build.scratch("dropped", &[of_attention.max(room.shape().into_iter().product())]);
         let drops = build.has_dropout() && keep != Keep::Nothing;
         Ok(Self {
             low_ranks: low_ranks.transpose()?.unwrap_or_default(),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::build::Build;
 use super::keep::{ActivationType, Keep};
-use super::norm::{Norm, NormActivations};
+use super::norm::{Norm, NormOutput};
 use super::pass::Pass;
 use crate::device::{DType, Tensor};
 
@@ -73,12 +73,12 @@ impl Stream {
     }
 
     /// Norm `site` of the stream, after `delta` was added to it (the first has nothing to add).
-    pub fn norm(&mut self, pass: &Pass, site: usize, norm: &Norm, delta: &Tensor, saved: &mut NormActivations) {
+    pub fn norm(&mut self, pass: &Pass, site: usize, norm: &Norm, delta: &Tensor, output: NormOutput) {
         if site == 0 {
-            norm.forward(pass, &self.tensors[0], &mut saved.y, &mut saved.rstd);
+            norm.forward(pass, &self.tensors[0], output.y, output.rstd);
         } else {
             let [x, h] = self.neighbours(site - 1);
-            norm.forward_after_add(pass, x, Some(delta), h, saved);
+            norm.forward_after_add(pass, x, Some(delta), h, output);
         }
         if let Some(rounded) = self.rounded_place(site) {
             pass.round(&self.tensors[self.place(site)], &mut self.rounded[rounded]);
@@ -86,13 +86,13 @@ impl Stream {
     }
 
     /// Norm `site` once more, of a site that is kept: by the kernel of the forward pass, as another might round otherwise.
-    pub fn norm_again(&mut self, pass: &Pass, site: usize, norm: &Norm, saved: &mut NormActivations) {
+    pub fn norm_again(&mut self, pass: &Pass, site: usize, norm: &Norm, output: NormOutput) {
         self.restore(pass, site);
         if site == 0 {
-            return norm.forward(pass, &self.tensors[0], &mut saved.y, &mut saved.rstd);
+            return norm.forward(pass, &self.tensors[0], output.y, output.rstd);
         }
         let [x, h] = self.neighbours(site);
-        norm.forward_after_add(pass, x, None, h, saved);
+        norm.forward_after_add(pass, x, None, h, output);
     }
 
     /// Brings back what was kept of a site, where it was rounded.
