@@ -65,6 +65,8 @@ impl MlpRoom {
 }
 
 impl MlpScratch {
+    /// Room for a batch.
+    ///
     /// # Errors
     /// Where the device has no room.
     pub fn new(build: &Build, room: MlpRoom) -> Result<Self> {

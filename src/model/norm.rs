@@ -26,7 +26,7 @@ pub struct NormActivations {
     pub rstd: Tensor,
 }
 
-/// Where a norm writes them.
+/// Where a norm writes what [`NormActivations`] are.
 pub struct NormOutput<'a> {
     pub y: &'a mut Tensor,
     pub rstd: &'a mut Tensor,
