@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use dqo_wgpu::device::{Device, Precision};
+use dqo_wgpu::device::Precision;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
 use crate::model::golden;
+use crate::plan::plan_of_tokens;
 use crate::training::{devices, open, same_weights, tensors, train, with};
 
 /// So wide that a block has 256 rows at most.
@@ -89,13 +90,7 @@ fn blocks_of_rows_train_as_all_rows_do() {
 /// Of 1024 tokens of Gemma 7B a block has 256; attention's gradients are computed in the same room.
 #[test]
 fn the_mlp_of_a_7b_model_works_in_a_fourth_of_the_room() {
-    let config = json!({
-        "method": "sft", "model": golden("configs/gemma-1.1-7b-it"), "output_dir": "out", "lora_r": 16, "base": "q4",
-        "tokens_per_micro_batch": 1024, "max_length": 1024, "gradient_checkpointing": true,
-    });
-    let device = Device::cpu(Precision::F32);
-    let settings = crate::training::settings(&config);
-    let plan = dqo_wgpu::train::Run::open_to_plan(settings, |_| Ok(device)).unwrap().plan().unwrap();
+    let plan = plan_of_tokens("gemma-1.1-7b-it", 1024);
     let bytes = |name: &str| plan.buffers.iter().find(|buffer| buffer.name == name).map(|buffer| buffer.bytes);
     for name in ["scratch/act", "scratch/layer/mlp/gate", "scratch/layer/mlp/up"] {
         assert_eq!(bytes(name), Some(256 * 24_576 * 4), "{name}");
