@@ -1,10 +1,11 @@
 //! What an adapter can do at most, measured: the yardsticks of the table.
 
 use anyhow::Result;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::timing::seconds_of;
-use crate::device::{DType, Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches};
+use crate::device::{DType, Device, Kernel, Real, Tensor, kernel, reaches};
 use crate::gpu::{Cost, Launch, Traits, Variant, line};
 use crate::kernels::{only, shared};
 
@@ -30,25 +31,45 @@ impl Kernel for FmaPeak<'_> {
         Launch { variant: &FMA_VARIANTS[0], constants: Vec::new(), workgroups, cost: Cost::default() }
     }
 
-    /// On the CPU the yardstick is the `gemm` crate's product of matrices that stay in the cache: `iterations` of them
-    /// on each thread.
+    /// On the CPU, too, nothing but multiply-adds: in registers, on every thread.
     fn twin<T: Real>(&mut self) {
-        let iterations = self.iterations;
+        let (iterations, factor) = (self.iterations, T::of(self.factor.into()));
         rayon::broadcast(|_| {
-            let operand = vec![T::one(); CPU_SIZE * CPU_SIZE];
-            let mut product = vec![T::zero(); CPU_SIZE * CPU_SIZE];
-            let matrix = || Matrix { data: &operand, row_stride: CPU_SIZE, col_stride: 1 };
             for _ in 0..iterations {
-                let c = MatrixMut { data: &mut product, rows: CPU_SIZE, cols: CPU_SIZE, row_stride: CPU_SIZE };
-                T::gemm(c, matrix(), matrix(), CPU_SIZE, true);
+                std::hint::black_box(Arch::new().dispatch(MultiplyAdds { factor }));
             }
-            std::hint::black_box(&product);
         });
     }
 }
 
-/// Rows and columns of the matrices of the CPU's yardstick.
-const CPU_SIZE: usize = 256;
+/// Multiply-adds of an iteration of the CPU's yardstick.
+const CPU_MULTIPLY_ADDS: usize = 12 << 20;
+
+struct MultiplyAdds<T> {
+    factor: T,
+}
+
+impl<T: Real> WithSimd for MultiplyAdds<T> {
+    type Output = T;
+
+    #[inline(always)] // so that it is compiled with the processor's features
+    fn with_simd<S: Simd>(self, simd: S) -> T {
+        /// Sums that do not wait for one another, of which 16 registers hold all.
+        const SUMS: usize = 12;
+        let factor = T::splat(simd, self.factor);
+        let mut sums = [factor; SUMS];
+        for _ in 0..CPU_MULTIPLY_ADDS / SUMS / T::lanes::<S>() {
+            for sum in &mut sums {
+                *sum = T::mul_add_vectors(simd, *sum, factor, factor);
+            }
+        }
+        let mut total = factor;
+        for sum in sums {
+            total = T::add_vectors(simd, total, sum);
+        }
+        T::sum_vector(simd, total)
+    }
+}
 
 kernel! {
     /// `y = x`.
@@ -145,7 +166,7 @@ impl Yardsticks {
         let operations = if self.device.as_gpu().is_some() {
             64.0 * (self.result.len() / 4) as f64
         } else {
-            2.0 * (CPU_SIZE as f64).powi(3) * rayon::current_num_threads() as f64
+            2.0 * CPU_MULTIPLY_ADDS as f64 * rayon::current_num_threads() as f64
         };
         Ok(f64::from(self.iterations) * operations / seconds)
     }

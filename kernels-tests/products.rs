@@ -1,12 +1,12 @@
 //! The CPU's matrix products: rows and columns at the edges of what is computed together, strides, sums, and the same bits
 //! on any number of threads.
 
-use dqo_wgpu::device::{Matrix, MatrixMut, Real, Threads};
+use dqo_wgpu::device::{Matrix, MatrixMut, Real, Threads, multiply};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Rows, columns and inner values.
-const SHAPES: [[usize; 3]; 12] = [
+const SHAPES: [[usize; 3]; 14] = [
     [1, 1, 1],
     [1, 17, 5],
     [5, 1, 9],
@@ -19,6 +19,8 @@ const SHAPES: [[usize; 3]; 12] = [
     [129, 131, 130],
     [200, 72, 257],
     [130, 300, 1025],
+    [400, 20, 30],
+    [5, 1100, 1025],
 ];
 
 /// A matrix in a larger one, by rows or by columns.
@@ -51,6 +53,12 @@ impl<T: Real> Stored<T> {
 fn check<T: Real>(unit: f64) {
     let pools = [1, 2, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads"));
     let mut rng = ChaCha8Rng::seed_from_u64(5);
+    // What an earlier product has left in the threads' memory shows in none after it.
+    for pool in &pools {
+        let nan = vec![T::nan(); 512 * 512];
+        let (nan, mut c) = (Matrix::row_major(&nan, 512), vec![T::zero(); 512 * 512]);
+        pool.install(|| multiply(Threads::All, MatrixMut::row_major(&mut c, 512), nan, nan.transposed(), 512, false));
+    }
     for [rows, cols, inner] in SHAPES {
         for (a_transposed, b_transposed, accumulate) in
             [(false, true, false), (false, false, true), (true, false, true), (true, true, false)]
@@ -63,7 +71,7 @@ fn check<T: Real>(unit: f64) {
             let product = |threads| {
                 let mut c = before.clone();
                 let to = MatrixMut { data: &mut c, rows, cols, row_stride: stride };
-                T::gemm_on(threads, to, a.matrix(), b.matrix(), inner, accumulate);
+                multiply(threads, to, a.matrix(), b.matrix(), inner, accumulate);
                 c
             };
             let alone = product(Threads::This);

@@ -6,8 +6,8 @@ use std::arch::x86_64::{__m256, __m256i};
 use pulp::Simd;
 use pulp::x86::V3;
 
-use super::dots::Rows;
 use super::file_blocks::{Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, shifts};
+use super::matrix::Rows;
 use super::nf4::NF4;
 
 /// How a block of so many words is unpacked: into so many vectors of eight values.

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::block_dots::{Bytes, Codes, Places, ScaledCodes, ShiftedCodes, block_dots, in_order_of_places};
-use super::dots::Rows;
 use super::file_blocks::{
     Q4_0_WORDS, Q4_K_WORDS, Q6_K_WORDS, repack_q4_0, repack_q4_k, repack_q6_k, repack_q8_0, repacked, unpack_q4_0,
     unpack_q4_k, unpack_q6_k,
 };
+use super::matrix::Rows;
 use super::nf4::{self, nearest};
 use super::vectorized::vectorized;
 

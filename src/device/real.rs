@@ -1,15 +1,14 @@
 //! The two floating-point types that a CPU twin computes in.
 
 use bytemuck::Pod;
-use gemm_common::Parallelism;
 use num_traits::{Float, NumAssign};
 
 use super::data::Data;
-use super::dots::{DotsF32, DotsF64};
 use super::exp::exp_f32;
+use super::lanes::Lanes;
 
 /// `f32` (the working precision everywhere) or `f64` (the reference that every GPU result is held against).
-pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fmt::Debug {
+pub trait Real: Float + NumAssign + Pod + Lanes + Send + Sync + std::iter::Sum + std::fmt::Debug {
     /// The elements of a tensor that is stored in this precision.
     fn slice(data: &Data) -> Option<&[Self]>;
 
@@ -28,37 +27,8 @@ pub trait Real: Float + NumAssign + Pod + Send + Sync + std::iter::Sum + std::fm
     /// Widens to `f64`, exactly.
     fn wide(self) -> f64;
 
-    /// `c (+)= a b` through the `gemm` crate, on this thread or on all. The result does not depend on their number.
-    ///
-    /// `a` and `b` carry both their strides, so a transposed operand is one whose strides are swapped. `accumulate` adds to
-    /// `c`, else it is overwritten.
-    fn gemm_on(
-        threads: Threads,
-        c: MatrixMut<'_, Self>,
-        a: Matrix<'_, Self>,
-        b: Matrix<'_, Self>,
-        inner: usize,
-        accumulate: bool,
-    );
-
-    /// As [`Real::gemm_on`] this thread.
-    fn gemm(c: MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>, inner: usize, accumulate: bool) {
-        Self::gemm_on(Threads::This, c, a, b, inner, accumulate);
-    }
-
     /// `e^x` for loops over many values: of a form that the compiler vectorises in the working precision.
     fn exp_in_loops(self) -> Self;
-
-    /// `y[c * rows + r] = x[r] . w[c]` for few rows of `inner` values, on one thread; each row of an operand has its values
-    /// side by side. What a row gives does not depend on the others.
-    fn dots(y: &mut [Self], x: Matrix<'_, Self>, w: Matrix<'_, Self>, inner: usize, rows: usize);
-}
-
-/// What a product is computed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threads {
-    This,
-    All,
 }
 
 /// Partial sums side by side: the compiler can vectorise over them, and the rounding error grows with the length over this.
@@ -141,49 +111,8 @@ pub fn largest<T: Real>(values: &[T]) -> T {
     largest
 }
 
-/// A read-only operand of [`Real::gemm`]: element (i, j) is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy)]
-pub struct Matrix<'a, T> {
-    pub data: &'a [T],
-    pub row_stride: usize,
-    pub col_stride: usize,
-}
-
-impl<'a, T> Matrix<'a, T> {
-    /// The same elements with rows and columns exchanged.
-    pub fn transposed(self) -> Self {
-        Matrix { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-
-    /// A whole row-major array of rows of `cols`.
-    pub fn row_major(data: &'a [T], cols: usize) -> Self {
-        Matrix { data, row_stride: cols, col_stride: 1 }
-    }
-
-    /// The length of `data` that a `rows` x `cols` operand reaches into.
-    fn reach(&self, rows: usize, cols: usize) -> usize {
-        if rows == 0 || cols == 0 { 0 } else { (rows - 1) * self.row_stride + (cols - 1) * self.col_stride + 1 }
-    }
-}
-
-/// The output of [`Real::gemm`], row-major: element (i, j) is `data[i * row_stride + j]`.
-pub struct MatrixMut<'a, T> {
-    pub data: &'a mut [T],
-    pub rows: usize,
-    pub cols: usize,
-    pub row_stride: usize,
-}
-
-impl<'a, T> MatrixMut<'a, T> {
-    /// A whole row-major array of rows of `cols`.
-    pub fn row_major(data: &'a mut [T], cols: usize) -> Self {
-        let rows = data.len() / cols;
-        MatrixMut { data, rows, cols, row_stride: cols }
-    }
-}
-
 macro_rules! real {
-    ($type:ty, $data:ident, $dots:ident, $gemm:path, $exp:path) => {
+    ($type:ty, $data:ident, $exp:path) => {
         impl Real for $type {
             fn slice(data: &Data) -> Option<&[Self]> {
                 match data {
@@ -221,77 +150,12 @@ macro_rules! real {
             fn exp_in_loops(self) -> Self {
                 $exp(self)
             }
-
-            fn gemm_on(
-                threads: Threads,
-                c: MatrixMut<'_, Self>,
-                a: Matrix<'_, Self>,
-                b: Matrix<'_, Self>,
-                inner: usize,
-                accumulate: bool,
-            ) {
-                let (rows, cols) = (c.rows, c.cols);
-                if rows == 0 || cols == 0 {
-                    return;
-                }
-                if inner == 0 {
-                    if !accumulate {
-                        c.data.chunks_mut(c.row_stride).take(rows).for_each(|row| row[..cols].fill(0.0));
-                    }
-                    return;
-                }
-                assert!(c.data.len() >= (rows - 1) * c.row_stride + cols, "gemm: c is too short");
-                assert!(a.data.len() >= a.reach(rows, inner), "gemm: a is too short");
-                assert!(b.data.len() >= b.reach(inner, cols), "gemm: b is too short");
-                // The crates compute column-major outputs, and `c` is row-major: its transpose is computed, b' a'. A single
-                // column is both, and goes as it is.
-                let (m, n, [c_cs, c_rs], lhs, rhs) = if c.row_stride > 1 {
-                    (cols, rows, [c.row_stride, 1], b.transposed(), a.transposed())
-                } else {
-                    (rows, cols, [1, c.row_stride], a, b)
-                };
-                let parallelism = match threads {
-                    Threads::This => Parallelism::None,
-                    Threads::All => Parallelism::Rayon(0),
-                };
-                // SAFETY: the three assertions above bound every element that the strides reach, and `c` is
-                // borrowed exclusively, so it overlaps neither operand.
-                unsafe {
-                    $gemm()(
-                        m,
-                        n,
-                        inner,
-                        c.data.as_mut_ptr(),
-                        c_cs as isize,
-                        c_rs as isize,
-                        accumulate,
-                        lhs.data.as_ptr(),
-                        lhs.col_stride as isize,
-                        lhs.row_stride as isize,
-                        rhs.data.as_ptr(),
-                        rhs.col_stride as isize,
-                        rhs.row_stride as isize,
-                        1.0,
-                        1.0,
-                        false,
-                        false,
-                        false,
-                        parallelism,
-                    );
-                }
-            }
-
-            fn dots(y: &mut [Self], x: Matrix<'_, Self>, w: Matrix<'_, Self>, inner: usize, rows: usize) {
-                assert!(x.col_stride == 1 && w.col_stride == 1, "dots: values are not side by side");
-                let (x_stride, w_stride) = (x.row_stride, w.row_stride);
-                $dots { x: x.data, x_stride, w: w.data, w_stride, inner, rows, y }.run();
-            }
         }
     };
 }
 
-real!(f32, F32, DotsF32, gemm_f32::gemm::f32::get_gemm_fn, exp_f32);
-real!(f64, F64, DotsF64, gemm_f64::gemm::f64::get_gemm_fn, f64::exp);
+real!(f32, F32, exp_f32);
+real!(f64, F64, f64::exp);
 
 #[cfg(test)]
 mod tests {

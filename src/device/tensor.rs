@@ -8,8 +8,8 @@ use half::bf16;
 
 use super::blocks::BlockType;
 use super::data::{DType, Data, Precision, allocated_bytes};
-use super::dots::Rows;
 use super::handle::{Backend, Device};
+use super::matrix::Rows;
 use super::real::Real;
 use crate::format::format_bytes;
 use crate::gpu::{Binding, BufferPart};

@@ -6,7 +6,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::device::{
-    Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_over, vectorized, word,
+    Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, largest, multiply, reaches, sum_over, vectorized,
+    word,
 };
 use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
@@ -354,7 +355,7 @@ impl Kernel for Attention<'_> {
                 let k = head_rows(k, first_key, kv_head, kv_heads, dim);
                 let v = head_rows(v, first_key, kv_head, kv_heads, dim);
                 let s = MatrixMut::row_major(&mut scores, keys);
-                T::gemm(s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
+                multiply(Threads::This, s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -377,7 +378,7 @@ impl Kernel for Attention<'_> {
                     },
                 );
                 let o = MatrixMut { data: &mut o[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
-                T::gemm(o, Matrix::row_major(&scores, keys), v, keys, false);
+                multiply(Threads::This, o, Matrix::row_major(&scores, keys), v, keys, false);
             }
         });
     }

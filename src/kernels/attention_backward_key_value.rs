@@ -8,7 +8,9 @@ use super::attention::{
     Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TILE, TileWork, backward, blocks, head_rows,
     split_rows,
 };
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
+use crate::device::{
+    Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, multiply, reaches, vectorized, word,
+};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_key_value.wgsl"));
@@ -221,8 +223,8 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                 let v = head_rows(v, first, kv_head, kv_heads, dim);
                 let q = head_rows(q, first, head, heads, dim);
                 let dout = head_rows(dout, first, head, heads, dim);
-                T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
-                T::gemm(MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
+                multiply(Threads::This, MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
+                multiply(Threads::This, MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -241,8 +243,8 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                 );
                 let rows = |data| MatrixMut { data, rows: keys, cols: dim, row_stride: kv_heads * dim };
                 let transposed = |data| Matrix::row_major(data, keys).transposed();
-                T::gemm(rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, member > 0);
-                T::gemm(rows(&mut dk[kv_head * dim..]), transposed(&dp), q, queries, member > 0);
+                multiply(Threads::This, rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, member > 0);
+                multiply(Threads::This, rows(&mut dk[kv_head * dim..]), transposed(&dp), q, queries, member > 0);
             }
         });
     }

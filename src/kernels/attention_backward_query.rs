@@ -5,7 +5,9 @@ use rayon::prelude::*;
 use super::attention::{
     Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, backward, blocks, head_rows, split_rows,
 };
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
+use crate::device::{
+    Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, multiply, reaches, vectorized, word,
+};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_query.wgsl"));
@@ -125,8 +127,8 @@ impl Kernel for AttentionBackwardQuery<'_> {
                 let v = head_rows(v, first_key, kv_head, kv_heads, dim);
                 let q = head_rows(q, first, head, heads, dim);
                 let dout = head_rows(dout, first, head, heads, dim);
-                T::gemm(MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
-                T::gemm(MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
+                multiply(Threads::This, MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
+                multiply(Threads::This, MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -143,7 +145,7 @@ impl Kernel for AttentionBackwardQuery<'_> {
                     },
                 );
                 let dq = MatrixMut { data: &mut dq[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
-                T::gemm(dq, Matrix::row_major(&s, keys), k, keys, false);
+                multiply(Threads::This, dq, Matrix::row_major(&s, keys), k, keys, false);
             }
         });
     }

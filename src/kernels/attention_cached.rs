@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::AttentionCombine;
 use super::attention::{Heads, MAX_HEAD_DIM, head_rows};
 use super::variants::{ROW_LANES, shared::GRID};
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use crate::device::{Device, Kernel, Matrix, Real, Tensor, dots, kernel, reaches, vectorized, word};
 use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
 
 const SOURCE: &str = include_str!("../../shaders/attention_cached.wgsl");
@@ -193,9 +193,13 @@ impl Kernel for AttentionCached<'_> {
             }
             let q = Matrix::row_major(&q[(row * heads + kv_head * group) * dim..], dim);
             let (k, v) = (head_rows(k, first, kv_head, kv_heads, dim), head_rows(v, first, kv_head, kv_heads, dim));
+            let mut by_key = vec![T::zero(); count * group];
+            dots(&mut by_key, q, k, dim, group);
             let mut scores = vec![T::zero(); group * count];
-            T::gemm(MatrixMut::row_major(&mut scores, count), q, k.transposed(), dim, false);
-            for (s, lse) in scores.chunks_mut(count).zip(lse) {
+            for (member, (s, lse)) in scores.chunks_mut(count).zip(lse).enumerate() {
+                for key in 0..count {
+                    s[key] = by_key[key * group + member];
+                }
                 let largest = s.iter().copied().reduce(T::max).unwrap_or(T::zero());
                 let mut sum = T::zero();
                 for s in &mut *s {
@@ -205,7 +209,25 @@ impl Kernel for AttentionCached<'_> {
                 s.iter_mut().for_each(|s| *s /= sum);
                 *lse = scale * largest + sum.ln();
             }
-            T::gemm(MatrixMut::row_major(o, dim), Matrix::row_major(&scores, count), v, count, false);
+            vectorized(
+                #[inline(always)]
+                || add_values(o, &scores, v, count, dim),
+            );
         });
+    }
+}
+
+/// `o[member] = sum over keys of scores[member, key] v[key]`
+#[inline(always)] // so that it is compiled with the processor's features
+fn add_values<T: Real>(o: &mut [T], scores: &[T], v: Matrix<'_, T>, keys: usize, dim: usize) {
+    o.fill(T::zero());
+    for member in 0..o.len() / dim {
+        let o = &mut o[member * dim..][..dim];
+        for key in 0..keys {
+            let (p, v) = (scores[member * keys + key], &v.data[key * v.row_stride..][..dim]);
+            for i in 0..dim {
+                o[i] += p * v[i];
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::device::{DType, Matrix, MatrixMut, Real, Rows, Tensor, Threads, from_bf16, vectorized};
+use crate::device::{DType, Matrix, MatrixMut, Real, Rows, Tensor, Threads, dots, from_bf16, multiply, vectorized};
 
 /// The most rows that are multiplied row by row, on the CPU and on GPUs: a batch of decoded tokens. A row's result does not depend
 /// on the others there; beyond them a general product is faster.
@@ -67,7 +67,7 @@ pub(super) fn parallel_panels<T: Real>(
     const UNIT: usize = 64;
     let multiply = |c: MatrixMut<'_, T>, values: &[T], row_stride| {
         let b = Matrix { data: values, row_stride, col_stride: 1 };
-        T::gemm_on(Threads::All, c, a, if transposes_b { b.transposed() } else { b }, inner, accumulate);
+        multiply(Threads::All, c, a, if transposes_b { b.transposed() } else { b }, inner, accumulate);
     };
     if let Some(values) = b.real() {
         return multiply(c, values, b.stride);
@@ -106,7 +106,7 @@ pub(super) fn parallel_dots<T: Real>(
     let multiply = |widened: &mut Vec<T>, first: usize, products: &mut [T]| {
         if let Some(values) = w.real() {
             let w = Matrix { data: &values[first * w.stride..], row_stride: w.stride, col_stride: 1 };
-            return T::dots(products, x, w, inner, rows);
+            return dots(products, x, w, inner, rows);
         }
         if let Some(dots) = &by_blocks {
             return dots(first, products);
@@ -115,7 +115,7 @@ pub(super) fn parallel_dots<T: Real>(
         for (part, products) in products.chunks_mut(WIDENED_COLS * rows).enumerate() {
             let (first, count) = (first + part * WIDENED_COLS, products.len() / rows);
             w.widen_rows(first, &mut widened[..count * inner], inner);
-            T::dots(products, x, Matrix { data: widened, row_stride: inner, col_stride: 1 }, inner, rows);
+            dots(products, x, Matrix { data: widened, row_stride: inner, col_stride: 1 }, inner, rows);
         }
     };
     // A column's after another's.
