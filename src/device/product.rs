@@ -10,7 +10,7 @@
     reason = "iterators are not inlined into what is compiled with the processor's features, and loops over them not vectorised"
 )]
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -30,7 +30,7 @@ pub enum Threads {
 const DEPTH: usize = 384;
 
 /// Rows of `c` that a thread takes at a time: at most so many that those of `a`, [`DEPTH`] deep, stay in the second cache.
-const ROWS_AT_A_TIME: Range<usize> = 24..192;
+const ROWS_AT_A_TIME: RangeInclusive<usize> = 24..=192;
 
 /// Shares of the rows for each thread, so that one that is done early takes more.
 const SHARES: usize = 4;
@@ -136,10 +136,10 @@ impl<T: Real> Product<'_, T> {
         let (a, depth, all_rows, row_stride) = (self.a, self.depth, self.c.rows, self.c.row_stride);
         let accumulate = self.accumulate || terms.start > 0;
         let rows_at_once = match self.threads {
-            Threads::This => ROWS_AT_A_TIME.end,
+            Threads::This => *ROWS_AT_A_TIME.end(),
             Threads::All => all_rows.div_ceil(SHARES * rayon::current_num_threads()),
         };
-        let rows_at_once = rows_at_once.clamp(ROWS_AT_A_TIME.start, ROWS_AT_A_TIME.end).next_multiple_of(ROWS);
+        let rows_at_once = rows_at_once.clamp(*ROWS_AT_A_TIME.start(), *ROWS_AT_A_TIME.end()).next_multiple_of(ROWS);
         for_each_chunk(self.threads, self.c.data, rows_at_once * row_stride, |i, data| {
             let (rows, data) = (i * rows_at_once..all_rows.min((i + 1) * rows_at_once), &mut data[cols.start..]);
             let c = MatrixMut { data, rows: rows.len(), cols: cols.len(), row_stride };
@@ -228,9 +228,8 @@ fn multiply_tile<A, T: Real, S: Simd, const ROWS: usize, const VECTORS: usize>(
     b: &[T],
     accumulate: bool,
 ) {
-    let b = T::vectors::<S>(b).0.as_chunks::<VECTORS>().0.as_chunks::<UNROLLED>().0;
+    let b = &T::vectors::<S>(b).0.as_chunks::<VECTORS>().0.as_chunks::<UNROLLED>().0[..a.len()];
     let mut sums = [[T::splat(simd, T::zero()); VECTORS]; ROWS];
-    let b = &b[..a.len()];
     for block in 0..a.len() {
         for k in 0..UNROLLED {
             for i in 0..ROWS {

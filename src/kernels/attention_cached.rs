@@ -193,13 +193,9 @@ impl Kernel for AttentionCached<'_> {
             }
             let q = Matrix::row_major(&q[(row * heads + kv_head * group) * dim..], dim);
             let (k, v) = (head_rows(k, first, kv_head, kv_heads, dim), head_rows(v, first, kv_head, kv_heads, dim));
-            let mut by_key = vec![T::zero(); count * group];
-            dots(&mut by_key, q, k, dim, group);
             let mut scores = vec![T::zero(); group * count];
-            for (member, (s, lse)) in scores.chunks_mut(count).zip(lse).enumerate() {
-                for key in 0..count {
-                    s[key] = by_key[key * group + member];
-                }
+            dots(&mut scores, k, q, dim, count);
+            for (s, lse) in scores.chunks_mut(count).zip(lse) {
                 let largest = s.iter().copied().reduce(T::max).unwrap_or(T::zero());
                 let mut sum = T::zero();
                 for s in &mut *s {
