@@ -43,7 +43,7 @@ pub fn open_gpus() -> Vec<Device> {
         Subgroups::Varying | Subgroups::Missing => None,
     };
     let others = varying.into_iter().chain([Subgroups::Missing]);
-    let others = others.map(|subgroups| Traits { subgroups, software: !natural.traits.software });
+    let others = others.map(|subgroups| Traits { subgroups, matrices: None, software: !natural.traits.software });
     let settings = std::iter::once(natural.traits).chain(others).map(|traits| Settings { traits, ..natural });
     settings.map(|settings| Device::gpu(Gpu::open_with(&adapter, settings).unwrap())).collect()
 }

@@ -34,6 +34,7 @@ mod long_rows;
 mod lora;
 #[cfg(unix)]
 mod losses;
+mod matmul_precision;
 mod memory;
 mod methods;
 mod mlp_blocks;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use dqo_wgpu::device::{DType, Device, Precision};
+use dqo_wgpu::device::{DType, Device, MatmulPrecision, Precision};
 use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::model::{Build, LmHeadActivations, ModelConfig, Policy, Storage};
@@ -52,7 +52,7 @@ fn the_drivers_allocator_counts_the_same() {
         return;
     }
     // A device of its own: what other tests allocate would count too.
-    let device = &open_device(&DeviceChoice::Gpu, Precision::F32).unwrap();
+    let device = &open_device(&DeviceChoice::Gpu, Precision::F32, MatmulPrecision::Highest).unwrap();
     let count = || device.as_gpu().unwrap().allocator_bytes().unwrap();
     let config = config_with(151_936);
     let build = Build::new(device, &config, None, "policy", Storage::trained(DType::Real));

@@ -8,7 +8,7 @@ use dqo_wgpu::benches::CASES;
 use dqo_wgpu::benches::case::MATRIX_TYPES;
 use dqo_wgpu::benches::pipelines::build_all;
 use dqo_wgpu::device::{DType, Device, Kernel, Real, Tensor, kernel};
-use dqo_wgpu::gpu::{BuiltPipeline, Gpu, Launch, Settings, Subgroups, Traits, Variant};
+use dqo_wgpu::gpu::{BuiltPipeline, Gpu, Launch, Needs, Settings, Subgroups, Traits, Variant};
 use dqo_wgpu::kernels::{ALL, launch_flat, only};
 use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage};
 use dqo_wgpu::sample::{Generator, Request, SamplingSettings, Sizes};
@@ -39,14 +39,22 @@ fn the_cases_build_every_variant() {
     }
     let adapter = adapter();
     let has_subgroups = adapter.features().contains(Features::SUBGROUP);
-    let on_gpu = |subgroups| Traits { subgroups, software: false };
+    let on_gpu = |subgroups| Traits { subgroups, matrices: None, software: false };
     let mut traits = vec![on_gpu(Subgroups::Missing)];
     if has_subgroups {
-        traits.extend([on_gpu(Subgroups::Varying), Traits { subgroups: Subgroups::OfSize(8), software: true }]);
+        traits.extend([
+            on_gpu(Subgroups::Varying),
+            Traits { subgroups: Subgroups::OfSize(8), matrices: None, software: true },
+        ]);
     }
     let built: BTreeSet<String> = traits.into_iter().flat_map(|traits| labels(&adapter, traits)).collect();
     let variants = ALL.iter().flat_map(|signature| signature.variants.iter().map(move |variant| (signature, variant)));
-    for (signature, variant) in variants.filter(|(_, variant)| has_subgroups || !variant.subgroups) {
+    let can_have = |needs| match needs {
+        Needs::Nothing => true,
+        Needs::Subgroups => has_subgroups,
+        Needs::Matrices => false,
+    };
+    for (signature, variant) in variants.filter(|(_, variant)| can_have(variant.needs)) {
         let label = variant.label(signature);
         assert!(built.contains(&label), "{label}: no case launches it; add one to benches/{}.rs", signature.name);
     }

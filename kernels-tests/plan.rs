@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dqo_wgpu::device::{DType, Device, Precision};
+use dqo_wgpu::device::{DType, Device, MatmulPrecision, Precision};
 use dqo_wgpu::gpu::DeviceChoice;
 use dqo_wgpu::model::{ActivationType, HeadType, WeightType};
 use dqo_wgpu::model::{Build, ModelConfig, Policy, Storage, save_policy};
@@ -74,7 +74,7 @@ fn peak_is_as_planned(source: &Path, vocab_size: usize, settings: Value) {
     let model = model_of_zeros(source, dir.path(), sizes(vocab_size));
     let data = dir.path().join("rows.jsonl");
     write_rows(&data);
-    let gpu = (!skip_gpu()).then(|| open_device(&DeviceChoice::Gpu, Precision::F32).unwrap());
+    let gpu = (!skip_gpu()).then(|| open_device(&DeviceChoice::Gpu, Precision::F32, MatmulPrecision::Highest).unwrap());
     for device in std::iter::once(Device::cpu(Precision::F32)).chain(gpu) {
         let output = dir.path().join(if device.as_gpu().is_some() { "gpu" } else { "cpu" });
         let config = with(
@@ -316,7 +316,9 @@ fn what_is_larger_than_a_transfer_comes_back() {
     const LEN: usize = (5 << 20) + 3;
     let value = |index: usize| (index % 251) as f64 - 125.0;
     let mut devices = vec![Device::cpu(Precision::F32)];
-    devices.extend((!skip_gpu()).then(|| open_device(&DeviceChoice::Gpu, Precision::F32).unwrap()));
+    devices.extend(
+        (!skip_gpu()).then(|| open_device(&DeviceChoice::Gpu, Precision::F32, MatmulPrecision::Highest).unwrap()),
+    );
     for device in devices {
         let mut copy = device.tensor("copy", &[LEN], DType::Real).unwrap();
         for dtype in [DType::Real, DType::Bf16] {

@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use dqo_wgpu::gpu::{Access, GRID_WIDTH, Signature, Variant};
-use dqo_wgpu::gpu::{MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_WORKGROUP_BYTES};
+use dqo_wgpu::gpu::{
+    Access, GRID_WIDTH, MAX_BINDINGS, MAX_IMMEDIATE_BYTES, MAX_INVOCATIONS, MAX_MATRICES_WORKGROUP_BYTES,
+    MAX_WORKGROUP_BYTES, Needs, Signature, Variant,
+};
 use dqo_wgpu::kernels::ALL;
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -16,12 +18,14 @@ use crate::data_indices::index_from_data;
 use crate::uniformity::divergent_barrier;
 
 /// A module as a pipeline would have it: validated, with the default values of its overrides.
-fn validated(text: &str, subgroups: bool) -> Result<(Module, ModuleInfo), String> {
+fn validated(text: &str, needs: Needs) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let mut capabilities = Capabilities::IMMEDIATES;
-    if subgroups {
-        capabilities |= Capabilities::SUBGROUP;
-    }
+    capabilities |= match needs {
+        Needs::Nothing => Capabilities::empty(),
+        Needs::Subgroups => Capabilities::SUBGROUP,
+        Needs::Matrices => Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+    };
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
     let (module, info) = process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
@@ -41,7 +45,7 @@ fn for_each_variant(mut visit: impl FnMut(&Signature, &Variant, &str)) {
 fn every_variant_validates_and_translates() {
     for_each_variant(|signature, variant, text| {
         let label = variant.label(signature);
-        let (module, info) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let (module, info) = validated(text, variant.needs).unwrap_or_else(|error| panic!("{label}: {error}"));
 
         let spirv = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
         naga::back::spv::write_vec(&module, &info, &spirv, None)
@@ -51,6 +55,10 @@ fn every_variant_validates_and_translates() {
         naga::back::msl::write_string(&module, &info, &msl, &Default::default())
             .unwrap_or_else(|error| panic!("{label}: MSL: {error}"));
 
+        // DX12 has no matrices.
+        if variant.needs == Needs::Matrices {
+            return;
+        }
         let hlsl = naga::back::hlsl::Options {
             shader_model: naga::back::hlsl::ShaderModel::V6_0,
             immediates_target: Some(Default::default()),
@@ -110,14 +118,15 @@ fn every_header_is_its_calls_signature() {
 fn every_variant_fits_the_smallest_adapter() {
     for_each_variant(|signature, variant, text| {
         let label = variant.label(signature);
-        let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let (module, _) = validated(text, variant.needs).unwrap_or_else(|error| panic!("{label}: {error}"));
         assert!(signature.bindings.len() <= MAX_BINDINGS as usize, "{label}: {} bindings", signature.bindings.len());
         assert!(4 * signature.params.len() <= MAX_IMMEDIATE_BYTES as usize, "{label}: params");
         let entry = &module.entry_points[0];
         assert!(entry.workgroup_size.iter().product::<u32>() <= MAX_INVOCATIONS, "{label}: {:?}", entry.workgroup_size);
         let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
         let bytes: u32 = shared.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum();
-        assert!(bytes <= MAX_WORKGROUP_BYTES, "{label}: {bytes} bytes of workgroup memory");
+        let most = if variant.needs == Needs::Matrices { MAX_MATRICES_WORKGROUP_BYTES } else { MAX_WORKGROUP_BYTES };
+        assert!(bytes <= most, "{label}: {bytes} bytes of workgroup memory");
     });
 }
 
@@ -139,8 +148,6 @@ const RULES: &[Rule] = &[
         why: "grid sizes come in params",
         example: "fn main(@builtin(num_workgroups) n: vec3<u32>) {}",
     },
-    Rule { breaks: r"\benable\b", why: "naga 30 rejects `enable subgroups;`", example: "enable subgroups;" },
-    Rule { breaks: r"\bf16\b", why: "f16 overflows: accumulate in f32, store bf16", example: "var<private> x: f16;" },
     Rule { breaks: r"\batomic", why: "no order may depend on timing", example: "var<workgroup> x: atomic<u32>;" },
     Rule {
         breaks: r"(?i)\binf\b|\bnan\b|0x7f800000|[0-9]e\+?(3[1-9]|[4-9][0-9])",
@@ -169,6 +176,12 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Rules that matrix units are spared: their operands are f16, scaled so that nothing overflows.
+const RULES_OF_OTHERS: &[Rule] = &[
+    Rule { breaks: r"\benable\b", why: "naga 30 rejects `enable subgroups;`", example: "enable subgroups;" },
+    Rule { breaks: r"\bf16\b", why: "f16 overflows: accumulate in f32, store bf16", example: "var<private> x: f16;" },
+];
+
 /// Text without comments.
 fn code(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
@@ -182,7 +195,7 @@ fn compares_with_itself(code: &str) -> bool {
 
 #[test]
 fn the_rules_catch_what_breaks_them() {
-    for rule in RULES {
+    for rule in RULES.iter().chain(RULES_OF_OTHERS) {
         assert!(Regex::new(rule.breaks).unwrap().is_match(&code(rule.example)), "{}", rule.why);
     }
     assert!(compares_with_itself("if (x[i] != x[i]) {}"));
@@ -227,7 +240,7 @@ fn barriers_in_divergent_control_flow_are_found() {
              @compute @workgroup_size(8)
              fn main(@builtin(local_invocation_index) i: u32, @builtin(workgroup_id) w: vec3<u32>, lane: Lane) {{ {body} }}"
         );
-        validated(&text, false).unwrap_or_else(|error| panic!("{body}: {error}")).0
+        validated(&text, Needs::Nothing).unwrap_or_else(|error| panic!("{body}: {error}")).0
     };
     for body in DIVERGENT {
         assert!(divergent_barrier(&shader(body)).is_some(), "{body}");
@@ -240,7 +253,7 @@ fn barriers_in_divergent_control_flow_are_found() {
 #[test]
 fn every_barrier_is_in_uniform_control_flow() {
     for_each_variant(|signature, variant, text| {
-        let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{error}"));
+        let (module, _) = validated(text, variant.needs).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(divergent_barrier(&module), None, "{}", variant.label(signature));
     });
 }
@@ -280,7 +293,7 @@ fn indices_from_data_are_found() {
              @compute @workgroup_size(8)
              fn main(@builtin(local_invocation_index) i: u32) {{ {body} }}"
         );
-        validated(&text, false).unwrap_or_else(|error| panic!("{body}: {error}")).0
+        validated(&text, Needs::Nothing).unwrap_or_else(|error| panic!("{body}: {error}")).0
     };
     for body in INDEXED_BY_DATA {
         assert!(index_from_data(&shader(body)).is_some(), "{body}");
@@ -293,7 +306,7 @@ fn indices_from_data_are_found() {
 #[test]
 fn a_kernel_that_is_indexed_by_data_says_so() {
     for_each_variant(|signature, variant, text| {
-        let (module, _) = validated(text, variant.subgroups).unwrap_or_else(|error| panic!("{error}"));
+        let (module, _) = validated(text, variant.needs).unwrap_or_else(|error| panic!("{error}"));
         let (label, found) = (variant.label(signature), index_from_data(&module));
         match signature.is_indexed_by_data() {
             true => assert!(found.is_some(), "{label}: declares an `index` and indexes nothing by it"),
@@ -310,7 +323,8 @@ fn every_shader_keeps_the_rules() {
     let mut broken = Vec::new();
     for_each_variant(|signature, variant, text| {
         let code = code(text);
-        for rule in RULES {
+        let of_others = if variant.needs == Needs::Matrices { &[] } else { RULES_OF_OTHERS };
+        for rule in RULES.iter().chain(of_others) {
             if let Some(found) = Regex::new(rule.breaks).unwrap().find(&code) {
                 broken.push(format!("{}: {:?}: {}", variant.label(signature), found.as_str(), rule.why));
             }

@@ -1,6 +1,6 @@
 // grouped_linear_backward_input: dx[i, j] = sum over p and k of dy_p[i, k] * w_p[k, j], for up to three matrices w_p
 // i < rows, j < cols, k < inner_p; all are multiples of 4 but the rows. A part without k is not there. This file says where
-// the operands lie; matmul_tiles.wgsl and matmul_lanes.wgsl compute.
+// the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_matrices.wgsl compute.
 
 struct Params {
     first_row: u32,
@@ -19,6 +19,16 @@ var<immediate> params: Params;
 @group(0) @binding(4) var<storage, read> w1: array<stored>; // [inner1, cols]
 @group(0) @binding(5) var<storage, read> w2: array<stored>; // [inner2, cols]
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>; // [rows, cols]
+@group(0) @binding(7) var<storage, read> magnitudes: array<u32>; // of matmul_matrices.wgsl: the columns' and the rows', of all parts
+
+// The largest magnitude of a row and of a column, of all parts, as bits.
+fn left_magnitude(row: u32) -> u32 {
+    return magnitudes[params.cols + params.first_row + min(row, params.rows - 1u)];
+}
+
+fn right_magnitude(col: u32) -> u32 {
+    return magnitudes[min(col, params.cols - 1u)];
+}
 
 // Whether consecutive k lie side by side in memory.
 const LEFT_ALONG_K = true;

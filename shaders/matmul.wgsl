@@ -1,6 +1,7 @@
 // matmul: c[i, j] (+)= sum over k of a[i, k] * b[k, j]
 // i < rows, j < cols, k < inner. Offsets and strides are in values, multiples of 4; so are the columns of every matrix as it is
-// stored. This file says where the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl and matmul_rows.wgsl compute.
+// stored. This file says where the operands lie; matmul_tiles.wgsl, matmul_lanes.wgsl, matmul_rows.wgsl and matmul_matrices.wgsl
+// compute.
 
 struct Params {
     rows: u32,
@@ -15,12 +16,14 @@ struct Params {
     accumulate: u32,
     split_inner: u32,
     split_size: u32,
+    row_magnitudes: u32,
 }
 var<immediate> params: Params;
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<f32>>; // [rows, a_stride]; where transposed [inner, a_stride]
 @group(0) @binding(1) var<storage, read> b: array<stored>; // [inner, b_stride]; where transposed [cols, b_stride]
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>; // [rows, c_stride]
+@group(0) @binding(3) var<storage, read> magnitudes: array<u32>; // of matmul_matrices.wgsl: b's columns', and a's rows'
 
 override A_TRANSPOSED = false;
 override B_TRANSPOSED = false;
@@ -51,6 +54,15 @@ fn left_quad(place: u32) -> vec4<f32> {
 fn right_quad(quad: u32) -> weight4 {
     let at = places_of(quad);
     return weight_of(b[at.x], b[at.y], b[at.z], b[at.w], quad);
+}
+
+// The largest magnitude of a row of a and of a column of b, as bits.
+fn left_magnitude(row: u32) -> u32 {
+    return magnitudes[params.row_magnitudes + min(row, params.rows - 1u)];
+}
+
+fn right_magnitude(col: u32) -> u32 {
+    return magnitudes[min(col, params.cols - 1u)];
 }
 
 // The grid of tiles of a size, columns first.

@@ -5,58 +5,77 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::device::{DType, Device, Precision};
+use crate::device::{DType, Device, MatmulPrecision, Precision};
 use crate::gpu::{AdapterList, DeviceChoice, Gpu, Rates, Settings};
 use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Scale};
 
 /// Opens the chosen device, tests it and measures its [rates](Rates). `precision` `F64` needs the CPU device. With `DQO_SHADER_CHECKS=1` in the
-/// environment every shader checks its bounds, its loops and its divisors (see [`Settings`]).
+/// environment every shader checks its bounds, its loops and its divisors (see [`Settings`]). Large products are as precise as
+/// `products` says; in f32 where a GPU has no matrix units, or such that compute wrongly.
 ///
 /// # Errors
 /// Where no adapter matches, the adapter is too small, or it computes wrongly.
-pub fn open_device(choice: &DeviceChoice, precision: Precision) -> Result<Device> {
-    if precision == Precision::F64 {
-        return match choice {
-            DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::cpu(precision)),
-            _ => bail!("--dtype f64 runs on the CPU device only; use --device cpu"),
-        };
+pub fn open_device(choice: &DeviceChoice, precision: Precision, products: MatmulPrecision) -> Result<Device> {
+    let adapters = match (precision, choice) {
+        (Precision::F64, DeviceChoice::Auto | DeviceChoice::Cpu) | (_, DeviceChoice::Cpu) => None,
+        (Precision::F64, _) => bail!("--dtype f64 runs on the CPU device only; use --device cpu"),
+        (Precision::F32, _) => Some(AdapterList::find()),
+    };
+    let adapter = adapters.as_ref().map(|adapters| adapters.choose(choice)).transpose()?.flatten();
+    let Some(adapter) = adapter else { return Device::cpu(precision).with_matmul_precision(products) };
+    if products != MatmulPrecision::Highest
+        && let Some(device) = open_with_matrices(adapter, products)?
+    {
+        return Ok(device);
     }
-    if *choice == DeviceChoice::Cpu {
-        return Ok(Device::cpu(precision));
+    let device = open_tested(open_adapter(adapter, MatmulPrecision::Highest)?, products)?;
+    let rates = measure_rates(&device)?;
+    Ok(device.with_rates(rates))
+}
+
+/// The device with its matrix units, where it has them and they pass the tests.
+fn open_with_matrices(adapter: &wgpu::Adapter, products: MatmulPrecision) -> Result<Option<Device>> {
+    let gpu = open_adapter(adapter, products)?;
+    if gpu.traits().matrices.is_none() {
+        return Ok(None);
     }
-    let adapters = AdapterList::find();
-    match adapters.choose(choice)? {
-        Some(adapter) => {
-            let device = Device::gpu(open_adapter(adapter)?);
-            self_test(&device)?;
-            let rates = measure_rates(&device)?;
-            Ok(device.with_rates(rates))
-        }
-        None => Ok(Device::cpu(precision)),
-    }
+    let Ok(device) = open_tested(gpu, products) else { return Ok(None) };
+    let rates = measure_rates(&device)?;
+    Ok(Some(device.with_rates(rates)))
+}
+
+fn open_tested(gpu: Gpu, products: MatmulPrecision) -> Result<Device> {
+    let device = Device::gpu(gpu).with_matmul_precision(products)?;
+    self_test(&device)?;
+    Ok(device)
 }
 
 /// Opens the chosen adapter to build pipelines alone: it is not tested, and may compute wrongly or not at all.
 ///
 /// # Errors
 /// Where no adapter matches, or the adapter is too small.
-pub fn open_compiler(choice: &DeviceChoice) -> Result<Device> {
+pub fn open_compiler(choice: &DeviceChoice, products: MatmulPrecision) -> Result<Device> {
     let adapters = AdapterList::find();
     let adapter = adapters.choose(choice)?.with_context(|| {
         format!(
             "--device {choice} is the CPU device here, which compiles nothing; give --device gpu or an adapter's number"
         )
     })?;
-    Ok(Device::compiler(open_adapter(adapter)?))
+    Device::compiler(open_adapter(adapter, products)?).with_matmul_precision(products)
 }
 
-fn open_adapter(adapter: &wgpu::Adapter) -> Result<Gpu> {
+/// With its matrix units where products are for them.
+fn open_adapter(adapter: &wgpu::Adapter, products: MatmulPrecision) -> Result<Gpu> {
     let checks = std::env::var_os("DQO_SHADER_CHECKS").is_some_and(|value| value == "1");
-    Gpu::open_with(adapter, Settings { checks, ..Settings::of(adapter) })
+    let settings = match products {
+        MatmulPrecision::Highest => Settings::of(adapter),
+        _ => Settings::with_matrices(adapter),
+    };
+    Gpu::open_with(adapter, Settings { checks, ..settings })
 }
 
-/// No multiple of any tile, more than one tile each way.
-const ROWS: usize = 76;
+/// No multiples of any tile, more than one tile each way; few rows, and as many as matrix units multiply.
+const ROWS: [usize; 2] = [76, 140];
 const COLS: usize = 132;
 const INNER: usize = 36;
 
@@ -65,25 +84,29 @@ fn whole_number(index: usize) -> f64 {
     ((index * 7 + index / 13) % 9) as f64 - 4.0
 }
 
-/// Runs the matrix products on an odd shape and compares them with exact results.
+/// Runs the matrix products on odd shapes and compares them with exact results.
 ///
 /// # Errors
 /// Names the device and the product that is wrong.
 pub fn self_test(device: &Device) -> Result<()> {
-    let mut a = device.tensor("self-test/a", &[ROWS * INNER], DType::Real)?;
+    ROWS.into_iter().try_for_each(|rows| test_products(device, rows))
+}
+
+fn test_products(device: &Device, rows: usize) -> Result<()> {
+    let mut a = device.tensor("self-test/a", &[rows * INNER], DType::Real)?;
     let mut b = device.tensor("self-test/b", &[INNER * COLS], DType::Real)?;
-    let mut c = device.tensor("self-test/c", &[ROWS * COLS], DType::Real)?;
-    a.write(0, (0..ROWS * INNER).map(whole_number))?;
+    let mut c = device.tensor("self-test/c", &[rows * COLS], DType::Real)?;
+    a.write(0, (0..rows * INNER).map(whole_number))?;
     b.write(0, (0..INNER * COLS).map(|index| whole_number(index + 3)))?;
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         let (a_width, b_width) = match layout {
             Layout::Nt => (INNER, INNER),
             Layout::Nn => (INNER, COLS),
-            Layout::Tn => (ROWS, COLS),
+            Layout::Tn => (rows, COLS),
         };
         let product = Product {
             layout,
-            rows: ROWS,
+            rows,
             cols: COLS,
             inner: INNER,
             a: Operand::whole(&a, a_width),
@@ -92,9 +115,9 @@ pub fn self_test(device: &Device) -> Result<()> {
             accumulate: false,
         };
         Matmul::run(device, product);
-        for (place, found) in c.read(ROWS * COLS)?.into_iter().enumerate() {
+        for (place, found) in c.read(rows * COLS)?.into_iter().enumerate() {
             let (i, j) = (place / COLS, place % COLS);
-            let exact = exact(layout, i, j);
+            let exact = exact(layout, rows, i, j);
             ensure!(
                 found == exact,
                 "{} computes wrongly: matmul {layout:?} gives {found} in place of {exact} at ({i}, {j}); \
@@ -159,13 +182,13 @@ fn seconds_of(device: &Device, mut call: impl FnMut()) -> Result<f64> {
     Ok(best / calls as f64)
 }
 
-/// The product's element in row `i` and column `j`.
-fn exact(layout: Layout, i: usize, j: usize) -> f64 {
+/// The element in row `i` and column `j` of the product of `rows` rows.
+fn exact(layout: Layout, rows: usize, i: usize, j: usize) -> f64 {
     let term = |k: usize| {
         let (a_place, b_place) = match layout {
             Layout::Nt => (i * INNER + k, j * INNER + k),
             Layout::Nn => (i * INNER + k, k * COLS + j),
-            Layout::Tn => (k * ROWS + i, k * COLS + j),
+            Layout::Tn => (k * rows + i, k * COLS + j),
         };
         whole_number(a_place) * whole_number(b_place + 3)
     };

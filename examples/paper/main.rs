@@ -38,7 +38,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let Arguments { device, output_dir, markdown, html } = Arguments::parse();
     std::fs::create_dir_all(&output_dir)?;
-    let lab = lab::Lab { dir: output_dir, device: DeviceOptions { device } };
+    let lab = lab::Lab { dir: output_dir, device: DeviceOptions { device, ..DeviceOptions::default() } };
     let results = experiments::run(&lab)?;
     page::write_markdown(&markdown, &results)?;
     page::write_html(&html, &results)?;

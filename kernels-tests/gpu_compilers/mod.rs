@@ -7,12 +7,13 @@ mod page;
 mod spirv;
 mod vulkan;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use dqo_wgpu::benches::CASES;
 use dqo_wgpu::benches::pipelines::build_all;
-use dqo_wgpu::device::Device;
-use dqo_wgpu::gpu::Gpu;
+use dqo_wgpu::device::{Device, MatmulPrecision};
+use dqo_wgpu::gpu::{Gpu, Settings};
 
 use figures::{Report, row};
 use limits::Limits;
@@ -37,21 +38,38 @@ fn shown(lines: &[String]) -> String {
     lines[..lines.len() - more].join("\n") + &end
 }
 
+/// The adapter with products in f32, and where it has matrix units on these.
+fn devices(adapter: &wgpu::Adapter) -> Vec<Device> {
+    let with_matrices = Settings::with_matrices(adapter);
+    let on_matrices = [MatmulPrecision::High, MatmulPrecision::Medium].map(|precision| (with_matrices, precision));
+    let on_matrices = on_matrices.into_iter().filter(|(settings, _)| settings.traits.matrices.is_some());
+    let all = std::iter::once((Settings::of(adapter), MatmulPrecision::Highest)).chain(on_matrices);
+    let open = |(settings, precision)| {
+        Device::compiler(Gpu::open_with(adapter, settings).unwrap()).with_matmul_precision(precision).unwrap()
+    };
+    all.map(open).collect()
+}
+
 #[test]
 #[ignore = "tools/gpu-compilers runs it, on a driver without its card"]
 fn a_compiler_takes_every_pipeline() {
     let gpu = variable("DQO_GPU");
     let adapter = adapter();
     let info = adapter.get_info();
-    let device = Device::compiler(Gpu::open(&adapter).unwrap());
     let compiler = vulkan::Compiler::open();
     let mut rows = Vec::new();
-    build_all(&device, CASES, |built| {
-        let shader = spirv::shader(&built, compiler.robust);
-        let said = compiler.compile(&shader).unwrap_or_else(|error| panic!("{}: {error}", built.label));
-        rows.push(row(&built, &shader, &said));
-    })
-    .unwrap();
+    let mut known = BTreeSet::new();
+    for device in devices(&adapter) {
+        build_all(&device, CASES, |built| {
+            if !known.insert(built.name()) {
+                return;
+            }
+            let shader = spirv::shader(&built, compiler.robust);
+            let said = compiler.compile(&shader).unwrap_or_else(|error| panic!("{}: {error}", built.label));
+            rows.push(row(&built, &shader, &said));
+        })
+        .unwrap();
+    }
     let report = Report { gpu: gpu.clone(), name: info.name, driver: info.driver_info, rows };
     std::fs::write(folder().join(gpu + ".json"), serde_json::to_vec(&report).unwrap()).unwrap();
 }

@@ -58,6 +58,14 @@ impl Compiler {
                 .robust_image_access2(true);
             let queue = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
             let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
+            // Matrix units, and what wgpu enables with them.
+            let has_matrices = has(vk::KHR_COOPERATIVE_MATRIX_NAME);
+            names.extend(has_matrices.then_some(vk::KHR_COOPERATIVE_MATRIX_NAME.as_ptr()));
+            let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
+            let mut halves = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
+            let mut memory_model = vk::PhysicalDeviceVulkanMemoryModelFeatures::default()
+                .vulkan_memory_model(true)
+                .vulkan_memory_model_device_scope(true);
             let mut info = vk::DeviceCreateInfo::default()
                 .queue_create_infos(&queue)
                 .enabled_extension_names(&names)
@@ -66,6 +74,9 @@ impl Compiler {
                 .push_next(&mut sizes);
             if robust {
                 info = info.push_next(&mut robustness);
+            }
+            if has_matrices {
+                info = info.push_next(&mut matrices).push_next(&mut halves).push_next(&mut memory_model);
             }
             let device = instance.create_device(physical, &info, None).expect("the device opens");
             let executables = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);

@@ -5,7 +5,6 @@ override ROWS = 64u;
 override COLS = 64u;
 override THREADS = ROWS * COLS / 64u;
 const DEPTH = 16u;
-const GROUP_ROWS = 8u;
 
 // [DEPTH, ROWS / 2 + COLS / 2]: at one k, two rows of the left tile (then two columns of the right one) in a vector.
 override TILE_PITCH = (ROWS + COLS) / 2u;
@@ -74,11 +73,6 @@ fn load_right(places: vec2<u32>) -> array<weight4, 2> {
     return array(right_quad(places.x), right_quad(places.y));
 }
 
-// Whether k is in the range; k may have wrapped below 0.
-fn is_within(k: u32, range: vec2<u32>) -> bool {
-    return k - range.x < range.y - range.x;
-}
-
 // A share of the tile from `row` and `k` on; zeros where k is not in the range.
 fn left_within(share: Share, row: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 2> {
     var quads: array<vec4<f32>, 2>;
@@ -118,16 +112,6 @@ fn keep(place: u32, along_k: bool, quads: array<vec4<f32>, 2>) {
 
 fn keep_right(place: u32, quads: array<weight4, 2>) {
     keep(place, RIGHT_ALONG_K, array(unpack(quads[0]), unpack(quads[1])));
-}
-
-// The tile of a workgroup: GROUP_ROWS rows of tiles are walked column by column, so that the workgroups that run together share
-// what they read.
-fn tile_of(workgroup: vec2<u32>, grid: vec2<u32>) -> vec2<u32> {
-    let index = workgroup.y * grid.x + workgroup.x;
-    let first = index / (GROUP_ROWS * grid.x) * GROUP_ROWS;
-    let within = index - first * grid.x;
-    let rows = min(GROUP_ROWS, grid.y - first);
-    return vec2(within / rows, first + within % rows);
 }
 
 // The first pairs of columns and of rows of an invocation's first blocks, and how far its second ones are behind them, which the
@@ -196,15 +180,6 @@ fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
             keep_right(right_kept + i * SHARE_PITCH, right_within(share, corner.x, first_k, range));
         }
     }
-}
-
-// How far what a step reads is beyond what the second one does.
-fn left_beyond(k: u32) -> u32 {
-    return left_place(0u, k) - left_place(0u, 0u);
-}
-
-fn right_beyond(k: u32) -> u32 {
-    return right_place(0u, k) - right_place(0u, 0u);
 }
 
 fn load_early(k: u32) -> Shares {

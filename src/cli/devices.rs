@@ -52,7 +52,8 @@ pub fn run(args: &DevicesArgs) -> Result<Ended> {
             "none".to_owned()
         };
         let timestamps = if adapter["timestamps"] == true { "yes" } else { "no" };
-        print(format_args!("   subgroups  {subgroups}; timestamps {timestamps}"));
+        let matrices = adapter["matrices"].as_u64().map_or("none".to_owned(), |size| format!("{size} x {size}"));
+        print(format_args!("   subgroups  {subgroups}; matrix units {matrices}; timestamps {timestamps}"));
         if let Some(unfit) = adapter["unfit"].as_str() {
             print(format_args!("   cannot be used: {unfit}"));
         }

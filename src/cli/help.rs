@@ -70,7 +70,11 @@ struct Heading {
 }
 
 const HEADINGS: &[Heading] = &[
-    Heading { verbs: TRAINS, title: "Model", options: &["model", "adapter", "device", "dtype", "base", "base_head"] },
+    Heading {
+        verbs: TRAINS,
+        title: "Model",
+        options: &["model", "adapter", "device", "matmul_precision", "dtype", "base", "base_head"],
+    },
     Heading { verbs: TRAINS, title: "Data", options: &["data", "columns", "max_length"] },
     Heading {
         verbs: TRAINS,
@@ -116,7 +120,7 @@ const HEADINGS: &[Heading] = &[
     Heading {
         verbs: DRAWS,
         title: "Model",
-        options: &["model", "adapter", "value", "device", "dtype", "base", "base_head"],
+        options: &["model", "adapter", "value", "device", "matmul_precision", "dtype", "base", "base_head"],
     },
     Heading {
         verbs: DRAWS,

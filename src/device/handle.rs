@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Result;
 
-use super::data::Precision;
+use super::data::{Data, Precision};
 use super::ledger::{Allocation, Ledger};
+use super::matmul_precision::{MatmulPrecision, ROOM};
 use crate::gpu::{Gpu, Limits, Rates, TRANSFER_BYTES, system_memory};
 
 /// A handle to where kernels run; clones share the device.
@@ -17,6 +18,9 @@ pub(super) struct Shared {
     /// A bound on tensors below the back end's own.
     tensor_bytes: u64,
     ledger: Mutex<Ledger>,
+    matmul_precision: MatmulPrecision,
+    /// The room for the magnitudes of a product's rows and columns, where it needs them.
+    pub magnitudes: Mutex<Data>,
 }
 
 pub(super) enum Backend {
@@ -28,7 +32,13 @@ pub(super) enum Backend {
 
 impl Device {
     fn new(backend: Backend) -> Self {
-        Self(Arc::new(Shared { backend, tensor_bytes: u64::MAX, ledger: Mutex::default() }))
+        Self(Arc::new(Shared {
+            backend,
+            tensor_bytes: u64::MAX,
+            ledger: Mutex::default(),
+            matmul_precision: MatmulPrecision::default(),
+            magnitudes: Mutex::new(Data::Planned),
+        }))
     }
 
     /// The CPU device: every kernel runs as its twin.
@@ -87,7 +97,24 @@ impl Device {
         if of_gpu {
             device.count_transfers();
         }
-        device
+        let precision = of.matmul_precision();
+        if precision != MatmulPrecision::Highest {
+            device.ledger().add(ROOM, precision.room_bytes());
+        }
+        device.with_room(precision, Data::Planned)
+    }
+
+    /// This device, whose large products are so precise, with room for what they need.
+    pub(super) fn with_room(mut self, precision: MatmulPrecision, room: Data) -> Self {
+        let shared = Arc::get_mut(&mut self.0).expect("a device that is not in use yet");
+        shared.matmul_precision = precision;
+        shared.magnitudes = Mutex::new(room);
+        self
+    }
+
+    /// How precise large products are here.
+    pub fn matmul_precision(&self) -> MatmulPrecision {
+        self.0.matmul_precision
     }
 
     /// The precision of [`DType::Real`](super::DType::Real) tensors here.
@@ -113,8 +140,19 @@ impl Device {
         self.as_gpu().map_or(Rates::MOST, Gpu::rates)
     }
 
-    /// What the user sees: the adapter's name and back end, or the CPU.
+    /// What the user sees: the adapter's name and back end, or the CPU, and how products are computed where not as precisely as can
+    /// be.
     pub fn description(&self) -> String {
+        let name = self.name();
+        match (self.matmul_precision(), self.as_gpu().map(|gpu| gpu.traits().matrices)) {
+            (MatmulPrecision::Highest, _) => name,
+            (precision, None) => format!("{name}, large products {precision}"),
+            (precision, Some(Some(units))) => format!("{name}, large products {precision} on {units}"),
+            (_, Some(None)) => format!("{name}, products in f32: it has no matrix units"),
+        }
+    }
+
+    fn name(&self) -> String {
         match &self.0.backend {
             Backend::Gpu(gpu) | Backend::Compiler(gpu) => gpu.description(),
             Backend::Cpu(precision) => {
@@ -126,7 +164,12 @@ impl Device {
 
     /// What results depend on to the bit: the CPU device's do not on the number of its threads, a GPU's do on its kind and driver.
     pub fn kind(&self) -> String {
-        self.as_gpu().map_or_else(|| "CPU".to_owned(), |gpu| format!("{} {:?}", gpu.description(), gpu.traits()))
+        let kind =
+            self.as_gpu().map_or_else(|| "CPU".to_owned(), |gpu| format!("{} {:?}", gpu.description(), gpu.traits()));
+        match self.matmul_precision() {
+            MatmulPrecision::Highest => kind,
+            precision => format!("{kind} {precision}"),
+        }
     }
 
     /// Whether tensors here hold nothing: of a memory plan, or where pipelines alone are built.

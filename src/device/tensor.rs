@@ -21,6 +21,9 @@ pub const MAX_ELEMENTS: usize = u32::MAX as usize;
 /// blocks.
 const PART: usize = 1 << 20;
 
+/// The key of what no ledger knows.
+const LENT: u64 = u64::MAX;
+
 /// Some of a tensor's elements.
 pub struct TensorPart<'a> {
     pub tensor: &'a Tensor,
@@ -99,6 +102,17 @@ impl Device {
 }
 
 impl Tensor {
+    /// A tensor of what is lent, which the ledger has elsewhere.
+    pub(super) fn lent(device: &Device, name: &str, len: usize, dtype: DType, data: Data) -> Self {
+        Tensor { name: name.to_owned(), shape: vec![len], dtype, data, device: device.clone(), ledger_key: LENT }
+    }
+
+    /// The elements, of which the ledger knows on.
+    pub(super) fn into_data(mut self) -> Data {
+        self.ledger_key = LENT;
+        std::mem::replace(&mut self.data, Data::Planned)
+    }
+
     /// The name that errors and plans show.
     pub fn name(&self) -> &str {
         &self.name

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use wgpu::{AdapterInfo, Backends, DeviceType, Features, Limits};
 
 use super::choice::DeviceChoice;
+use super::traits::{MatrixUnits, Traits};
 
 /// Which of several equal adapters this process takes where its choice means any of them.
 static TURN: AtomicUsize = AtomicUsize::new(0);
@@ -108,7 +109,12 @@ impl AdapterList {
 }
 
 /// What an adapter is and offers, as `devices` lists it and measurements record it.
-pub(super) fn describe(info: &AdapterInfo, features: Features, limits: &Limits) -> Map<String, Value> {
+pub(super) fn describe(
+    info: &AdapterInfo,
+    features: Features,
+    limits: &Limits,
+    matrices: Option<MatrixUnits>,
+) -> Map<String, Value> {
     let described = json!({
         "name": info.name,
         "backend": format!("{:?}", info.backend),
@@ -120,6 +126,7 @@ pub(super) fn describe(info: &AdapterInfo, features: Features, limits: &Limits) 
         "workgroup_invocations": limits.max_compute_invocations_per_workgroup,
         "subgroups": features.contains(Features::SUBGROUP),
         "subgroup_sizes": [info.subgroup_min_size, info.subgroup_max_size],
+        "matrices": matrices.map(|units| units.size.values()),
         "timestamps": features.contains(Features::TIMESTAMP_QUERY),
     });
     described.as_object().cloned().unwrap_or_default()
@@ -127,7 +134,7 @@ pub(super) fn describe(info: &AdapterInfo, features: Features, limits: &Limits) 
 
 /// What an adapter that is not open is and offers.
 pub fn describe_adapter(adapter: &wgpu::Adapter) -> Map<String, Value> {
-    describe(&adapter.get_info(), adapter.features(), &adapter.limits())
+    describe(&adapter.get_info(), adapter.features(), &adapter.limits(), Traits::of(adapter).matrices)
 }
 
 /// The invocations of the largest workgroup that any kernel asks for.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result, anyhow, bail};
-use wgpu::{BufferUsages, Features};
+use wgpu::{BufferUsages, ExperimentalFeatures, Features};
 
 use super::activity::Activity;
 use super::adapter::{check_requirements, describe};
@@ -14,7 +14,7 @@ use super::pipeline::{BuiltPipeline, Pipelines};
 use super::rates::Rates;
 use super::recorder::{Recorder, UPLOAD_BYTES};
 use super::settings::Settings;
-use super::traits::Traits;
+use super::traits::{MatrixUnits, Traits};
 use crate::format::format_bytes;
 
 /// An open GPU. All methods may be called from any thread; dispatches run in the order they were recorded.
@@ -48,11 +48,18 @@ impl Gpu {
         let info = adapter.get_info();
         check_requirements(&info.name, adapter.features(), &adapter.limits())?;
         let wanted = Features::IMMEDIATES | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
+        let (wanted, experimental_features) = match settings.traits.matrices {
+            // SAFETY: of what is experimental kernels use cooperative matrices alone, in uniform control flow, in workgroup memory
+            // that they fit into; products are held against exact ones before the device is used.
+            Some(_) => (wanted | MatrixUnits::FEATURES, unsafe { ExperimentalFeatures::enabled() }),
+            None => (wanted, ExperimentalFeatures::disabled()),
+        };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("dqo-wgpu"),
             required_features: wanted & adapter.features(),
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
+            experimental_features,
             ..Default::default()
         }))
         .with_context(|| format!("the driver of {} does not open it", info.name))?;
@@ -96,7 +103,7 @@ impl Gpu {
 
     /// What the adapter is and offers.
     pub fn about(&self) -> serde_json::Map<String, serde_json::Value> {
-        describe(&self.info, self.device.features(), &self.device.limits())
+        describe(&self.info, self.device.features(), &self.device.limits(), self.traits.matrices)
     }
 
     /// What kernels choose their variants by.

@@ -37,8 +37,18 @@ pub struct Variant {
     pub source: &'static str,
     /// Shared files, put after the source so that a message's line number is the file's.
     pub includes: &'static [&'static str],
-    /// Whether it needs `Features::SUBGROUP`.
-    pub subgroups: bool,
+    /// What an adapter must have to run it.
+    pub needs: Needs,
+}
+
+/// What a text needs of an adapter beyond what every kernel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// `Features::SUBGROUP`
+    Subgroups,
+    /// [`MatrixUnits`](super::MatrixUnits): f16 and cooperative matrices, and subgroups that share them.
+    Matrices,
 }
 
 impl Signature {
@@ -61,7 +71,12 @@ impl Signature {
 impl Variant {
     /// The whole text.
     pub fn text(&self) -> String {
-        std::iter::once(&self.source).chain(self.includes).copied().collect::<Vec<_>>().join("\n")
+        // Extensions come first, on the line of what follows them.
+        let enabled = match self.needs {
+            Needs::Matrices => "enable f16; enable wgpu_cooperative_matrix; ",
+            Needs::Nothing | Needs::Subgroups => "",
+        };
+        enabled.to_owned() + &std::iter::once(&self.source).chain(self.includes).copied().collect::<Vec<_>>().join("\n")
     }
 
     /// `kernel` or `kernel (variant)`.

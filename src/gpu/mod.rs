@@ -22,11 +22,11 @@ pub use adapter::{
 };
 pub use choice::DeviceChoice;
 pub use handle::Gpu;
-pub use launch::{Access, Binding, Cost, GRID_WIDTH, Launch, Signature, Variant, line};
+pub use launch::{Access, Binding, Cost, GRID_WIDTH, Launch, Needs, Signature, Variant, line};
 pub use limits::{Limits, system_memory};
 pub use pipeline::BuiltPipeline;
 pub use rates::Rates;
 pub use read_back::{BufferPart, Load};
 pub use recorder::TRANSFER_BYTES;
 pub use settings::Settings;
-pub use traits::{Subgroups, Traits};
+pub use traits::{MAX_MATRICES_WORKGROUP_BYTES, MatrixSize, MatrixUnits, Subgroups, Traits};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use wgpu::ShaderRuntimeChecks;
 
-use super::launch::{Binding, Launch, Signature, Variant};
+use super::launch::{Access, Binding, Launch, Signature, Variant};
 
 /// All pipelines of a device, and the bind groups made for them.
 pub struct Pipelines {
@@ -145,13 +145,36 @@ fn build(
     };
     let label = launch.variant.label(signature);
     let start = Instant::now();
-    let pipeline = compile(device, &label, launch, checks)?;
+    let pipeline = compile(device, signature, launch, &label, checks)?;
     let (variant, constants) = (launch.variant, launch.constants.clone());
     let seconds = start.elapsed().as_secs_f64();
     Ok((pipeline, BuiltPipeline { label, variant, constants, checks, seconds }))
 }
 
-fn compile(device: &wgpu::Device, label: &str, launch: &Launch, checks: ShaderRuntimeChecks) -> Result<Pipeline> {
+/// The layout of a kernel's tensors: of all that its header has, whichever a text reads.
+fn bind_group_layout(device: &wgpu::Device, signature: &Signature) -> wgpu::BindGroupLayout {
+    let entry = |(binding, &(_, access)): (u32, &(&str, Access))| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: access != Access::Write },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let entries: Vec<_> = (0..).zip(signature.bindings).map(entry).collect();
+    let label = Some(signature.name);
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries })
+}
+
+fn compile(
+    device: &wgpu::Device,
+    signature: &Signature,
+    launch: &Launch,
+    label: &str,
+    checks: ShaderRuntimeChecks,
+) -> Result<Pipeline> {
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(label),
         source: wgpu::ShaderSource::Wgsl(launch.variant.text().into()),
@@ -162,9 +185,15 @@ fn compile(device: &wgpu::Device, label: &str, launch: &Launch, checks: ShaderRu
     // values through every shader and find one that is neither). No loop is without an end and no divisor is zero; the
     // tests run every shader with all checks on.
     let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+    let layout = bind_group_layout(device, signature);
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(label),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 4 * signature.params.len() as u32,
+    });
     let compute = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(label),
-        layout: None,
+        layout: Some(&pipeline_layout),
         module: &module,
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions {
@@ -178,6 +207,5 @@ fn compile(device: &wgpu::Device, label: &str, launch: &Launch, checks: ShaderRu
         let error: Vec<_> = error.to_string().split_whitespace().map(str::to_owned).collect();
         return Err(anyhow!("kernel {label} does not compile on this adapter: {}", error.join(" ")));
     }
-    let layout = compute.get_bind_group_layout(0);
     Ok(Pipeline { compute, constants: launch.constants.clone(), layout, bind_groups: HashMap::new() })
 }

@@ -13,8 +13,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The adapter's own traits, and no more checks than are needed.
+    /// The adapter's own traits but its matrix units, and no more checks than are needed.
     pub fn of(adapter: &wgpu::Adapter) -> Self {
-        Self { traits: Traits::of(&adapter.get_info(), adapter.features()), checks: false }
+        let traits = Traits { matrices: None, ..Traits::of(adapter) };
+        Self { traits, checks: false }
+    }
+
+    /// As [`Settings::of`], with the adapter's matrix units where it has them: what wgpu calls experimental is enabled for them
+    /// alone.
+    pub fn with_matrices(adapter: &wgpu::Adapter) -> Self {
+        Self { traits: Traits::of(adapter), checks: false }
     }
 }

@@ -1,12 +1,16 @@
 //! What kernels may know of an adapter.
 
-use wgpu::{DeviceType, Features};
+use std::fmt;
+
+use wgpu::{CooperativeScalarType, DeviceType, Features, Limits};
 
 /// What a kernel may know of the adapter when it chooses its variant. Chosen once, so that the same adapter runs the
 /// same variants every time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
     pub subgroups: Subgroups,
+    /// Units that multiply small matrices of f16 and add in f32; `None` where there are none, or they are not to be used.
+    pub matrices: Option<MatrixUnits>,
     /// The adapter is a CPU: barriers are dear, and loads of the same address by all lanes are cheap.
     pub software: bool,
 }
@@ -23,17 +27,83 @@ pub enum Subgroups {
     Varying,
 }
 
+/// Units whose operands a subgroup holds together: cooperative matrices of f16 that are added in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixUnits {
+    pub size: MatrixSize,
+    /// The lanes of the subgroups that share matrices: the largest that the adapter has. Where a driver takes fewer, the self-test
+    /// finds products wrong.
+    pub subgroup: u32,
+}
+
+impl fmt::Display for MatrixUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.size.values();
+        write!(f, "matrix units of {size} x {size}")
+    }
+}
+
+/// The rows, columns and k of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixSize {
+    Eight,
+    Sixteen,
+}
+
+impl MatrixSize {
+    /// As a number.
+    pub fn values(self) -> u32 {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+}
+
 /// The fewest lanes of a workgroup that is one subgroup.
 const LEAST_LANES: u32 = 8;
 
+/// The workgroup memory of texts for matrix units at most, in bytes: more than other kernels ask for.
+pub const MAX_MATRICES_WORKGROUP_BYTES: u32 = 32 << 10;
+
 impl Traits {
-    pub(super) fn of(info: &wgpu::AdapterInfo, features: Features) -> Self {
+    pub(super) fn of(adapter: &wgpu::Adapter) -> Self {
+        let (info, features) = (adapter.get_info(), adapter.features());
         let size = info.subgroup_min_size;
         let subgroups = match features.contains(Features::SUBGROUP) {
             false => Subgroups::Missing,
             true if size == info.subgroup_max_size && size >= LEAST_LANES => Subgroups::OfSize(size),
             true => Subgroups::Varying,
         };
-        Self { subgroups, software: info.device_type == DeviceType::Cpu }
+        Self { subgroups, matrices: MatrixUnits::of(adapter), software: info.device_type == DeviceType::Cpu }
+    }
+}
+
+impl MatrixUnits {
+    /// What wgpu must enable for them.
+    pub(super) const FEATURES: Features =
+        Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16).union(Features::SUBGROUP);
+
+    fn of(adapter: &wgpu::Adapter) -> Option<Self> {
+        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let known = adapter.cooperative_matrix_properties();
+        let has = |size: &MatrixSize| {
+            known.iter().any(|of| {
+                [of.m_size, of.n_size, of.k_size] == [size.values(); 3]
+                    && (of.ab_type, of.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+            })
+        };
+        let size = [MatrixSize::Sixteen, MatrixSize::Eight].into_iter().find(has)?;
+        let units = Self { size, subgroup: info.subgroup_max_size };
+        let suffices = adapter.features().contains(Self::FEATURES) && units.fits(&limits);
+        suffices.then_some(units)
+    }
+
+    /// Whether workgroups may be as large as the texts for matrix units have them, and subgroups are large enough for two squares of
+    /// an operand an invocation.
+    fn fits(self, limits: &Limits) -> bool {
+        limits.max_compute_workgroup_storage_size >= MAX_MATRICES_WORKGROUP_BYTES
+            && limits.max_compute_invocations_per_workgroup >= 4 * self.subgroup
+            && self.subgroup >= self.size.values()
     }
 }

@@ -5,14 +5,14 @@ use rayon::prelude::*;
 use super::dynamic_map::CODES;
 use super::variants::{launch_each, shared};
 use crate::device::{DType, Kernel, Real, kernel, largest, reaches, vectorized};
-use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
+use crate::gpu::{Cost, Launch, Needs, Subgroups, Traits, Variant};
 
 static VARIANTS: [Variant; 2] = {
     use shared::{GRID, SUBGROUPS_ROW, WORKGROUP_ROW};
     let source = include_str!("../../shaders/adamw_8bit.wgsl");
     [
-        Variant { name: "subgroups", source, includes: &[GRID, SUBGROUPS_ROW], subgroups: true },
-        Variant { name: "workgroup", source, includes: &[GRID, WORKGROUP_ROW], subgroups: false },
+        Variant { name: "subgroups", source, includes: &[GRID, SUBGROUPS_ROW], needs: Needs::Subgroups },
+        Variant { name: "workgroup", source, includes: &[GRID, WORKGROUP_ROW], needs: Needs::Nothing },
     ]
 };
 

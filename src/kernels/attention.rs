@@ -9,7 +9,7 @@ use crate::device::{
     Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, largest, multiply, reaches, sum_over, vectorized,
     word,
 };
-use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
+use crate::gpu::{Cost, Launch, Needs, Rates, Traits, Variant};
 
 const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
 const GRADIENTS: &str = include_str!("../../shaders/shared/attention_gradients.wgsl");
@@ -22,8 +22,8 @@ static VARIANTS: [Variant; 2] =
 /// A kernel with a workgroup of 64 invocations a tile, and of 128.
 const fn by_lanes(source: &'static str, [of_64, of_128]: [&'static [&'static str]; 2]) -> [Variant; 2] {
     [
-        Variant { name: "64 lanes", source, includes: of_64, subgroups: false },
-        Variant { name: "128 lanes", source, includes: of_128, subgroups: false },
+        Variant { name: "64 lanes", source, includes: of_64, needs: Needs::Nothing },
+        Variant { name: "128 lanes", source, includes: of_128, needs: Needs::Nothing },
     ]
 }
 

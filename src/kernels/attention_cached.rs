@@ -6,15 +6,15 @@ use super::AttentionCombine;
 use super::attention::{Heads, MAX_HEAD_DIM, head_rows};
 use super::variants::{ROW_LANES, shared::GRID};
 use crate::device::{Device, Kernel, Matrix, Real, Tensor, dots, kernel, reaches, vectorized, word};
-use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Needs, Subgroups, Traits, Variant, line};
 
 const SOURCE: &str = include_str!("../../shaders/attention_cached.wgsl");
 const SUBGROUP: &str = include_str!("../../shaders/shared/attention_cached_subgroup.wgsl");
 const GROUPS: &str = include_str!("../../shaders/shared/attention_cached_groups.wgsl");
 
 static VARIANTS: [Variant; 2] = [
-    Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP], subgroups: true },
-    Variant { name: "groups", source: SOURCE, includes: &[GRID, GROUPS], subgroups: false },
+    Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP], needs: Needs::Subgroups },
+    Variant { name: "groups", source: SOURCE, includes: &[GRID, GROUPS], needs: Needs::Nothing },
 ];
 
 kernel! {

@@ -3,16 +3,21 @@
 use super::kl_term::{KL_TERM, kl_term};
 use super::variants::{launch_reducing_rows, shared};
 use crate::device::{Kernel, Real, kernel, reaches, sum_terms};
-use crate::gpu::{Cost, Launch, Traits, Variant};
+use crate::gpu::{Cost, Launch, Needs, Traits, Variant};
 
 const SOURCE: &str = include_str!("../../shaders/dro.wgsl");
 
 static VARIANTS: [Variant; 3] = {
     use shared::{GRID, SUBGROUP_ROW, SUBGROUPS_ROW, WORKGROUP_ROW};
     [
-        Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP_ROW, KL_TERM], subgroups: true },
-        Variant { name: "subgroups", source: SOURCE, includes: &[GRID, SUBGROUPS_ROW, KL_TERM], subgroups: true },
-        Variant { name: "workgroup", source: SOURCE, includes: &[GRID, WORKGROUP_ROW, KL_TERM], subgroups: false },
+        Variant { name: "subgroup", source: SOURCE, includes: &[GRID, SUBGROUP_ROW, KL_TERM], needs: Needs::Subgroups },
+        Variant {
+            name: "subgroups",
+            source: SOURCE,
+            includes: &[GRID, SUBGROUPS_ROW, KL_TERM],
+            needs: Needs::Subgroups,
+        },
+        Variant { name: "workgroup", source: SOURCE, includes: &[GRID, WORKGROUP_ROW, KL_TERM], needs: Needs::Nothing },
     ]
 };
 

@@ -4,15 +4,15 @@ use rayon::prelude::*;
 
 use super::variants::{launch_flat, shared};
 use crate::device::{DType, Kernel, Real, from_bf16, kernel, reaches};
-use crate::gpu::{Cost, Launch, Traits, Variant};
+use crate::gpu::{Cost, Launch, Needs, Traits, Variant};
 
 const SOURCE: &str = include_str!("../../shaders/embedding.wgsl");
 static VARIANTS: [Variant; 3] = {
     use shared::{GRID, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q8, WEIGHT_QUADS};
     [
-        Variant { name: "f32", source: SOURCE, includes: &[GRID, WEIGHT_F32, WEIGHT_QUADS], subgroups: false },
-        Variant { name: "bf16", source: SOURCE, includes: &[GRID, WEIGHT_BF16, WEIGHT_QUADS], subgroups: false },
-        Variant { name: "q8", source: SOURCE, includes: &[GRID, WEIGHT_Q8], subgroups: false },
+        Variant { name: "f32", source: SOURCE, includes: &[GRID, WEIGHT_F32, WEIGHT_QUADS], needs: Needs::Nothing },
+        Variant { name: "bf16", source: SOURCE, includes: &[GRID, WEIGHT_BF16, WEIGHT_QUADS], needs: Needs::Nothing },
+        Variant { name: "q8", source: SOURCE, includes: &[GRID, WEIGHT_Q8], needs: Needs::Nothing },
     ]
 };
 

@@ -1,9 +1,14 @@
 //! Linear layers that read the same input, as one product: queries, keys and values; gate and up.
 
+use std::ops::Range;
+
+use super::halves::Halves;
 use super::matmul::{Layout, parallel_product};
+use super::operand::Operand;
 use super::products::Stored;
 use super::tiles::{ALL_TEXTS, Tile, TileText, by_tile_or_rows, cost};
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use super::{Lines, MaxMagnitude};
+use crate::device::{Device, Kernel, MatmulPrecision, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; ALL_TEXTS] = by_tile_or_rows(concat!(
@@ -28,6 +33,9 @@ kernel! {
         write y1,
         /// `[rows, cols2]`
         write y2,
+        /// The bits of the largest magnitudes of the rows of all three matrices, then of those of `x`; not read where the product is
+        /// as precise as can be.
+        read magnitudes,
         ;
         first_row: u32,
         rows: u32,
@@ -38,6 +46,7 @@ kernel! {
         ;
         /// What a GPU's workgroups compute; by the shape of the whole product.
         tile: Tile,
+        precision: MatmulPrecision,
     }
 }
 
@@ -65,25 +74,45 @@ impl GroupedLinear<'_> {
         tile: Tile,
     ) {
         let cols = outputs.iter().map(|output| output.cols).sum();
+        let matrices = outputs.each_ref().map(|output| (output.w, output.cols));
         let [first, second, third] = outputs;
-        for rows in tile.dispatches(device, rows, cols, inner) {
-            device.run(GroupedLinear {
-                x,
-                w0: first.w,
-                w1: second.w,
-                w2: third.w,
-                y0: &mut *first.y,
-                y1: &mut *second.y,
-                y2: &mut *third.y,
-                first_row: word(rows.start),
-                rows: word(rows.len()),
-                inner: word(inner),
-                cols0: word(first.cols),
-                cols1: word(second.cols),
-                cols2: word(third.cols),
-                tile,
-            });
+        let precision = tile.precision(device, rows + cols);
+        let mut run = |magnitudes: &Tensor| {
+            for rows in tile.dispatches(device, rows, cols, inner) {
+                device.run(GroupedLinear {
+                    x,
+                    w0: first.w,
+                    w1: second.w,
+                    w2: third.w,
+                    y0: &mut *first.y,
+                    y1: &mut *second.y,
+                    y2: &mut *third.y,
+                    magnitudes,
+                    first_row: word(rows.start),
+                    rows: word(rows.len()),
+                    inner: word(inner),
+                    cols0: word(first.cols),
+                    cols1: word(second.cols),
+                    cols2: word(third.cols),
+                    tile,
+                    precision,
+                });
+            }
+        };
+        if precision == MatmulPrecision::Highest {
+            return run(x);
         }
+        device.with_magnitudes(|magnitudes| {
+            let mut place = 0;
+            for (w, cols) in matrices.into_iter().filter(|&(_, cols)| cols > 0) {
+                let lines = Lines { matrix: Operand::whole(w, inner), rows: cols, cols: inner, by_column: false };
+                MaxMagnitude::run(device, lines, magnitudes, place, false);
+                place += cols;
+            }
+            let lines = Lines { matrix: Operand::whole(x, inner), rows, cols: inner, by_column: false };
+            MaxMagnitude::run(device, lines, magnitudes, place, false);
+            run(magnitudes);
+        });
     }
 }
 
@@ -101,7 +130,7 @@ impl Kernel for GroupedLinear<'_> {
         let (dtype, cols) = (self.w0.dtype(), [self.cols0, self.cols1, self.cols2]);
         let all: u32 = cols.iter().sum();
         let few_rows = TileText::of_few_rows(&VARIANTS, traits, dtype, self.tile, self.rows, all);
-        let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile));
+        let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile, self.precision));
         text.launch(self.rows, &cols, 1, Vec::new(), cost(self.rows as usize, all as usize, self.inner as usize))
     }
 
@@ -113,7 +142,9 @@ impl Kernel for GroupedLinear<'_> {
             GroupedOutput { w: self.w1, y: &mut *self.y1, cols: self.cols1 as usize },
             GroupedOutput { w: self.w2, y: &mut *self.y2, cols: self.cols2 as usize },
         ];
-        multiply_parts(x, rows, inner, first_row, parts);
+        let all = parts.iter().map(|part| part.cols).sum::<usize>();
+        let halves = |cols| Halves::of(self.precision, self.magnitudes, all + first_row..all + first_row + rows, cols);
+        multiply_parts(x, rows, inner, first_row, parts, halves);
     }
 }
 
@@ -128,17 +159,22 @@ pub(super) fn check_parts<K: Kernel>(parts: [(&Tensor, &Tensor, u32); 3], inner:
     }
 }
 
-/// The twin's `y = x w^T`, from row `first_row` of y on, of each part that has columns.
-pub(super) fn multiply_parts<T: Real>(
+/// The twin's `y = x w^T`, from row `first_row` of y on, of each part that has columns; `halves` says how operands are rounded for
+/// columns of all parts.
+pub(super) fn multiply_parts<'h, T: Real>(
     x: Matrix<'_, T>,
     rows: usize,
     inner: usize,
     first_row: usize,
     parts: [GroupedOutput; 3],
+    halves: impl Fn(Range<usize>) -> Option<Halves<'h>>,
 ) {
+    let mut first_col = 0;
     for GroupedOutput { w, y, cols } in parts.into_iter().filter(|part| part.cols > 0) {
         let data = &mut y.real_mut::<T>()[first_row * cols..];
         let y = MatrixMut { data, rows, cols, row_stride: cols };
-        parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);
+        let w = Stored { tensor: w, offset: 0, stride: inner };
+        parallel_product(Layout::Nt, y, x, w, inner, false, halves(first_col..first_col + cols));
+        first_col += cols;
     }
 }

@@ -1,9 +1,12 @@
 //! The gradient of what several linear layers read, as one product.
 
+use super::halves::Halves;
 use super::matmul::{Layout, parallel_product};
+use super::operand::Operand;
 use super::products::Stored;
 use super::tiles::{TILE_TEXTS, Tile, TileText, by_tile, cost};
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
+use super::{Lines, MaxMagnitude};
+use crate::device::{Device, Kernel, MatmulPrecision, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; TILE_TEXTS] = by_tile(include_str!("../../shaders/grouped_linear_backward_input.wgsl"));
@@ -26,6 +29,9 @@ kernel! {
         read w2,
         /// `[rows, cols]`
         write dx,
+        /// The bits of the largest magnitudes of the columns of all three matrices, then of the rows of all gradients; not read where
+        /// the product is as precise as can be.
+        read magnitudes,
         ;
         first_row: u32,
         rows: u32,
@@ -36,10 +42,12 @@ kernel! {
         ;
         /// What a GPU's workgroups compute; by the shape of the whole product.
         tile: Tile,
+        precision: MatmulPrecision,
     }
 }
 
 /// A matrix `[inner, cols]` and the gradient of its layer's output `[rows, inner]`.
+#[derive(Clone, Copy)]
 pub struct GroupedGradient<'a> {
     pub w: &'a Tensor,
     pub dy: &'a Tensor,
@@ -62,25 +70,44 @@ impl GroupedLinearBackwardInput<'_> {
         tile: Tile,
     ) {
         let inner = gradients.iter().map(|gradient| gradient.inner).sum();
+        let precision = tile.precision(device, rows + cols);
         let [first, second, third] = gradients;
-        for rows in tile.dispatches(device, rows, cols, inner) {
-            device.run(GroupedLinearBackwardInput {
-                dy0: first.dy,
-                dy1: second.dy,
-                dy2: third.dy,
-                w0: first.w,
-                w1: second.w,
-                w2: third.w,
-                dx: &mut *dx,
-                first_row: word(rows.start),
-                rows: word(rows.len()),
-                cols: word(cols),
-                inner0: word(first.inner),
-                inner1: word(second.inner),
-                inner2: word(third.inner),
-                tile,
-            });
+        let mut run = |magnitudes: &Tensor| {
+            for rows in tile.dispatches(device, rows, cols, inner) {
+                device.run(GroupedLinearBackwardInput {
+                    dy0: first.dy,
+                    dy1: second.dy,
+                    dy2: third.dy,
+                    w0: first.w,
+                    w1: second.w,
+                    w2: third.w,
+                    dx: &mut *dx,
+                    magnitudes,
+                    first_row: word(rows.start),
+                    rows: word(rows.len()),
+                    cols: word(cols),
+                    inner0: word(first.inner),
+                    inner1: word(second.inner),
+                    inner2: word(third.inner),
+                    tile,
+                    precision,
+                });
+            }
+        };
+        if precision == MatmulPrecision::Highest {
+            return run(first.dy);
         }
+        device.with_magnitudes(|magnitudes| {
+            let mut accumulate = false;
+            for GroupedGradient { w, dy, inner } in [first, second, third].into_iter().filter(|part| part.inner > 0) {
+                let columns = Lines { matrix: Operand::whole(w, cols), rows: inner, cols, by_column: true };
+                MaxMagnitude::run(device, columns, magnitudes, 0, accumulate);
+                let of_rows = Lines { matrix: Operand::whole(dy, inner), rows, cols: inner, by_column: false };
+                MaxMagnitude::run(device, of_rows, magnitudes, cols, accumulate);
+                accumulate = true;
+            }
+            run(magnitudes);
+        });
     }
 }
 
@@ -103,7 +130,7 @@ impl Kernel for GroupedLinearBackwardInput<'_> {
     fn launch(&self, traits: Traits) -> Launch {
         let inner = self.inner0 + self.inner1 + self.inner2;
         let cost = cost(self.rows as usize, self.cols as usize, inner as usize);
-        let text = TileText::of_tile(&VARIANTS, traits, self.w0.dtype(), self.tile);
+        let text = TileText::of_tile(&VARIANTS, traits, self.w0.dtype(), self.tile, self.precision);
         text.launch(self.rows, &[self.cols], 1, Vec::new(), cost)
     }
 
@@ -112,12 +139,15 @@ impl Kernel for GroupedLinearBackwardInput<'_> {
         let parts =
             [(self.w0, self.dy0, self.inner0), (self.w1, self.dy1, self.inner1), (self.w2, self.dy2, self.inner2)];
         let dx = &mut self.dx.real_mut::<T>()[first_row * cols..];
+        let first = cols + first_row;
+        let halves = Halves::of(self.precision, self.magnitudes, first..first + rows, 0..cols);
         let mut accumulate = false;
         for (w, dy, inner) in parts.into_iter().filter(|(_, _, inner)| *inner > 0) {
             let inner = inner as usize;
             let dy = Matrix { data: &dy.real::<T>()[first_row * inner..], row_stride: inner, col_stride: 1 };
             let dx = MatrixMut { data: &mut *dx, rows, cols, row_stride: cols };
-            parallel_product(Layout::Nn, dx, dy, Stored { tensor: w, offset: 0, stride: cols }, inner, accumulate);
+            let w = Stored { tensor: w, offset: 0, stride: cols };
+            parallel_product(Layout::Nn, dx, dy, w, inner, accumulate, halves);
             accumulate = true;
         }
     }

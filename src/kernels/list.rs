@@ -37,6 +37,7 @@ macro_rules! for_each_kernel {
             log_softmax_backward: LogSoftmaxBackward,
             mark_step: MarkStep,
             matmul: Matmul,
+            max_magnitude: MaxMagnitude,
             ppo: Ppo,
             rms_norm: RmsNorm,
             rms_norm_backward: RmsNormBackward,

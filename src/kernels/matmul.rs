@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::ColumnSum;
+use super::halves::Halves;
 use super::operand::{Operand, OperandMut};
 use super::products::{FEW_ROWS, Stored, parallel_dots, parallel_panels};
 use super::tiles::{ALL_TEXTS, DEPTH, Tile, TileText, by_tile_or_rows, cost};
-use crate::device::{Device, Kernel, Matrix, MatrixMut, Real, Tensor, kernel, word};
+use super::{ColumnSum, Lines, MaxMagnitude};
+use crate::device::{Device, Kernel, MatmulPrecision, Matrix, MatrixMut, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Launch, Traits, Variant};
 
 static VARIANTS: [Variant; ALL_TEXTS] = by_tile_or_rows(include_str!("../../shaders/matmul.wgsl"));
@@ -58,6 +59,9 @@ kernel! {
         read b,
         /// `[rows, c_stride]`
         write c,
+        /// The bits of the largest magnitudes of the columns of `b`, and from `row_magnitudes` on of the rows of `a`; not read where
+        /// the product is as precise as can be.
+        read magnitudes,
         ;
         rows: u32,
         cols: u32,
@@ -74,11 +78,40 @@ kernel! {
         split_inner: u32,
         /// From one layer's `c` to the next's.
         split_size: u32,
+        row_magnitudes: u32,
         ;
         /// How `a` and `b` are stored.
         layout: Layout,
         /// What a GPU's workgroups compute; by the shape of the whole product.
         tile: Tile,
+        precision: MatmulPrecision,
+    }
+}
+
+/// How precise a product is, and the magnitudes that this needs.
+#[derive(Clone, Copy)]
+struct Scaling<'a> {
+    precision: MatmulPrecision,
+    magnitudes: &'a Tensor,
+}
+
+impl Product<'_> {
+    /// Runs what computes the product, so precisely, once the magnitudes are known that this needs.
+    fn run_scaled(mut self, device: &Device, precision: MatmulPrecision, run: impl FnOnce(&mut Self, Scaling)) {
+        if precision == MatmulPrecision::Highest {
+            let magnitudes = self.a.tensor;
+            return run(&mut self, Scaling { precision, magnitudes });
+        }
+        let Product { layout, rows, cols, inner, .. } = self;
+        let of_rows = Lines { matrix: self.a, rows, cols: inner, by_column: false };
+        let of_cols = Lines { matrix: self.b, rows: inner, cols, by_column: true };
+        device.with_magnitudes(|magnitudes| {
+            let of_cols = if layout.transposes_b() { of_cols.transposed() } else { of_cols };
+            let of_rows = if layout.transposes_a() { of_rows.transposed() } else { of_rows };
+            MaxMagnitude::run(device, of_cols, magnitudes, 0, false);
+            MaxMagnitude::run(device, of_rows, magnitudes, cols, false);
+            run(&mut self, Scaling { precision, magnitudes });
+        });
     }
 }
 
@@ -95,11 +128,13 @@ impl Matmul<'_> {
     }
 
     /// As [`Matmul::run`], in tiles of one's own choice where the adapter computes tiles.
-    pub fn run_in_tiles(device: &Device, mut product: Product, tile: Tile) {
+    pub fn run_in_tiles(device: &Device, product: Product, tile: Tile) {
         let Product { rows, cols, inner, .. } = product;
-        for rows in tile.dispatches(device, rows, cols, inner) {
-            device.run(Matmul::of_rows(&mut product, rows, tile));
-        }
+        product.run_scaled(device, tile.precision(device, rows + cols), |product, scaling| {
+            for rows in tile.dispatches(device, rows, cols, inner) {
+                device.run(Matmul::of_rows(product, rows, tile, scaling));
+            }
+        });
     }
 
     /// As [`Matmul::run`] where `c` is a whole tensor that is added to. Where the product has too few tiles for a GPU and many k,
@@ -113,11 +148,14 @@ impl Matmul<'_> {
         }
         let split_inner = inner.div_ceil(layers).next_multiple_of(DEPTH as usize);
         let first_layer = OperandMut::whole(&mut *partial, cols);
-        let mut product = Product { layout, rows, cols, inner, a, b, c: first_layer, accumulate: false };
-        device.run(Matmul {
-            split_inner: word(split_inner),
-            split_size: word(rows * cols),
-            ..Matmul::of_rows(&mut product, 0..rows, Tile::of(rows, cols))
+        let product = Product { layout, rows, cols, inner, a, b, c: first_layer, accumulate: false };
+        let tile = Tile::of(rows, cols);
+        product.run_scaled(device, tile.precision(device, rows + cols), |product, scaling| {
+            device.run(Matmul {
+                split_inner: word(split_inner),
+                split_size: word(rows * cols),
+                ..Matmul::of_rows(product, 0..rows, tile, scaling)
+            });
         });
         ColumnSum::of_partial(device, partial, c.tensor, inner.div_ceil(split_inner), rows * cols);
     }
@@ -125,13 +163,14 @@ impl Matmul<'_> {
 
 impl<'a> Matmul<'a> {
     /// Some rows of a product, whose k are not split.
-    fn of_rows(product: &'a mut Product, rows: Range<usize>, tile: Tile) -> Self {
+    fn of_rows(product: &'a mut Product, rows: Range<usize>, tile: Tile, scaling: Scaling<'a>) -> Self {
         let Product { layout, cols, inner, a, b, c, accumulate, .. } = product;
         let before = if layout.transposes_a() { rows.start } else { rows.start * a.stride };
         Matmul {
             a: a.tensor,
             b: b.tensor,
             c: &mut *c.tensor,
+            magnitudes: scaling.magnitudes,
             rows: word(rows.len()),
             cols: word(*cols),
             inner: word(*inner),
@@ -144,8 +183,10 @@ impl<'a> Matmul<'a> {
             accumulate: u32::from(*accumulate),
             split_inner: word(*inner),
             split_size: 0,
+            row_magnitudes: word(*cols + rows.start),
             layout: *layout,
             tile,
+            precision: scaling.precision,
         }
     }
 }
@@ -191,6 +232,9 @@ impl Kernel for Matmul<'_> {
         assert!(self.split_inner >= inner || self.split_inner.is_multiple_of(DEPTH), "matmul: parts are whole steps");
         let c_offset = self.c_offset + (self.layers().max(1) - 1) * self.split_size;
         Place { tensor: self.c, offset: c_offset, stride: self.c_stride, rows, cols }.check();
+        if self.precision != MatmulPrecision::Highest {
+            reaches::<Self>(self.magnitudes, self.row_magnitudes.max(cols) as usize + rows as usize);
+        }
     }
 
     fn launch(&self, traits: Traits) -> Launch {
@@ -200,7 +244,7 @@ impl Kernel for Matmul<'_> {
             Layout::Nt if layers == 1 => TileText::of_few_rows(&VARIANTS, traits, dtype, self.tile, rows, cols),
             _ => None,
         };
-        let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile));
+        let text = few_rows.unwrap_or_else(|| TileText::of_tile(&VARIANTS, traits, dtype, self.tile, self.precision));
         let constants = vec![
             ("A_TRANSPOSED", f64::from(layout.transposes_a())),
             ("B_TRANSPOSED", f64::from(layout.transposes_b())),
@@ -231,11 +275,14 @@ impl Matmul<'_> {
         let b = Stored { tensor: self.b, offset: b_offset, stride: self.b_stride as usize };
         let c = &mut self.c.real_mut::<T>()[(self.c_offset + layer * self.split_size) as usize..];
         let c = MatrixMut { data: c, rows, cols, row_stride: self.c_stride as usize };
-        parallel_product(layout, c, a, b, inner, accumulate);
+        let first_row = self.row_magnitudes as usize;
+        let halves = Halves::of(self.precision, self.magnitudes, first_row..first_row + rows, 0..cols);
+        parallel_product(layout, c, a, b, inner, accumulate, halves);
     }
 }
 
-/// The twin of a product by a stored matrix, which the layout may transpose; `a` is as it is multiplied.
+/// The twin of a product by a stored matrix, which the layout may transpose; `a` is as it is multiplied. `halves` says how operands
+/// are rounded, where they are.
 pub(super) fn parallel_product<T: Real>(
     layout: Layout,
     c: MatrixMut<'_, T>,
@@ -243,7 +290,11 @@ pub(super) fn parallel_product<T: Real>(
     b: Stored<'_>,
     inner: usize,
     accumulate: bool,
+    halves: Option<Halves>,
 ) {
+    if let Some(halves) = halves {
+        return halves.multiply(c, a, b, layout.transposes_b(), inner, accumulate);
+    }
     if layout == Layout::Nt && c.rows <= FEW_ROWS {
         return parallel_dots(c, a, b, inner, accumulate);
     }

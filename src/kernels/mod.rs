@@ -4,6 +4,7 @@
 //! twin) and `benches/NAME.rs` (its cases: what is tested, what is timed). A test walks them.
 
 mod dynamic_map;
+mod halves;
 mod kl_term;
 mod list;
 mod operand;
@@ -29,6 +30,7 @@ pub use grouped_linear_backward_input::GroupedGradient;
 pub use grpo::STATISTICS as GRPO_STATISTICS;
 pub use kto::STATISTICS as KTO_STATISTICS;
 pub use matmul::{Layout, Product};
+pub use max_magnitude::Lines;
 pub use operand::{Operand, OperandMut};
 pub use ppo::STATISTICS as PPO_STATISTICS;
 pub use products::FEW_ROWS;

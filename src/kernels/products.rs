@@ -19,12 +19,12 @@ pub(super) struct Stored<'a> {
 
 impl<'a> Stored<'a> {
     /// The values themselves, from the first row on, where they are stored as a twin computes.
-    fn real<T: Real>(self) -> Option<&'a [T]> {
+    pub fn real<T: Real>(self) -> Option<&'a [T]> {
         (self.tensor.dtype() == DType::Real).then(|| &self.tensor.real::<T>()[self.offset..])
     }
 
     /// Widens the first values of a row, from column `col` on.
-    fn widen<T: Real>(self, row: usize, col: usize, values: &mut [T]) {
+    pub fn widen<T: Real>(self, row: usize, col: usize, values: &mut [T]) {
         let first = self.offset + row * self.stride + col;
         match self.tensor.dtype() {
             DType::Bf16 => vectorized(
@@ -51,8 +51,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// `c (+)= a b`, or `c (+)= a b^T` where `transposes_b`, with `a` as it is multiplied. What has to be widened is so a panel at a
-/// time: the columns of c that its values are for.
+/// `c (+)= a b`, or `c (+)= a b^T` where `transposes_b`, with `a` as it is multiplied.
 pub(super) fn parallel_panels<T: Real>(
     c: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
@@ -61,16 +60,36 @@ pub(super) fn parallel_panels<T: Real>(
     inner: usize,
     accumulate: bool,
 ) {
+    for_each_panel(c, b, transposes_b, inner, |Panel { c, b, .. }| {
+        multiply(Threads::All, c, a, b, inner, accumulate);
+    });
+}
+
+/// Some columns of a product, from `first_col` on, and the right operand's values for them, `[inner, cols]`.
+pub(super) struct Panel<'a, T> {
+    pub first_col: usize,
+    pub c: MatrixMut<'a, T>,
+    pub b: Matrix<'a, T>,
+}
+
+/// Goes over the columns of c: all at once, or where the right operand's values have to be widened, a panel at a time.
+pub(super) fn for_each_panel<T: Real>(
+    c: MatrixMut<'_, T>,
+    b: Stored<'_>,
+    transposes_b: bool,
+    inner: usize,
+    multiply: impl Fn(Panel<'_, T>),
+) {
     /// Values of a panel, about: as many as a cache holds.
     const PANEL: usize = 1 << 19;
     /// The columns of a panel are as many, or whole blocks that are longer.
     const UNIT: usize = 64;
-    let multiply = |c: MatrixMut<'_, T>, values: &[T], row_stride| {
+    let multiply = |first_col, c: MatrixMut<'_, T>, values: &[T], row_stride| {
         let b = Matrix { data: values, row_stride, col_stride: 1 };
-        multiply(Threads::All, c, a, if transposes_b { b.transposed() } else { b }, inner, accumulate);
+        multiply(Panel { first_col, c, b: if transposes_b { b.transposed() } else { b } });
     };
     if let Some(values) = b.real() {
-        return multiply(c, values, b.stride);
+        return multiply(0, c, values, b.stride);
     }
     let unit = UNIT.max(b.tensor.dtype().block_len());
     let cols = (PANEL / inner.max(1)).next_multiple_of(unit).min(c.cols);
@@ -84,7 +103,7 @@ pub(super) fn parallel_panels<T: Real>(
             b.widen(row, col, values);
         });
         let part = MatrixMut { data: &mut c.data[first..], rows: c.rows, cols, row_stride: c.row_stride };
-        multiply(part, values, width);
+        multiply(first, part, values, width);
     }
 }
 

@@ -110,7 +110,7 @@ impl Kernel for RmsNormGatedLinear<'_> {
                 Matrix { data: &n, row_stride: inner, col_stride: 1 },
                 MatrixMut { data, rows, cols, row_stride: cols },
             );
-            parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false);
+            parallel_product(Layout::Nt, y, x, Stored { tensor: w, offset: 0, stride: inner }, inner, false, None);
         };
         let mut up = vec![T::zero(); rows * cols];
         multiply(self.up, &mut up);

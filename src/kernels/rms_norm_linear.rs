@@ -110,7 +110,7 @@ impl Kernel for RmsNormLinear<'_> {
             GroupedOutput { w: self.w1, y: &mut *self.y1, cols: self.cols1 as usize },
             GroupedOutput { w: self.w2, y: &mut *self.y2, cols: self.cols2 as usize },
         ];
-        multiply_parts(Matrix { data: &n, row_stride: inner, col_stride: 1 }, rows, inner, first_row, parts);
+        multiply_parts(Matrix { data: &n, row_stride: inner, col_stride: 1 }, rows, inner, first_row, parts, |_| None);
     }
 }
 

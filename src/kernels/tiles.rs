@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::products::FEW_ROWS;
 use super::variants::shared::{
-    NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q4_0, WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q8,
+    GRID, NF4_CHOSEN, NF4_TABLE, WEIGHT_BF16, WEIGHT_F32, WEIGHT_Q4, WEIGHT_Q4_0, WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q8,
     WEIGHT_QUADS,
 };
-use crate::device::{DType, Device, word};
-use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant};
+use crate::device::{DType, Device, MAGNITUDES, MatmulPrecision, word};
+use crate::gpu::{Cost, Launch, MatrixSize, Needs, Subgroups, Traits, Variant};
 
 /// Rows and columns of the outputs that a workgroup computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,13 @@ impl Tile {
         }
     }
 
+    /// How precise a product in these tiles is on a device, of so many rows and columns together: a large one is so as it is asked
+    /// to.
+    pub fn precision(self, device: &Device, lines: usize) -> MatmulPrecision {
+        let is_large = matches!(self, LARGE | MEDIUM) && lines <= MAGNITUDES;
+        if is_large { device.matmul_precision() } else { MatmulPrecision::Highest }
+    }
+
     /// As many tiles make a product.
     pub fn count(self, rows: usize, cols: usize) -> u32 {
         (rows as u32).div_ceil(self.rows) * (cols as u32).div_ceil(self.cols)
@@ -98,7 +105,18 @@ pub fn cost(rows: usize, cols: usize, inner: usize) -> Cost {
     Cost { flops: 2.0 * (rows * cols) as f64 * inner as f64, bytes: 0.0 }
 }
 
-const TILES: &str = include_str!("../../shaders/shared/matmul_tiles.wgsl");
+const TILES: &str = concat!(
+    include_str!("../../shaders/shared/matmul_tiles.wgsl"),
+    include_str!("../../shaders/shared/tile_steps.wgsl")
+);
+const MATRICES: &str = concat!(
+    include_str!("../../shaders/shared/matmul_matrices.wgsl"),
+    include_str!("../../shaders/shared/tile_steps.wgsl")
+);
+const MATRICES_16: &str = include_str!("../../shaders/shared/matrices_16.wgsl");
+const MATRICES_8: &str = include_str!("../../shaders/shared/matrices_8.wgsl");
+const MATRICES_HIGH: &str = include_str!("../../shaders/shared/matrices_high.wgsl");
+const MATRICES_MEDIUM: &str = include_str!("../../shaders/shared/matrices_medium.wgsl");
 const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
 const ROWS: &str =
     concat!(include_str!("../../shaders/shared/matmul_rows.wgsl"), include_str!("../../shaders/shared/few_rows.wgsl"));
@@ -109,8 +127,10 @@ const FOUR: &str = "const FEW_ROWS = 4u;";
 const EIGHT: &str = "const FEW_ROWS = 8u;";
 
 /// How many types of matrices products take, and how many texts [`by_tile`], [`by_rows`] and [`by_tile_or_rows`] have of them.
-const TYPES: usize = 7;
-pub const TILE_TEXTS: usize = 2 * TYPES;
+pub const TYPES: usize = 7;
+/// Tiles, lanes, and matrix units of two sizes in two precisions.
+const TILE_TEXTS_OF_TYPE: usize = 6;
+pub const TILE_TEXTS: usize = TILE_TEXTS_OF_TYPE * TYPES;
 pub const ROWS_TEXTS: usize = ROWS_OF_TEXTS.len() * TYPES;
 pub const ALL_TEXTS: usize = TILE_TEXTS + ROWS_TEXTS;
 
@@ -138,15 +158,38 @@ macro_rules! tile_texts {
                 name: concat!("tiles, ", $type),
                 source: $source,
                 includes: &[TILES, $($tiles),+],
-                subgroups: false,
+                needs: Needs::Nothing,
             },
             Variant {
                 name: concat!("lanes, ", $type),
                 source: $source,
                 includes: &[LANES, $($lanes),+],
-                subgroups: true,
+                needs: Needs::Subgroups,
             },
+            matrices_text!("16 x 16, high", $source, $type, [MATRICES_16, MATRICES_HIGH, $($tiles),+]),
+            matrices_text!("16 x 16, medium", $source, $type, [MATRICES_16, MATRICES_MEDIUM, $($tiles),+]),
+            matrices_text!("8 x 8, high", $source, $type, [MATRICES_8, MATRICES_HIGH, $($tiles),+]),
+            matrices_text!("8 x 8, medium", $source, $type, [MATRICES_8, MATRICES_MEDIUM, $($tiles),+]),
         ]
+    };
+}
+
+/// Matrix units.
+macro_rules! matrices_text {
+    ($name:literal, $source:expr, $type:literal, [$($files:expr),+]) => {
+        Variant {
+            name: concat!("matrices, ", $name, ", ", $type),
+            source: $source,
+            includes: &[MATRICES, $($files),+],
+            needs: Needs::Matrices,
+        }
+    };
+}
+
+/// A text that is no product's, for GPUs.
+macro_rules! plain_text {
+    ($source:expr, $type:literal, [$($reads:expr),+], $lanes:tt) => {
+        [Variant { name: $type, source: $source, includes: &[GRID, $($reads),+], needs: Needs::Nothing }]
     };
 }
 
@@ -158,19 +201,19 @@ macro_rules! rows_texts {
                 name: concat!("1 row, ", $type),
                 source: $source,
                 includes: &[$file, ONE, $($reads),+],
-                subgroups: false,
+                needs: Needs::Nothing,
             },
             Variant {
                 name: concat!("4 rows, ", $type),
                 source: $source,
                 includes: &[$file, FOUR, $($reads),+],
-                subgroups: false,
+                needs: Needs::Nothing,
             },
             Variant {
                 name: concat!("8 rows, ", $type),
                 source: $source,
                 includes: &[$file, EIGHT, $($reads),+],
-                subgroups: false,
+                needs: Needs::Nothing,
             },
         ]
     };
@@ -187,7 +230,12 @@ const fn flattened<const OF_TYPE: usize, const ALL: usize>(texts: [[Variant; OF_
     all
 }
 
-/// A product's texts for each type of matrix: tiles for GPUs, lanes for CPUs.
+/// The texts of a kernel that reads a matrix of any type and multiplies nothing.
+pub const fn by_type_of_matrix(source: &'static str) -> [Variant; TYPES] {
+    by_type!(plain_text, source)
+}
+
+/// A product's texts for each type of matrix: tiles for GPUs, lanes for CPUs, matrix units.
 pub const fn by_tile(source: &'static str) -> [Variant; TILE_TEXTS] {
     by_type!(tile_texts, source)
 }
@@ -215,7 +263,7 @@ pub const fn by_tile_or_rows(source: &'static str) -> [Variant; ALL_TEXTS] {
 }
 
 /// Where the texts for a type of matrix are among those for all types.
-fn place_of(dtype: DType) -> usize {
+pub fn place_of(dtype: DType) -> usize {
     match dtype {
         DType::Real => 0,
         DType::Bf16 => 1,
@@ -236,9 +284,26 @@ pub struct TileText {
 }
 
 impl TileText {
-    /// Of [`by_tile`]: the adapter's.
-    pub fn of_tile(variants: &'static [Variant], traits: Traits, dtype: DType, tile: Tile) -> Self {
-        let variants = &variants[2 * place_of(dtype)..];
+    /// Of [`by_tile`]: the adapter's, as precise as is asked for.
+    pub fn of_tile(
+        variants: &'static [Variant],
+        traits: Traits,
+        dtype: DType,
+        tile: Tile,
+        precision: MatmulPrecision,
+    ) -> Self {
+        let variants = &variants[TILE_TEXTS_OF_TYPE * place_of(dtype)..][..TILE_TEXTS_OF_TYPE];
+        if let Some(units) = traits.matrices
+            && precision != MatmulPrecision::Highest
+        {
+            let (first, rows) = match units.size {
+                MatrixSize::Sixteen => (2, 128),
+                MatrixSize::Eight => (4, 64),
+            };
+            let variant = &variants[first + usize::from(precision == MatmulPrecision::Medium)];
+            let constants = vec![("SUBGROUP", f64::from(units.subgroup))];
+            return Self { variant, constants, tile: Tile { rows, cols: rows } };
+        }
         if traits.software && traits.subgroups == Subgroups::OfSize(SUBGROUP) {
             return Self { variant: &variants[1], constants: Vec::new(), tile: LANES_TILE };
         }

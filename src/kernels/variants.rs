@@ -1,6 +1,6 @@
 //! The variants that several kernels have, and the choice between them.
 
-use crate::gpu::{Cost, Launch, Subgroups, Traits, Variant, line};
+use crate::gpu::{Cost, Launch, Needs, Subgroups, Traits, Variant, line};
 
 /// The shared shader files, to be included by a [`Variant`].
 pub mod shared {
@@ -49,7 +49,7 @@ const LONG_ROW_LANES: u32 = 256;
 
 /// The only variant of a kernel that needs no choice: its shader file and the shared files that complete it.
 pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [Variant; 1] {
-    [Variant { name: "", source, includes, subgroups: false }]
+    [Variant { name: "", source, includes, needs: Needs::Nothing }]
 }
 
 /// A kernel with one workgroup a row that reduces over it: four values at a time or one, in each of the ways of
@@ -57,12 +57,17 @@ pub const fn only(source: &'static str, includes: &'static [&'static str]) -> [V
 pub const fn reducing_rows(source: &'static str) -> [Variant; 6] {
     use shared::{GRID, SCALAR, SUBGROUP_ROW, SUBGROUPS_ROW, VEC4, WORKGROUP_ROW};
     [
-        Variant { name: "vec4, subgroup", source, includes: &[GRID, VEC4, SUBGROUP_ROW], subgroups: true },
-        Variant { name: "vec4, subgroups", source, includes: &[GRID, VEC4, SUBGROUPS_ROW], subgroups: true },
-        Variant { name: "vec4, workgroup", source, includes: &[GRID, VEC4, WORKGROUP_ROW], subgroups: false },
-        Variant { name: "scalar, subgroup", source, includes: &[GRID, SCALAR, SUBGROUP_ROW], subgroups: true },
-        Variant { name: "scalar, subgroups", source, includes: &[GRID, SCALAR, SUBGROUPS_ROW], subgroups: true },
-        Variant { name: "scalar, workgroup", source, includes: &[GRID, SCALAR, WORKGROUP_ROW], subgroups: false },
+        Variant { name: "vec4, subgroup", source, includes: &[GRID, VEC4, SUBGROUP_ROW], needs: Needs::Subgroups },
+        Variant { name: "vec4, subgroups", source, includes: &[GRID, VEC4, SUBGROUPS_ROW], needs: Needs::Subgroups },
+        Variant { name: "vec4, workgroup", source, includes: &[GRID, VEC4, WORKGROUP_ROW], needs: Needs::Nothing },
+        Variant { name: "scalar, subgroup", source, includes: &[GRID, SCALAR, SUBGROUP_ROW], needs: Needs::Subgroups },
+        Variant {
+            name: "scalar, subgroups",
+            source,
+            includes: &[GRID, SCALAR, SUBGROUPS_ROW],
+            needs: Needs::Subgroups,
+        },
+        Variant { name: "scalar, workgroup", source, includes: &[GRID, SCALAR, WORKGROUP_ROW], needs: Needs::Nothing },
     ]
 }
 
@@ -70,9 +75,9 @@ pub const fn reducing_rows(source: &'static str) -> [Variant; 6] {
 pub const fn reducing_rows_of_four(source: &'static str) -> [Variant; 3] {
     use shared::{GRID, SUBGROUP_ROW, SUBGROUPS_ROW, WORKGROUP_ROW};
     [
-        Variant { name: "subgroup", source, includes: &[GRID, SUBGROUP_ROW], subgroups: true },
-        Variant { name: "subgroups", source, includes: &[GRID, SUBGROUPS_ROW], subgroups: true },
-        Variant { name: "workgroup", source, includes: &[GRID, WORKGROUP_ROW], subgroups: false },
+        Variant { name: "subgroup", source, includes: &[GRID, SUBGROUP_ROW], needs: Needs::Subgroups },
+        Variant { name: "subgroups", source, includes: &[GRID, SUBGROUPS_ROW], needs: Needs::Subgroups },
+        Variant { name: "workgroup", source, includes: &[GRID, WORKGROUP_ROW], needs: Needs::Nothing },
     ]
 }
 
@@ -115,8 +120,8 @@ pub fn long_row_lanes(variants: &'static [Variant], traits: Traits) -> (&'static
 pub const fn by_width(source: &'static str) -> [Variant; 2] {
     use shared::{GRID, SCALAR, VEC4};
     [
-        Variant { name: "vec4", source, includes: &[GRID, VEC4], subgroups: false },
-        Variant { name: "scalar", source, includes: &[GRID, SCALAR], subgroups: false },
+        Variant { name: "vec4", source, includes: &[GRID, VEC4], needs: Needs::Nothing },
+        Variant { name: "scalar", source, includes: &[GRID, SCALAR], needs: Needs::Nothing },
     ]
 }
 
@@ -124,8 +129,8 @@ pub const fn by_width(source: &'static str) -> [Variant; 2] {
 pub const fn by_width_in_blocks(source: &'static str) -> [Variant; 2] {
     use shared::{GRID, ROW_BLOCKS, SCALAR, VEC4};
     [
-        Variant { name: "vec4", source, includes: &[GRID, ROW_BLOCKS, VEC4], subgroups: false },
-        Variant { name: "scalar", source, includes: &[GRID, ROW_BLOCKS, SCALAR], subgroups: false },
+        Variant { name: "vec4", source, includes: &[GRID, ROW_BLOCKS, VEC4], needs: Needs::Nothing },
+        Variant { name: "scalar", source, includes: &[GRID, ROW_BLOCKS, SCALAR], needs: Needs::Nothing },
     ]
 }
 

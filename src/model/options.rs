@@ -11,7 +11,7 @@ use super::adapter::Adapter;
 use super::config::ModelConfig;
 use super::weight_type::WeightOptions;
 use crate::data::Tokenizer;
-use crate::device::{Device, Precision};
+use crate::device::{Device, MatmulPrecision, Precision};
 use crate::files::InputFiles;
 use crate::gpu::DeviceChoice;
 use crate::hub::model_dir;
@@ -42,6 +42,9 @@ pub struct DeviceOptions {
     /// auto, gpu, cpu, or an adapter's number or name
     #[arg(long, default_value = AUTO)]
     pub device: String,
+    /// How precise large products are: f32, or in f16 parts, for GPUs' matrix units
+    #[arg(long, value_enum, default_value_t)]
+    pub matmul_precision: MatmulPrecision,
 }
 
 const AUTO: &str = "auto";
@@ -92,7 +95,7 @@ impl DeviceOptions {
     /// # Errors
     /// As [`open_device`].
     pub fn open(&self, precision: Precision) -> Result<Device> {
-        open_device(&self.device.parse::<DeviceChoice>()?, precision)
+        open_device(&self.device.parse::<DeviceChoice>()?, precision, self.matmul_precision)
     }
 
     /// Opens the adapter to build pipelines alone.
@@ -100,13 +103,13 @@ impl DeviceOptions {
     /// # Errors
     /// As [`open_compiler`].
     pub fn open_compiler(&self) -> Result<Device> {
-        open_compiler(&self.device.parse::<DeviceChoice>()?)
+        open_compiler(&self.device.parse::<DeviceChoice>()?, self.matmul_precision)
     }
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { device: AUTO.to_owned() }
+        Self { device: AUTO.to_owned(), matmul_precision: MatmulPrecision::default() }
     }
 }
 

@@ -1,0 +1,345 @@
+//! Products that are not as precise as can be: their error against f64 for operands that try them, and matrix units against the twin
+//! that rounds as they do.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dqo_wgpu::benches::case::{Case, relative_error};
+use dqo_wgpu::benches::{grouped_linear, grouped_linear_backward_input, matmul};
+use dqo_wgpu::device::{DType, Device, MatmulPrecision, Precision};
+use dqo_wgpu::gpu::{DeviceChoice, Gpu, Settings};
+use dqo_wgpu::kernels::{Layout, Matmul, Operand, OperandMut, Product};
+use dqo_wgpu::model::WeightType;
+use dqo_wgpu::self_test::open_device;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use crate::command::{error_of, train as command};
+use crate::harness::{adapter, skip_gpu};
+use crate::model::golden;
+use crate::training::{tensors, train};
+use crate::whole_loop::{asset, done};
+
+/// What a product may be off by, as a part of the norms of its row and its column.
+const BOUNDS: [(MatmulPrecision, f64); 2] =
+    [(MatmulPrecision::High, 1.0 / (1 << 20) as f64), (MatmulPrecision::Medium, 1.0 / (1 << 10) as f64)];
+
+/// The CPU device in both of its precisions, with products so precise.
+fn twins(precision: MatmulPrecision) -> [Device; 2] {
+    [Precision::F32, Precision::F64].map(|of| Device::cpu(of).with_matmul_precision(precision).unwrap())
+}
+
+/// The adapter with its matrix units, where it has them.
+fn units(precision: MatmulPrecision) -> Option<Device> {
+    if skip_gpu() {
+        return None;
+    }
+    let adapter = adapter();
+    let settings = Settings::with_matrices(&adapter);
+    settings.traits.matrices?;
+    Some(Device::gpu(Gpu::open_with(&adapter, settings).unwrap()).with_matmul_precision(precision).unwrap())
+}
+
+/// Values that a line of an operand has.
+#[derive(Clone, Copy)]
+enum Line {
+    Random,
+    /// Twelve orders of magnitude apart.
+    Apart,
+    /// Beyond what an f16 holds.
+    Large,
+    Small,
+    /// Below the normal values of f32.
+    Subnormal,
+    /// As far from an f16 as can be.
+    Between,
+    /// As the last, with signs in turns: with another such line sums cancel out.
+    Signs,
+    Zero,
+}
+
+const LINES: [Line; 8] =
+    [Line::Random, Line::Apart, Line::Large, Line::Small, Line::Subnormal, Line::Between, Line::Signs, Line::Zero];
+
+impl Line {
+    fn value(self, k: usize, rng: &mut ChaCha8Rng) -> f64 {
+        let random: f64 = rng.random_range(-1.0..1.0);
+        let between = 1.0 + f64::from(f32::EPSILON) * f64::from(1 << 12);
+        let value = match self {
+            Line::Random => random,
+            Line::Apart => random * 10f64.powf(rng.random_range(-6.0..6.0)),
+            Line::Large => random * 10f64.powf(rng.random_range(4.8..17.0)),
+            Line::Small => random * 1e-17,
+            Line::Subnormal => random * 1e-39,
+            Line::Between => between,
+            Line::Signs => {
+                if k.is_multiple_of(2) {
+                    between
+                } else {
+                    -between
+                }
+            }
+            Line::Zero => 0.0,
+        };
+        f64::from(value as f32)
+    }
+}
+
+/// Lines of `inner` values, of all kinds in turns.
+fn operand(lines: usize, inner: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
+    (0..lines * inner).map(|place| LINES[place / inner % LINES.len()].value(place % inner, rng)).collect()
+}
+
+fn transposed(values: &[f64], inner: usize) -> Vec<f64> {
+    let lines = values.len() / inner;
+    (0..values.len()).map(|place| values[place % lines * inner + place / lines]).collect()
+}
+
+fn norm(line: &[f64]) -> f64 {
+    line.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The largest error of a product on a device in each layout, as a part of the norms. What is below the normal values of f32 may be
+/// off by as much, and GPUs may read such operands as zeros.
+fn error(device: &Device, [rows, cols, inner]: [usize; 3]) -> f64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(inner as u64);
+    let (a, b) = (operand(rows, inner, &mut rng), operand(cols, inner, &mut rng));
+    let mut largest = 0f64;
+    for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
+        let stored = |values: &[f64], is_transposed: bool| {
+            if is_transposed { transposed(values, inner) } else { values.to_vec() }
+        };
+        let tensor = |name, values: Vec<f64>| {
+            let mut tensor = device.tensor(name, &[values.len()], DType::Real).unwrap();
+            tensor.write(0, values.into_iter()).unwrap();
+            tensor
+        };
+        let a_tensor = tensor("a", stored(&a, layout == Layout::Tn));
+        let b_tensor = tensor("b", stored(&b, layout != Layout::Nt));
+        let mut c = device.tensor("c", &[rows * cols], DType::Real).unwrap();
+        let (a_width, b_width) =
+            (if layout == Layout::Tn { rows } else { inner }, if layout == Layout::Nt { inner } else { cols });
+        let (a_place, b_place) = (Operand::whole(&a_tensor, a_width), Operand::whole(&b_tensor, b_width));
+        let c_place = OperandMut::whole(&mut c, cols);
+        let product = Product { layout, rows, cols, inner, a: a_place, b: b_place, c: c_place, accumulate: false };
+        Matmul::run(device, product);
+        for (place, found) in c.read(rows * cols).unwrap().into_iter().enumerate() {
+            let (a, b) = (&a[place / cols * inner..][..inner], &b[place % cols * inner..][..inner]);
+            let exact: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+            let is_subnormal = |x: &f64| (*x as f32).is_subnormal();
+            let may_be_zero = |(a, b): &(&f64, &f64)| device.as_gpu().is_some() && (is_subnormal(a) || is_subnormal(b));
+            let lost: f64 = a.iter().zip(b).filter(may_be_zero).map(|(a, b)| (a * b).abs()).sum();
+            let error = ((found - exact).abs() - lost - f64::from(f32::MIN_POSITIVE)).max(0.0);
+            assert!(found.is_finite(), "{layout:?} {place}: {found} in place of {exact}");
+            if error > 0.0 {
+                largest = largest.max(error / (norm(a) * norm(b)));
+            }
+        }
+    }
+    largest
+}
+
+/// More than one tile, and no whole number of tiles.
+const SHAPES: [[usize; 3]; 3] = [[200, 132, 520], [136, 264, 2052], [132, 36, 4]];
+
+#[test]
+fn the_twins_errors_keep_their_bounds() {
+    for (precision, bound) in BOUNDS {
+        for device in twins(precision) {
+            for shape in SHAPES {
+                let error = error(&device, shape);
+                assert!(error <= bound, "{precision:?} {shape:?}: {:.2} of the bound", error / bound);
+                // It is this precision that was used.
+                assert!(error > bound / 100.0 || shape[2] == 4, "{precision:?} {shape:?}: {error:.1e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn matrix_units_keep_the_bounds() {
+    for (precision, bound) in BOUNDS {
+        let Some(device) = units(precision) else { return };
+        for shape in SHAPES {
+            let error = error(&device, shape);
+            assert!(error <= bound, "{precision:?} {shape:?}: {:.2} of the bound", error / bound);
+        }
+    }
+}
+
+/// Cases that an adapter that is a CPU computes, which compiles each text for long: every type of matrix, and every kernel.
+const ON_CPUS: [(MatmulPrecision, &str, DType); 8] = [
+    (MatmulPrecision::High, "matmul", DType::Q8),
+    (MatmulPrecision::High, "grouped_linear", DType::Real),
+    (MatmulPrecision::High, "grouped_linear", DType::Q40),
+    (MatmulPrecision::High, "grouped_linear_backward_input", DType::Q6K),
+    (MatmulPrecision::Medium, "matmul", DType::Q4),
+    (MatmulPrecision::Medium, "grouped_linear", DType::Q4K),
+    (MatmulPrecision::Medium, "grouped_linear_backward_input", DType::Real),
+    (MatmulPrecision::Medium, "grouped_linear_backward_input", DType::Bf16),
+];
+
+/// Sums of f32 in another order: as for the products in f32.
+#[test]
+fn matrix_units_compute_as_their_twin() {
+    for (precision, _) in BOUNDS {
+        let Some(device) = units(precision) else { return };
+        let [_, reference] = twins(precision);
+        let tests = [matmul::tests, grouped_linear::tests, grouped_linear_backward_input::tests];
+        let cases: Vec<Case> = tests.into_iter().flat_map(|tests| tests()).collect();
+        if device.is_real_gpu() {
+            cases.iter().for_each(|case| compare(case, &device, &reference, precision));
+            continue;
+        }
+        for (_, kernel, dtype) in ON_CPUS.into_iter().filter(|(of, ..)| *of == precision) {
+            let stored = format!("{dtype:?}");
+            let is_large = |shape: &str| ["130 x", "152 x"].iter().any(|rows| shape.contains(rows));
+            let is_it = |case: &&Case| {
+                case.kernel == kernel && is_large(&case.shape) && case.shape.split(", ").any(|part| part == stored)
+            };
+            let case = cases.iter().find(is_it).unwrap_or_else(|| panic!("{kernel} of {dtype:?}"));
+            compare(case, &device, &reference, precision);
+        }
+    }
+}
+
+fn compare(case: &Case, device: &Device, reference: &Device, precision: MatmulPrecision) {
+    let expected = case.outputs(reference).unwrap();
+    for (output, expected) in case.outputs(device).unwrap().iter().zip(&expected) {
+        let error = relative_error(&output.values, &expected.values);
+        let Case { kernel, shape, tolerance, .. } = case;
+        assert!(error <= *tolerance, "{kernel} {shape}, {precision:?}: {} is off by {error:.2e}", output.name);
+    }
+}
+
+/// What a user is told of the device, and no more is tried than it has.
+#[test]
+fn a_device_says_how_it_computes() {
+    let describe = |choice, precision| open_device(choice, Precision::F32, precision).unwrap().description();
+    assert!(describe(&DeviceChoice::Cpu, MatmulPrecision::High).ends_with(", large products high"));
+    if skip_gpu() {
+        return;
+    }
+    let [highest, medium] =
+        [MatmulPrecision::Highest, MatmulPrecision::Medium].map(|precision| describe(&DeviceChoice::Gpu, precision));
+    let units = units(MatmulPrecision::Medium).map(|device| device.as_gpu().map(|gpu| gpu.traits().matrices));
+    let expected = match units.flatten().flatten() {
+        Some(units) => format!("{highest}, large products medium on {units}"),
+        None => format!("{highest}, products in f32: it has no matrix units"),
+    };
+    assert_eq!(medium, expected);
+}
+
+/// What is no number in an operand is none in the sums that it goes into, and in no others.
+#[test]
+fn no_number_stays_none() {
+    for (precision, _) in BOUNDS {
+        for device in twins(precision).into_iter().chain(units(precision)) {
+            let (size, bad_row) = (160, 5);
+            let mut a = device.tensor("a", &[size * size], DType::Real).unwrap();
+            let b = {
+                let mut b = device.tensor("b", &[size * size], DType::Real).unwrap();
+                b.write(0, (0..size * size).map(|i| (i % 7) as f64)).unwrap();
+                b
+            };
+            for bad in [f64::NAN, f64::INFINITY] {
+                a.write(0, (0..size * size).map(|i| if i == bad_row * size + 3 { bad } else { 1.0 })).unwrap();
+                let mut c = device.tensor("c", &[size * size], DType::Real).unwrap();
+                let [a, b] = [&a, &b].map(|tensor| Operand::whole(tensor, size));
+                let product = Product {
+                    layout: Layout::Nt,
+                    rows: size,
+                    cols: size,
+                    inner: size,
+                    a,
+                    b,
+                    c: OperandMut::whole(&mut c, size),
+                    accumulate: false,
+                };
+                Matmul::run(&device, product);
+                for (place, found) in c.read(size * size).unwrap().into_iter().enumerate() {
+                    assert_eq!(found.is_finite(), place / size != bad_row, "{bad} {place}: {found}");
+                }
+            }
+        }
+    }
+}
+
+/// By name, what a step of SGD has changed every weight of the demo's model by, as a gradient.
+fn gradients(device: &Device, dtype: WeightType, dir: &Path) -> BTreeMap<String, Vec<f64>> {
+    // So large a rate leaves nothing of the weights' own rounding.
+    const RATE: f64 = 1e6;
+    let vocab = 19;
+    let ids = |count: usize, pitch: usize| (0..count).map(|i| i * pitch % vocab).collect::<Vec<_>>();
+    let row = |length: usize| json!({"prompt_ids": ids(9, 7), "completion_ids": ids(length - 9, 11), "reward": 1.0});
+    let (rows, output) = (dir.join("rows.jsonl"), dir.join("run"));
+    std::fs::write(&rows, [100, 110, 120].map(|length| row(length).to_string()).join("\n")).unwrap();
+    let config = json!({
+        "method": "sft", "model": asset("model"), "data": rows, "output_dir": output, "save_steps": 0, "max_steps": 1,
+        "optimizer": "sgd", "learning_rate": RATE, "max_grad_norm": 0.0, "dtype": dtype, "save_dtype": dtype,
+    });
+    train(config, device);
+    let file = "model.safetensors";
+    let (before, after) = (tensors(&asset("model").join(file)), tensors(&output.join("final/policy").join(file)));
+    std::fs::remove_dir_all(&output).unwrap();
+    let gradient = |(name, before): (String, Vec<f64>)| {
+        let change = before.iter().zip(&after[&name]).map(|(before, after)| (before - after) / RATE);
+        (name.clone(), change.collect())
+    };
+    before.into_iter().map(gradient).collect()
+}
+
+/// How far each weight's gradient is from another's, relatively.
+fn off(found: &BTreeMap<String, Vec<f64>>, expected: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String, f64> {
+    let of = |(name, expected): (&String, &Vec<f64>)| {
+        let difference: Vec<f64> = expected.iter().zip(&found[name]).map(|(a, b)| a - b).collect();
+        (name.clone(), norm(&difference) / norm(expected))
+    };
+    expected.iter().map(of).collect()
+}
+
+/// Of a step of the demo's model, on the twin that rounds as matrix units do and on these where there are any.
+#[test]
+fn gradients_are_as_far_from_f64_as_the_precision_says() {
+    use MatmulPrecision::{High, Highest, Medium};
+    let dir = tempfile::tempdir().unwrap();
+    let exact = gradients(&Device::cpu(Precision::F64), WeightType::F64, dir.path());
+    let of = |device: &Device| off(&gradients(device, WeightType::F32, dir.path()), &exact);
+    let twin = |precision| of(&Device::cpu(Precision::F32).with_matmul_precision(precision).unwrap());
+    let [highest, high, medium] = [Highest, High, Medium].map(twin);
+    let on_gpu = |precision| units(precision).filter(Device::is_real_gpu).map(|device| of(&device));
+    let on_units = [High, Medium].map(on_gpu);
+    println!("{:50} {:>8} {:>8} {:>8}", "", "highest", "high", "medium");
+    for name in exact.keys() {
+        println!("{name:50} {:8.1e} {:8.1e} {:8.1e}", highest[name], high[name], medium[name]);
+        for high in [Some(&high), on_units[0].as_ref()].into_iter().flatten() {
+            assert!(high[name] <= 2.0 * highest[name], "{name}: {:.1e} and {:.1e}", high[name], highest[name]);
+        }
+        for medium in [Some(&medium), on_units[1].as_ref()].into_iter().flatten() {
+            assert!(medium[name] <= 1e-2, "{name}: {:.1e}", medium[name]);
+        }
+    }
+    assert!(medium.values().any(|off| *off > 1e-5), "nothing was rounded");
+}
+
+/// The option is written down, shown, and kept by `--resume`.
+#[test]
+fn a_run_keeps_its_precision() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |output: &str, precision: &str, more: &[&str]| {
+        let mut command = command("dqo/llama", &golden("dqo/llama/rows.jsonl"), &dir.path().join(output));
+        command.args(["--matmul-precision", precision, "--learning-rate", "1e-3"]).args(more);
+        command
+    };
+    for output in ["one", "again"] {
+        done(&mut run(output, "medium", &["--max-steps", "3"]));
+    }
+    let weights = |output: &str| std::fs::read(dir.path().join(output).join("final/policy/model.safetensors")).unwrap();
+    assert!(weights("one") == weights("again"));
+    let settings = std::fs::read_to_string(dir.path().join("one/config.toml")).unwrap();
+    assert!(settings.contains("matmul_precision = \"medium\""), "{settings}");
+    let error = error_of(&mut run("one", "high", &["--max-steps", "6", "--resume"]));
+    assert!(error.starts_with("--resume: --matmul-precision is "), "{error}");
+    done(&mut run("one", "medium", &["--max-steps", "6", "--resume"]));
+}

@@ -1,0 +1,346 @@
+// The matrix product on matrix units, for GPUs that have them: a workgroup of 2 x 2 subgroups, of which each sums 4 x 4 matrices of
+// SIZE x SIZE outputs; operands come in tiles of DEPTH k through workgroup memory, as f16. While a tile is multiplied, the next one
+// is on its way into registers.
+//
+// A row of the left operand, and a column of the right one, is scaled by a power of two that brings its largest value to 2^14 or
+// above, below 2^15, so that nothing overflows and little vanishes: f16 reaches 39 binary orders below it. A scaled value x is then
+// one f16, or two (HALVES): high = x rounded to 11 bits, low = x - high rounded to 11 bits. What is left of x is 2^-11 of it at
+// most, or 2^-22. Sums are scaled back when they are stored. matrices_high.wgsl and matrices_medium.wgsl multiply.
+override SUBGROUP = 32u;
+override THREADS = 4u * SUBGROUP;
+const BLOCK = 4u * SIZE; // rows and columns of a subgroup
+const ROWS = 2u * BLOCK;
+const COLS = 2u * BLOCK;
+const DEPTH = 16u;
+
+// [HALVES, ROWS + COLS, PITCH]: rows of the left tile, then columns of the right one. The pitch spreads lines over the banks, and
+// lets 8 values be read at once.
+const PITCH = DEPTH + 8u;
+const HALF = (ROWS + COLS) * PITCH;
+var<workgroup> tiles: array<f16, HALVES * HALF>;
+
+// A matrix of sums of each subgroup, on its way out: an invocation has no access to a matrix's values.
+var<workgroup> sums: array<f32, 4u * SIZE * SIZE>;
+
+// What an invocation brings of a tile is squares of four rows (or columns) and four k.
+const SQUARES = ROWS / 4u * (DEPTH / 4u);
+override SHARES = (SQUARES + THREADS - 1u) / THREADS;
+const MAX_SHARES = 2u;
+
+// The first row (or column) and k of a square, within its tile: neighbouring invocations bring neighbouring values.
+fn square_at(index: u32) -> vec2<u32> {
+    return 4u * vec2(index / (DEPTH / 4u), index % (DEPTH / 4u));
+}
+
+// Where one operand has fewer squares than there are invocations, the first ones bring the left operand's and the last the right's.
+fn left_square(lane: u32, share: u32) -> u32 {
+    return lane + share * THREADS;
+}
+
+fn right_square(lane: u32, share: u32) -> u32 {
+    return THREADS - 1u - lane + share * THREADS;
+}
+
+// The row and the k of one of a square's four quads: a row's, along k, or a k's, of four rows.
+fn quad_at(row: u32, k: u32, quad: u32, along_k: bool) -> vec2<u32> {
+    return vec2(row, k) + select(vec2(0u, quad), vec2(quad, 0u), along_k);
+}
+
+// Where a square's quads lie in memory.
+fn left_places(row: u32, k: u32) -> vec4<u32> {
+    var places: vec4<u32>;
+    for (var i = 0u; i < 4u; i += 1u) {
+        let at = quad_at(row, k, i, LEFT_ALONG_K);
+        places[i] = left_place(at.x, at.y);
+    }
+    return places;
+}
+
+fn right_places(col: u32, k: u32) -> vec4<u32> {
+    var places: vec4<u32>;
+    for (var i = 0u; i < 4u; i += 1u) {
+        let at = quad_at(col, k, i, RIGHT_ALONG_K);
+        places[i] = right_place(at.x, at.y);
+    }
+    return places;
+}
+
+fn load_left(places: vec4<u32>) -> array<vec4<f32>, 4> {
+    return array(left_quad(places.x), left_quad(places.y), left_quad(places.z), left_quad(places.w));
+}
+
+fn load_right(places: vec4<u32>) -> array<weight4, 4> {
+    return array(right_quad(places.x), right_quad(places.y), right_quad(places.z), right_quad(places.w));
+}
+
+// A square from `row` and `k` on; zeros where k is not in the range.
+fn left_within(row: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 4> {
+    var quads: array<vec4<f32>, 4>;
+    for (var i = 0u; i < 4u; i += 1u) {
+        let at = quad_at(row, k, i, LEFT_ALONG_K);
+        if (is_within(at.y, range)) {
+            quads[i] = left_quad(left_place(at.x, at.y));
+        }
+    }
+    return quads;
+}
+
+fn right_within(col: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 4> {
+    var quads: array<vec4<f32>, 4>;
+    for (var i = 0u; i < 4u; i += 1u) {
+        let at = quad_at(col, k, i, RIGHT_ALONG_K);
+        if (is_within(at.y, range)) {
+            quads[i] = unpack(right_quad(right_place(at.x, at.y)));
+        }
+    }
+    return quads;
+}
+
+// The power of two that a row or column is scaled by, as an exponent that is biased as an f32's: of the largest value's bits. Where
+// it is subnormal the factor is as large as one whose inverse is normal.
+fn exponent_of(magnitude: u32) -> u32 {
+    return min(268u - (magnitude >> 23u), 253u);
+}
+
+// The factor itself; no number where the largest value is none, so that the sums are none either.
+fn factors_of(magnitudes: vec4<u32>) -> vec4<f32> {
+    var factors: vec4<u32>;
+    for (var i = 0u; i < 4u; i += 1u) {
+        factors[i] = select(exponent_of(magnitudes[i]) << 23u, 0x7fc00000u, (magnitudes[i] >> 23u) == 255u);
+    }
+    return bitcast<vec4<f32>>(factors);
+}
+
+fn left_factors(row: u32) -> vec4<f32> {
+    return factors_of(vec4(
+        left_magnitude(row), left_magnitude(row + 1u), left_magnitude(row + 2u), left_magnitude(row + 3u),
+    ));
+}
+
+fn right_factors(col: u32) -> vec4<f32> {
+    return factors_of(vec4(
+        right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u),
+    ));
+}
+
+// Rounded to 11 bits, ties to even: a driver's own conversion to f16 may cut off.
+fn rounded(x: vec4<f32>) -> vec4<f32> {
+    let bits = bitcast<vec4<u32>>(x);
+    return bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u));
+}
+
+fn put(place: u32, four: vec4<f32>) {
+    let halves = vec4<f16>(four);
+    for (var d = 0u; d < 4u; d += 1u) {
+        tiles[place + d] = halves[d];
+    }
+}
+
+// Keeps a square, from its place in the tiles on, scaled by its rows' factors.
+fn keep(place: u32, along_k: bool, quads: array<vec4<f32>, 4>, factors: vec4<f32>) {
+    for (var r = 0u; r < 4u; r += 1u) {
+        let across = vec4(quads[0][r], quads[1][r], quads[2][r], quads[3][r]);
+        let x = factors[r] * select(across, quads[r], along_k);
+        let high = rounded(x);
+        put(place + r * PITCH, high);
+        if (HALVES == 2u) {
+            put(HALF + place + r * PITCH, rounded(x - high));
+        }
+    }
+}
+
+fn place_of(square: vec2<u32>) -> u32 {
+    return square.x * PITCH + square.y;
+}
+
+// Of each share of an invocation: where its quads lie in memory in the second step of a part of the k, and its factors.
+var<private> left: array<vec4<u32>, MAX_SHARES>;
+var<private> right: array<vec4<u32>, MAX_SHARES>;
+var<private> left_scales: array<vec4<f32>, MAX_SHARES>;
+var<private> right_scales: array<vec4<f32>, MAX_SHARES>;
+
+// The shares that are on their way.
+struct Shares {
+    left: array<array<vec4<f32>, 4>, MAX_SHARES>,
+    right: array<array<weight4, 4>, MAX_SHARES>,
+}
+
+fn keep_left(square: u32, quads: array<vec4<f32>, 4>, factors: vec4<f32>) {
+    keep(place_of(square_at(square)), LEFT_ALONG_K, quads, factors);
+}
+
+fn keep_right(square: u32, quads: array<vec4<f32>, 4>, factors: vec4<f32>) {
+    keep(ROWS * PITCH + place_of(square_at(square)), RIGHT_ALONG_K, quads, factors);
+}
+
+// Finds the shares' places in a part of the k, and keeps its first tile, which begins at `first_k`; where it has any k.
+fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
+    for (var i = 0u; i < SHARES; i += 1u) {
+        let square = left_square(lane, i);
+        let at = vec2(corner.y, first_k) + square_at(square);
+        if (square < SQUARES) {
+            left[i] = left_places(at.x, at.y + DEPTH);
+            left_scales[i] = left_factors(at.x);
+            if (range.x < range.y) {
+                keep_left(square, left_within(at.x, at.y, range), left_scales[i]);
+            }
+        }
+    }
+    for (var i = 0u; i < SHARES; i += 1u) {
+        let square = right_square(lane, i);
+        let at = vec2(corner.x, first_k) + square_at(square);
+        if (square < SQUARES) {
+            right[i] = right_places(at.x, at.y + DEPTH);
+            right_scales[i] = right_factors(at.x);
+            if (range.x < range.y) {
+                keep_right(square, right_within(at.x, at.y, range), right_scales[i]);
+            }
+        }
+    }
+}
+
+fn load(lane: u32, k: u32) -> Shares {
+    var shares: Shares;
+    for (var i = 0u; i < SHARES; i += 1u) {
+        if (left_square(lane, i) < SQUARES) {
+            shares.left[i] = load_left(left[i] + left_beyond(k));
+        }
+        if (right_square(lane, i) < SQUARES) {
+            shares.right[i] = load_right(right[i] + right_beyond(k));
+        }
+    }
+    return shares;
+}
+
+fn keep_next(lane: u32, next: Shares) {
+    for (var i = 0u; i < SHARES; i += 1u) {
+        let square = left_square(lane, i);
+        if (square < SQUARES) {
+            keep_left(square, next.left[i], left_scales[i]);
+        }
+    }
+    for (var i = 0u; i < SHARES; i += 1u) {
+        let square = right_square(lane, i);
+        if (square < SQUARES) {
+            let four = next.right[i];
+            let quads = array(unpack(four[0]), unpack(four[1]), unpack(four[2]), unpack(four[3]));
+            keep_right(square, quads, right_scales[i]);
+        }
+    }
+}
+
+// Matrices of the tiles: one half of the values from a row, or a column, and a k on.
+fn left_matrix(half: u32, row: u32, k: u32) -> Left {
+    return coopLoadT<Left>(&tiles[half * HALF + row * PITCH + k], PITCH);
+}
+
+fn right_matrix(half: u32, col: u32, k: u32) -> Right {
+    return coopLoad<Right>(&tiles[half * HALF + (ROWS + col) * PITCH + k], PITCH);
+}
+
+// The sums of a subgroup: [row, column] of matrices.
+var<private> sum00: Sum;
+var<private> sum01: Sum;
+var<private> sum02: Sum;
+var<private> sum03: Sum;
+var<private> sum10: Sum;
+var<private> sum11: Sum;
+var<private> sum12: Sum;
+var<private> sum13: Sum;
+var<private> sum20: Sum;
+var<private> sum21: Sum;
+var<private> sum22: Sum;
+var<private> sum23: Sum;
+var<private> sum30: Sum;
+var<private> sum31: Sum;
+var<private> sum32: Sum;
+var<private> sum33: Sum;
+
+// Four sums from a row and a column on, scaled back: in two steps, as the power of two may be no f32's.
+fn unscaled(row: u32, col: u32, sum: vec4<f32>) -> vec4<f32> {
+    let columns = vec4(
+        right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u),
+    );
+    let of_row = i32(exponent_of(left_magnitude(row)));
+    var result: vec4<f32>;
+    for (var d = 0u; d < 4u; d += 1u) {
+        let power = 254 - of_row - i32(exponent_of(columns[d]));
+        let half = power / 2;
+        result[d] = sum[d] * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(power - half + 127) << 23u);
+    }
+    return result;
+}
+
+// A subgroup and a lane of it.
+struct Member {
+    subgroup: u32,
+    lane: u32,
+}
+
+// Stores a matrix of sums of each subgroup, its own from a row and a column on.
+fn finish(sum: Sum, member: Member, row: u32, col: u32, layer: u32) {
+    let first = member.subgroup * SIZE * SIZE;
+    let pitch = SIZE;
+    workgroupBarrier();
+    coopStoreT(sum, &sums[first], pitch);
+    workgroupBarrier();
+    for (var quad = member.lane; quad < SIZE * SIZE / 4u; quad += SUBGROUP) {
+        let at = 4u * quad;
+        let four = vec4(sums[first + at], sums[first + at + 1u], sums[first + at + 2u], sums[first + at + 3u]);
+        let place = vec2(row + at / SIZE, col + at % SIZE);
+        store(place.x, place.y, layer, unscaled(place.x, place.y, four));
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane_of_subgroup: u32,
+) {
+    prepare(lane);
+    let size = vec2(COLS, ROWS);
+    let corner = corner_of(tile_of(workgroup.xy, grid_of(size)), size);
+    let member = Member(subgroup % 4u, lane_of_subgroup);
+    let own = BLOCK * vec2(member.subgroup % 2u, member.subgroup / 2u);
+    for (var part = 0u; part < PARTS; part += 1u) {
+        let range = enter(part, workgroup.z);
+        // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
+        let filled = (range.y - range.x + DEPTH - 1u) / DEPTH * DEPTH;
+        begin(lane, corner, range.y - filled, range);
+        for (var k = 0u; k < filled; k += DEPTH) {
+            let is_last = k + DEPTH == filled;
+            var next: Shares;
+            workgroupBarrier();
+            if (!is_last) {
+                next = load(lane, k);
+            }
+            for (var d = 0u; d < DEPTH; d += SIZE) {
+                multiply(own.y, own.x, d);
+            }
+            workgroupBarrier();
+            if (!is_last) {
+                keep_next(lane, next);
+            }
+        }
+    }
+    let row = corner.y + own.y;
+    let col = corner.x + own.x;
+    finish(sum00, member, row, col, workgroup.z);
+    finish(sum01, member, row, col + SIZE, workgroup.z);
+    finish(sum02, member, row, col + 2u * SIZE, workgroup.z);
+    finish(sum03, member, row, col + 3u * SIZE, workgroup.z);
+    finish(sum10, member, row + SIZE, col, workgroup.z);
+    finish(sum11, member, row + SIZE, col + SIZE, workgroup.z);
+    finish(sum12, member, row + SIZE, col + 2u * SIZE, workgroup.z);
+    finish(sum13, member, row + SIZE, col + 3u * SIZE, workgroup.z);
+    finish(sum20, member, row + 2u * SIZE, col, workgroup.z);
+    finish(sum21, member, row + 2u * SIZE, col + SIZE, workgroup.z);
+    finish(sum22, member, row + 2u * SIZE, col + 2u * SIZE, workgroup.z);
+    finish(sum23, member, row + 2u * SIZE, col + 3u * SIZE, workgroup.z);
+    finish(sum30, member, row + 3u * SIZE, col, workgroup.z);
+    finish(sum31, member, row + 3u * SIZE, col + SIZE, workgroup.z);
+    finish(sum32, member, row + 3u * SIZE, col + 2u * SIZE, workgroup.z);
+    finish(sum33, member, row + 3u * SIZE, col + 3u * SIZE, workgroup.z);
+}
