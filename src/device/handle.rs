@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::data::{Data, Precision};
 use super::ledger::{Allocation, Ledger};
-use super::matmul_precision::{MatmulPrecision, ROOM};
+use super::matmul_precision::{MatmulPrecision, ROOM, ROOM_BYTES};
 use crate::gpu::{Gpu, Limits, Rates, TRANSFER_BYTES, system_memory};
 
 /// A handle to where kernels run; clones share the device.
@@ -18,6 +18,7 @@ pub(super) struct Shared {
     /// A bound on tensors below the back end's own.
     tensor_bytes: u64,
     ledger: Mutex<Ledger>,
+    /// As it was asked for.
     matmul_precision: MatmulPrecision,
     /// The room for the magnitudes of a product's rows and columns, where it needs them.
     pub magnitudes: Mutex<Data>,
@@ -99,7 +100,7 @@ impl Device {
         }
         let precision = of.matmul_precision();
         if precision != MatmulPrecision::Highest {
-            device.ledger().add(ROOM, precision.room_bytes());
+            device.ledger().add(ROOM, ROOM_BYTES);
         }
         device.with_room(precision, Data::Planned)
     }
@@ -112,9 +113,10 @@ impl Device {
         self
     }
 
-    /// How precise large products are here.
+    /// How precise large products are here: as was asked for, but f32 on a GPU without matrix units.
     pub fn matmul_precision(&self) -> MatmulPrecision {
-        self.0.matmul_precision
+        let has_units = self.as_gpu().is_none_or(|gpu| gpu.traits().matrices.is_some());
+        if has_units { self.0.matmul_precision } else { MatmulPrecision::Highest }
     }
 
     /// The precision of [`DType::Real`](super::DType::Real) tensors here.
@@ -144,11 +146,11 @@ impl Device {
     /// be.
     pub fn description(&self) -> String {
         let name = self.name();
-        match (self.matmul_precision(), self.as_gpu().map(|gpu| gpu.traits().matrices)) {
+        match (self.0.matmul_precision, self.as_gpu().map(|gpu| gpu.traits().matrices)) {
             (MatmulPrecision::Highest, _) => name,
             (precision, None) => format!("{name}, large products {precision}"),
             (precision, Some(Some(units))) => format!("{name}, large products {precision} on {units}"),
-            (_, Some(None)) => format!("{name}, products in f32: it has no matrix units"),
+            (_, Some(None)) => format!("{name}, products in f32: it has no matrix units that pass the tests"),
         }
     }
 

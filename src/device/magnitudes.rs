@@ -19,11 +19,12 @@ impl Device {
     /// # Panics
     /// Where the device is in use already.
     pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Result<Self> {
-        let room = match precision {
-            MatmulPrecision::Highest => Data::Planned,
-            _ => self.tensor(ROOM, &[MAGNITUDES], DType::U32)?.into_data(),
-        };
-        Ok(self.with_room(precision, room))
+        let device = self.with_room(precision, Data::Planned);
+        if device.matmul_precision() == MatmulPrecision::Highest {
+            return Ok(device);
+        }
+        let room = device.tensor(ROOM, &[MAGNITUDES], DType::U32)?.into_data();
+        Ok(device.with_room(precision, room))
     }
 
     /// Lends the room for [`MAGNITUDES`], which holds what the last call left there.

@@ -22,15 +22,9 @@ pub enum MatmulPrecision {
 /// magnitude of each.
 pub const MAGNITUDES: usize = 1 << 20;
 
-/// What that room is called.
+/// What that room is called, and its bytes.
 pub(super) const ROOM: &str = "products/magnitudes";
-
-impl MatmulPrecision {
-    /// The bytes of that room.
-    pub(super) fn room_bytes(self) -> u64 {
-        if self == Self::Highest { 0 } else { 4 * MAGNITUDES as u64 }
-    }
-}
+pub(super) const ROOM_BYTES: u64 = 4 * MAGNITUDES as u64;
 
 impl fmt::Display for MatmulPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
