@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     // Neighbouring invocations read neighbouring values.
     let line = select(lane / SHARES, lane % LINES, BY_COLUMN);
     let share = select(lane % SHARES, lane / LINES, BY_COLUMN);
-    let index = (workgroup.y * GRID_WIDTH + workgroup.x) * LINES + line;
+    let index = linear(workgroup) * LINES + line;
     var most = vec4(0u);
     if (BY_COLUMN) {
         let col = min(4u * index, params.cols - 4u);

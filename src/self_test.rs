@@ -23,25 +23,14 @@ pub fn open_device(choice: &DeviceChoice, precision: Precision, products: Matmul
     };
     let adapter = adapters.as_ref().map(|adapters| adapters.choose(choice)).transpose()?.flatten();
     let Some(adapter) = adapter else { return Device::cpu(precision).with_matmul_precision(products) };
-    if products != MatmulPrecision::Highest
-        && let Some(device) = open_with_matrices(adapter, products)?
-    {
-        return Ok(device);
-    }
-    let device = open_tested(open_adapter(adapter, MatmulPrecision::Highest)?, products)?;
+    let gpu = open_adapter(adapter, products)?;
+    let has_units = gpu.traits().matrices.is_some();
+    let device = match open_tested(gpu, products) {
+        Err(_) if has_units => open_tested(open_adapter(adapter, MatmulPrecision::Highest)?, products)?,
+        tested => tested?,
+    };
     let rates = measure_rates(&device)?;
     Ok(device.with_rates(rates))
-}
-
-/// The device with its matrix units, where it has them and they pass the tests.
-fn open_with_matrices(adapter: &wgpu::Adapter, products: MatmulPrecision) -> Result<Option<Device>> {
-    let gpu = open_adapter(adapter, products)?;
-    if gpu.traits().matrices.is_none() {
-        return Ok(None);
-    }
-    let Ok(device) = open_tested(gpu, products) else { return Ok(None) };
-    let rates = measure_rates(&device)?;
-    Ok(Some(device.with_rates(rates)))
 }
 
 fn open_tested(gpu: Gpu, products: MatmulPrecision) -> Result<Device> {

@@ -111,16 +111,13 @@ fn factors_of(magnitudes: vec4<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(factors);
 }
 
-fn left_factors(row: u32) -> vec4<f32> {
-    return factors_of(vec4(
-        left_magnitude(row), left_magnitude(row + 1u), left_magnitude(row + 2u), left_magnitude(row + 3u),
-    ));
+// Of four rows, or columns.
+fn left_magnitudes(row: u32) -> vec4<u32> {
+    return vec4(left_magnitude(row), left_magnitude(row + 1u), left_magnitude(row + 2u), left_magnitude(row + 3u));
 }
 
-fn right_factors(col: u32) -> vec4<f32> {
-    return factors_of(vec4(
-        right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u),
-    ));
+fn right_magnitudes(col: u32) -> vec4<u32> {
+    return vec4(right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u));
 }
 
 // Rounded to 11 bits, ties to even: a driver's own conversion to f16 may cut off.
@@ -180,7 +177,7 @@ fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
         let at = vec2(corner.y, first_k) + square_at(square);
         if (square < SQUARES) {
             left[i] = left_places(at.x, at.y + DEPTH);
-            left_scales[i] = left_factors(at.x);
+            left_scales[i] = factors_of(left_magnitudes(at.x));
             if (range.x < range.y) {
                 keep_left(square, left_within(at.x, at.y, range), left_scales[i]);
             }
@@ -191,7 +188,7 @@ fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
         let at = vec2(corner.x, first_k) + square_at(square);
         if (square < SQUARES) {
             right[i] = right_places(at.x, at.y + DEPTH);
-            right_scales[i] = right_factors(at.x);
+            right_scales[i] = factors_of(right_magnitudes(at.x));
             if (range.x < range.y) {
                 keep_right(square, right_within(at.x, at.y, range), right_scales[i]);
             }
@@ -258,9 +255,7 @@ var<private> sum33: Sum;
 
 // Four sums from a row and a column on, scaled back: in two steps, as the power of two may be no f32's.
 fn unscaled(row: u32, col: u32, sum: vec4<f32>) -> vec4<f32> {
-    let columns = vec4(
-        right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u),
-    );
+    let columns = right_magnitudes(col);
     let of_row = i32(exponent_of(left_magnitude(row)));
     var result: vec4<f32>;
     for (var d = 0u; d < 4u; d += 1u) {

@@ -124,6 +124,9 @@ impl Kernel for GroupedLinear<'_> {
         let parts =
             [(self.w0, &*self.y0, self.cols0), (self.w1, &*self.y1, self.cols1), (self.w2, &*self.y2, self.cols2)];
         check_parts::<Self>(parts, inner, end);
+        if self.precision != MatmulPrecision::Highest {
+            reaches::<Self>(self.magnitudes, (self.cols0 + self.cols1 + self.cols2) as usize + end);
+        }
     }
 
     fn launch(&self, traits: Traits) -> Launch {

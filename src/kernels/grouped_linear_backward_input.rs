@@ -116,6 +116,9 @@ impl Kernel for GroupedLinearBackwardInput<'_> {
         let end = (self.first_row + self.rows) as usize;
         let cols = self.cols as usize;
         reaches::<Self>(self.dx, end * cols);
+        if self.precision != MatmulPrecision::Highest {
+            reaches::<Self>(self.magnitudes, cols + end);
+        }
         let parts =
             [(self.w0, self.dy0, self.inner0), (self.w1, self.dy1, self.inner1), (self.w2, self.dy2, self.inner2)];
         for (w, dy, inner) in parts {

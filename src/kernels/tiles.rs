@@ -296,13 +296,14 @@ impl TileText {
         if let Some(units) = traits.matrices
             && precision != MatmulPrecision::Highest
         {
-            let (first, rows) = match units.size {
-                MatrixSize::Sixteen => (2, 128),
-                MatrixSize::Eight => (4, 64),
+            let first = match units.size {
+                MatrixSize::Sixteen => 2,
+                MatrixSize::Eight => 4,
             };
+            let side = 8 * units.size.values(); // ROWS and COLS of the shader
             let variant = &variants[first + usize::from(precision == MatmulPrecision::Medium)];
             let constants = vec![("SUBGROUP", f64::from(units.subgroup))];
-            return Self { variant, constants, tile: Tile { rows, cols: rows } };
+            return Self { variant, constants, tile: Tile { rows: side, cols: side } };
         }
         if traits.software && traits.subgroups == Subgroups::OfSize(SUBGROUP) {
             return Self { variant: &variants[1], constants: Vec::new(), tile: LANES_TILE };
