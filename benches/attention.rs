@@ -1,9 +1,9 @@
 use anyhow::Result;
 
 use super::case::{Case, Work, bounds, lengths_label};
-use crate::device::{Call, DType, Device, Precision, Tensor};
+use crate::device::{Call, DType, Device, MatmulPrecision, Precision, Tensor};
 use crate::gpu::Signature;
-use crate::kernels::{Attention, AttentionBackwardDelta, Heads, Projections, Sequences};
+use crate::kernels::{Attention, AttentionBackwardDelta, Heads, OutputGradient, Projections, Sequences, SplitRoom};
 
 /// Sequences that stand end to end, and the heads that attend over them.
 #[derive(Clone, Copy)]
@@ -32,6 +32,35 @@ impl Packed {
     pub fn sequences(self, bounds: &Tensor) -> Sequences<'_> {
         let longest = self.lengths.iter().copied().max().unwrap_or(0);
         Sequences { bounds, tokens: self.tokens(), longest, window: self.window }
+    }
+
+    /// Of tensors as they are.
+    fn projections<'a>(self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor) -> Projections<'a> {
+        Projections { q, k, v, scale: self.heads.scale(), precision: MatmulPrecision::Highest }
+    }
+
+    /// Room for parts of the operands, where the device splits them.
+    fn room(self, device: &Device) -> Option<SplitRoom> {
+        let make = |name: &str, words| device.tensor(name, &[words], DType::U32);
+        SplitRoom::new(device, self.heads, self.tokens(), true, make).expect("the device has room for a case")
+    }
+
+    /// Runs a backward pass over its inputs, and what it writes: as they are, or in parts where the device splits them.
+    pub fn run_backward(
+        self,
+        device: &Device,
+        tensors: &mut [Tensor],
+        run: impl FnOnce(Sequences, Projections, OutputGradient, &mut [Tensor]),
+    ) {
+        let ([bounds, q, k, v, dout, row_statistics], outputs) = tensors.split_first_chunk_mut().expect("the inputs");
+        let (sequences, mut room) = (self.sequences(bounds), self.room(device));
+        let mut projections = self.projections(q, k, v);
+        let mut output = OutputGradient { dout, row_statistics };
+        if let Some(SplitRoom { projections: room, dout: Some(room_of_dout) }) = &mut room {
+            projections = projections.split(device, self.heads, sequences, room);
+            output = output.split(device, self.heads, self.tokens(), projections.precision, room_of_dout);
+        }
+        run(sequences, projections, output, outputs);
     }
 
     /// Whether a probability is not 1. Where all are there is no gradient; what is computed in its place is rounding.
@@ -67,8 +96,12 @@ fn case(packed: Packed, range: f64) -> Case {
         .output("lse", &[tokens, h])
         .run(move |device, tensors| {
             let [bounds, q, k, v, o, lse] = tensors else { unreachable!() };
-            let projections = Projections { q, k, v, scale: packed.heads.scale() };
-            Attention::run(device, packed.heads, packed.sequences(bounds), projections, o, lse);
+            let (sequences, mut room) = (packed.sequences(bounds), packed.room(device));
+            let mut projections = packed.projections(q, k, v);
+            if let Some(room) = &mut room {
+                projections = projections.split(device, packed.heads, sequences, &mut room.projections);
+            }
+            Attention::run(device, packed.heads, sequences, projections, o, lse);
         })
 }
 
@@ -121,7 +154,7 @@ fn row_statistics(case: &Case, packed: Packed) -> Result<Vec<f64>> {
     let mut o = device.tensor("o", dout.shape(), DType::Real)?;
     let mut lse = device.tensor("lse", &[rows], DType::Real)?;
     let mut row_statistics = device.tensor("row_statistics", &[rows, 2], DType::Real)?;
-    let projections = Projections { q, k, v, scale: packed.heads.scale() };
+    let projections = packed.projections(q, k, v);
     Attention::run(&device, packed.heads, packed.sequences(bounds), projections, &mut o, &mut lse);
     device.run(AttentionBackwardDelta {
         o: &o,

@@ -1,7 +1,7 @@
 use super::attention::{BENCH, Backward, LARGE, Packed, SHAPES, backward, large_backward, packed};
 use super::case::Case;
 use crate::device::Call;
-use crate::kernels::{AttentionBackwardKeyValue, Heads, KeyValueGradients, OutputGradient, Projections};
+use crate::kernels::{AttentionBackwardKeyValue, Heads, KeyValueGradients};
 
 /// The gradient, from such inputs.
 fn case(inputs: Backward, packed: Packed) -> Case {
@@ -9,12 +9,11 @@ fn case(inputs: Backward, packed: Packed) -> Case {
     let case = inputs(AttentionBackwardKeyValue::SIGNATURE, 8.0, packed);
     let case = case.output("dk", &[tokens, kv_heads, head_dim]).output("dv", &[tokens, kv_heads, head_dim]);
     case.input("partial", &[heads / kv_heads, tokens, kv_heads, head_dim]).run(move |device, tensors| {
-        let [bounds, q, k, v, dout, row_statistics, dk, dv, partial] = tensors else { unreachable!() };
-        let projections = Projections { q, k, v, scale: packed.heads.scale() };
-        let output = OutputGradient { dout, row_statistics };
-        let gradients = KeyValueGradients { dk, dv, partial };
-        let sequences = packed.sequences(bounds);
-        AttentionBackwardKeyValue::run(device, packed.heads, sequences, projections, output, gradients);
+        packed.run_backward(device, tensors, |sequences, projections, output, outputs| {
+            let [dk, dv, partial] = outputs else { unreachable!() };
+            let gradients = KeyValueGradients { dk, dv, partial };
+            AttentionBackwardKeyValue::run(device, packed.heads, sequences, projections, output, gradients);
+        });
     })
 }
 

@@ -1,16 +1,16 @@
 use super::attention::{BENCH, Backward, LARGE, Packed, SHAPES, backward, large_backward};
 use super::case::Case;
 use crate::device::Call;
-use crate::kernels::{AttentionBackwardQuery, OutputGradient, Projections};
+use crate::kernels::AttentionBackwardQuery;
 
 /// The gradient, from such inputs.
 fn case(inputs: Backward, packed: Packed) -> Case {
     let case = inputs(AttentionBackwardQuery::SIGNATURE, 6.0, packed);
     case.output("dq", &[packed.tokens(), packed.heads.heads, packed.heads.head_dim]).run(move |device, tensors| {
-        let [bounds, q, k, v, dout, row_statistics, dq] = tensors else { unreachable!() };
-        let projections = Projections { q, k, v, scale: packed.heads.scale() };
-        let output = OutputGradient { dout, row_statistics };
-        AttentionBackwardQuery::run(device, packed.heads, packed.sequences(bounds), projections, output, dq);
+        packed.run_backward(device, tensors, |sequences, projections, output, outputs| {
+            let [dq] = outputs else { unreachable!() };
+            AttentionBackwardQuery::run(device, packed.heads, sequences, projections, output, dq);
+        });
     })
 }
 

@@ -1,7 +1,7 @@
 //! The gradients of keys and values do not depend on how the heads of a group are cut into calls, to the bit, on the CPU.
 
 use dqo_wgpu::benches::case::bounds;
-use dqo_wgpu::device::{DType, Device, Precision, word};
+use dqo_wgpu::device::{DType, Device, MatmulPrecision, Precision, word};
 use dqo_wgpu::kernels::{AttentionBackwardKeyValue, Heads};
 
 const LENGTHS: [usize; 2] = [37, 60];
@@ -46,6 +46,7 @@ fn gradients(device: &Device, members: usize) -> [Vec<f64>; 2] {
             tiles: word(tokens.div_ceil(32)),
             head_dim: word(head_dim),
             reach: 60,
+            precision: MatmulPrecision::Highest,
         });
     }
     [dk, dv].map(|tensor| tensor.read(of_keys).unwrap())

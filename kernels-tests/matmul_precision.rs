@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dqo_wgpu::benches::case::{Case, relative_error};
-use dqo_wgpu::benches::{grouped_linear, grouped_linear_backward_input, matmul};
+use dqo_wgpu::benches::case::{Case, Output, relative_error};
+use dqo_wgpu::benches::{
+    attention, attention_backward_key_value, attention_backward_query, grouped_linear, grouped_linear_backward_input,
+    matmul,
+};
 use dqo_wgpu::device::{DType, Device, MatmulPrecision, Precision};
 use dqo_wgpu::gpu::{DeviceChoice, Gpu, Settings};
 use dqo_wgpu::kernels::{Layout, Matmul, Operand, OperandMut, Product};
@@ -229,6 +232,69 @@ fn a_device_says_how_it_computes() {
         None => format!("{highest}, products in f32: it has no matrix units that pass the tests"),
     };
     assert_eq!(medium, expected);
+}
+
+/// What attention's results may be off by, in [`BOUNDS`], at their worst element: scores, and through them probabilities, are of rounded
+/// operands, and so are the probabilities and what they weigh.
+const OF_ATTENTION: f64 = 8.0;
+
+/// The cases of attention's kernels that are large enough to be rounded.
+fn attention_cases() -> Vec<Case> {
+    let tests = [attention::tests, attention_backward_query::tests, attention_backward_key_value::tests];
+    let is_large =
+        |case: &Case| ["[130], 3/1 heads of 64", "[7, 170], 2/1 heads of 32"].iter().any(|of| case.shape.contains(of));
+    let cases: Vec<Case> = tests.into_iter().flat_map(|tests| tests()).filter(is_large).collect();
+    assert_eq!(cases.len(), 6);
+    cases
+}
+
+/// Beside what f32 itself is off by, in the twin of that precision.
+#[test]
+fn attentions_twins_keep_the_bounds() {
+    let exact = Device::cpu(Precision::F64);
+    for case in attention_cases() {
+        let expected = case.outputs(&exact).unwrap();
+        let errors = |device: &Device| {
+            let outputs = case.outputs(device).unwrap();
+            let of = |(output, expected): (&Output, &Output)| relative_error(&output.values, &expected.values);
+            outputs.iter().zip(&expected).map(of).collect::<Vec<_>>()
+        };
+        let own = [Precision::F32, Precision::F64].map(|of| errors(&Device::cpu(of)));
+        for (precision, bound) in BOUNDS {
+            for (device, own) in twins(precision).iter().zip(&own) {
+                let errors = errors(device);
+                let Case { kernel, shape, .. } = &case;
+                let keeps = |(error, own): (&f64, &f64)| *error <= 2.0 * own + OF_ATTENTION * bound;
+                assert!(errors.iter().zip(own).all(keeps), "{kernel} {shape}, {precision:?}: {errors:?} and {own:?}");
+                assert!(errors.iter().any(|error| *error > bound / 100.0), "{kernel} {shape}: nothing was rounded");
+            }
+        }
+    }
+}
+
+/// As the products; but where a score is off by its own rounding, a probability is rounded to another f16, which is 2^-11 from the first
+/// in `medium`.
+#[test]
+fn attention_on_matrix_units_computes_as_its_twin() {
+    for (precision, bound) in BOUNDS {
+        let Some(device) = units(precision) else { return };
+        let [_, reference] = twins(precision);
+        for case in attention_cases() {
+            {
+                let expected = case.outputs(&reference).unwrap();
+                for (output, expected) in case.outputs(&device).unwrap().iter().zip(&expected) {
+                    let error = relative_error(&output.values, &expected.values);
+                    let Case { kernel, shape, .. } = &case;
+                    println!("{kernel} {shape}, {precision:?}: {} is off by {error:.2e}", output.name);
+                    assert!(
+                        error <= (bound / 2.0).max(1e-5),
+                        "{kernel} {shape}, {precision:?}: {} is off by {error:.2e}",
+                        output.name
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// What is no number in an operand is none in the sums that it goes into, and in no others.

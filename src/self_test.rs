@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::device::{DType, Device, MatmulPrecision, Precision};
+use crate::device::{DType, Device, MatmulPrecision, Precision, word};
 use crate::gpu::{AdapterList, DeviceChoice, Gpu, Rates, Settings};
-use crate::kernels::{Layout, Matmul, Operand, OperandMut, Product, Scale};
+use crate::kernels::{
+    Attention, Heads, Layout, Matmul, Operand, OperandMut, Product, Projections, Scale, Sequences, SplitRoom,
+};
 
 /// Opens the chosen device, tests it and measures its [rates](Rates). `precision` `F64` needs the CPU device. With `DQO_SHADER_CHECKS=1` in the
 /// environment every shader checks its bounds, its loops and its divisors (see [`Settings`]). Large products are as precise as
@@ -73,12 +75,52 @@ fn whole_number(index: usize) -> f64 {
     ((index * 7 + index / 13) % 9) as f64 - 4.0
 }
 
-/// Runs the matrix products on odd shapes and compares them with exact results.
+/// Runs the matrix products on odd shapes and compares them with exact results; and attention, where it is less precise, with its
+/// twin's.
 ///
 /// # Errors
-/// Names the device and the product that is wrong.
+/// Names the device and what is wrong.
 pub fn self_test(device: &Device) -> Result<()> {
-    ROWS.into_iter().try_for_each(|rows| test_products(device, rows))
+    ROWS.into_iter().try_for_each(|rows| test_products(device, rows))?;
+    if device.matmul_precision() == MatmulPrecision::Highest {
+        return Ok(());
+    }
+    let twin = Device::cpu(Precision::F32).with_matmul_precision(device.matmul_precision())?;
+    let largest = |values: &[f64]| values.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    let (found, expected) = (attend(device)?, attend(&twin)?);
+    let difference: Vec<f64> = found.iter().zip(&expected).map(|(found, expected)| found - expected).collect();
+    // What is left of an f16 is 5e-4 of it.
+    ensure!(
+        largest(&difference) <= 1e-3 * largest(&expected),
+        "{} computes attention wrongly; update its driver, or use --matmul-precision highest",
+        device.description()
+    );
+    Ok(())
+}
+
+/// Attention over a sequence that is long enough for matrix units.
+fn attend(device: &Device) -> Result<Vec<f64>> {
+    let (tokens, heads) = (ROWS[1], Heads { heads: 2, kv_heads: 1, head_dim: 64 });
+    let tensor = |name: &str, heads: usize| {
+        let count = tokens * heads * 64;
+        let mut tensor = device.tensor(&format!("self-test/{name}"), &[count], DType::Real)?;
+        tensor.write(0, (0..count).map(|index| whole_number(index + name.len()) / 4.0))?;
+        Ok::<_, anyhow::Error>(tensor)
+    };
+    let (q, k, v, mut o) = (tensor("q", 2)?, tensor("key", 1)?, tensor("value", 1)?, tensor("o", 2)?);
+    let mut lse = device.tensor("self-test/lse", &[2 * tokens], DType::Real)?;
+    let mut bounds = device.tensor("self-test/bounds", &[2 * tokens], DType::U32)?;
+    bounds.write_u32(0, &(0..2 * tokens).map(|index| if index % 2 == 0 { 0 } else { word(tokens) }).collect::<Vec<_>>())?;
+    let sequences = Sequences { bounds: &bounds, tokens, longest: tokens, window: None };
+    let mut projections =
+        Projections { q: &q, k: &k, v: &v, scale: heads.scale(), precision: MatmulPrecision::Highest };
+    let make = |name: &str, words| device.tensor(&format!("self-test/{name}"), &[words], DType::U32);
+    let mut room = SplitRoom::new(device, heads, tokens, false, make)?;
+    if let Some(room) = &mut room {
+        projections = projections.split(device, heads, sequences, &mut room.projections);
+    }
+    Attention::run(device, heads, sequences, projections, &mut o, &mut lse);
+    o.read(o.len())
 }
 
 fn test_products(device: &Device, rows: usize) -> Result<()> {

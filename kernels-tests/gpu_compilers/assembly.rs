@@ -1,20 +1,48 @@
-//! AMD's machine code: the share of fused multiply-adds among the vector instructions of the innermost loops.
+//! AMD's machine code: what the innermost loops are made of.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use regex::Regex;
 
-/// Vector instructions of a way through a loop.
+/// What is counted of a way through a loop, and how much of that is wanted there.
 #[derive(Clone, Copy, Default)]
 struct Way {
     all: u32,
-    fused: u32,
+    wanted: u32,
 }
 
-/// Percent of the vector instructions of the loops that hold fused multiply-adds and no other loop. Of branches that a whole
-/// subgroup takes the longer side counts, of others both. None where there is no such loop.
+/// Percent of the vector instructions of the loops that hold fused multiply-adds and no other loop.
 pub fn fma_share(assembly: &str) -> Option<f64> {
+    // Two operations that are issued together stand in a line.
+    let vector = Regex::new(r"\bv_[a-z0-9_]+").unwrap();
+    // Before RDNA 2 Mesa multiplies and adds in one instruction that rounds twice, which is the faster one there.
+    let fused = Regex::new(r"^v_(fma|fmac|mac|mad_f32|pk_fma|dual_fmac|dual_fmaak|dual_fmamk|dot|wmma)").unwrap();
+    share(assembly, &fused, |line| {
+        let operations = || vector.find_iter(line);
+        let wanted = operations().filter(|operation| fused.is_match(operation.as_str())).count() as u32;
+        Way { all: operations().count() as u32, wanted }
+    })
+}
+
+/// Percent of the cycles in which the loops that hold products of matrices, and no other loop, issue these and loads, where a product
+/// takes so many. Subgroups of 64 take two cycles for a vector instruction, and a load is handed on in one.
+pub fn matrix_share(assembly: &str, cycles_of_product: u32) -> Option<f64> {
+    let product = Regex::new(r"^v_wmma").unwrap();
+    let load = Regex::new(r"^(ds_load|ds_read|global_load|buffer_load)").unwrap();
+    let store = Regex::new(r"^(ds_|global_|buffer_)").unwrap();
+    share(assembly, &product, |line| match line {
+        _ if product.is_match(line) => Way { all: cycles_of_product, wanted: cycles_of_product },
+        _ if load.is_match(line) => Way { all: 1, wanted: 1 },
+        _ if store.is_match(line) => Way { all: 1, wanted: 0 },
+        _ if line.starts_with("v_") => Way { all: 2, wanted: 0 },
+        _ => Way::default(),
+    })
+}
+
+/// Percent of what is counted that is wanted, of the loops with a line that is `sought` and no other loop. Of branches that a whole
+/// subgroup takes the longer side counts, of others both. None where there is no such loop.
+fn share(assembly: &str, sought: &Regex, count: impl Fn(&str) -> Way) -> Option<f64> {
     let lines: Vec<&str> = assembly.lines().map(|line| line.split(';').next().unwrap_or_default().trim()).collect();
     let labels = (0..).zip(&lines).filter_map(|(place, line)| Some((line.strip_suffix(':')?, place))).collect();
     let loops = loops(&lines, &labels);
@@ -22,17 +50,20 @@ pub fn fma_share(assembly: &str) -> Option<f64> {
         let within = |inner: &Range<usize>| inner != *outer && outer.start <= inner.start && inner.end <= outer.end;
         !loops.iter().any(within)
     };
-    let ways = loops.iter().filter(is_innermost).map(|body| longest_way(&lines, &labels, body));
-    let (all, fused) = ways.filter(|way| way.fused > 0).fold((0, 0), |sum, way| (sum.0 + way.all, sum.1 + way.fused));
-    (all > 0).then(|| (1000.0 * f64::from(fused) / f64::from(all)).round() / 10.0)
+    let has_sought = |body: &&Range<usize>| lines[(*body).clone()].iter().any(|line| sought.is_match(line));
+    let ways = loops.iter().filter(is_innermost).filter(has_sought);
+    let ways = ways.map(|body| longest_way(&lines, &labels, body, &count));
+    let (all, wanted) = ways.fold((0, 0), |sum, way| (sum.0 + way.all, sum.1 + way.wanted));
+    (wanted > 0).then(|| (1000.0 * f64::from(wanted) / f64::from(all)).round() / 10.0)
 }
 
-/// The way through a loop with the most vector instructions.
-fn longest_way(lines: &[&str], labels: &HashMap<&str, usize>, body: &Range<usize>) -> Way {
-    // Two operations that are issued together stand in a line.
-    let vector = Regex::new(r"\bv_[a-z0-9_]+").unwrap();
-    // Before RDNA 2 Mesa multiplies and adds in one instruction that rounds twice, which is the faster one there.
-    let fused = Regex::new(r"^v_(fma|fmac|mac|mad_f32|pk_fma|dual_fmac|dual_fmaak|dual_fmamk|dot|wmma)").unwrap();
+/// The way through a loop that counts most.
+fn longest_way(
+    lines: &[&str],
+    labels: &HashMap<&str, usize>,
+    body: &Range<usize>,
+    count: impl Fn(&str) -> Way,
+) -> Way {
     let mut from = vec![Way::default(); body.len() + 1];
     for place in body.clone().rev() {
         let line = lines[place];
@@ -43,11 +74,8 @@ fn longest_way(lines: &[&str], labels: &HashMap<&str, usize>, body: &Range<usize
             Some(jump) if line.starts_with("s_branch") || jump.all > next.all => *jump,
             _ => *next,
         };
-        let operations = || vector.find_iter(line);
-        from[place - body.start] = Way {
-            all: rest.all + operations().count() as u32,
-            fused: rest.fused + operations().filter(|operation| fused.is_match(operation.as_str())).count() as u32,
-        };
+        let own = count(line);
+        from[place - body.start] = Way { all: rest.all + own.all, wanted: rest.wanted + own.wanted };
     }
     from[0]
 }
@@ -107,5 +135,16 @@ BB3:
 \ts_endpgm
 ";
     assert_eq!(fma_share(sides), Some(50.0));
+    let products = "
+BB0:
+\tds_load_b128 v[0:3], v8
+\tv_wmma_f32_16x16x16_f16 v[8:15], v[0:7], v[0:7], v[8:15]
+\tv_add_f32 v5, v5, v5
+\tds_store_b128 v8, v[0:3]
+\ts_cbranch_scc0 BB0
+\ts_endpgm
+";
+    assert_eq!(matrix_share(products, 16), Some(85.0));
+    assert_eq!(matrix_share(assembly, 16), None);
     assert_eq!(fma_share("BB0:\n\tv_fmac_f32_e32 v2, v1, v0\n\ts_endpgm\n"), None);
 }

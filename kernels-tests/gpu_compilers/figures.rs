@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dqo_wgpu::gpu::BuiltPipeline;
 use serde::{Deserialize, Serialize};
 
-use super::assembly::fma_share;
+use super::assembly::{fma_share, matrix_share};
 use super::spirv::Shader;
 use super::vulkan::Said;
 
@@ -35,7 +35,7 @@ pub struct Row {
 }
 
 /// A figure's name, and the statistics that add up to it where a driver has all of them: AMD's, Apple's, NVIDIA's, Adreno's.
-pub const FIGURES: [(&str, &[&[&str]]); 8] = [
+pub const FIGURES: [(&str, &[&[&str]]); 9] = [
     ("registers", &[&["VGPRs"], &["GPRs"], &["Number of GPRs"], &["Registers used"]]),
     (
         "spills",
@@ -52,14 +52,22 @@ pub const FIGURES: [(&str, &[&[&str]]); 8] = [
     ("instructions", &[&["Instructions"], &["Instruction count"], &["Instruction Count"]]),
     ("cycles", &[&["Inverse Throughput"], &["Static cycle count"]]),
     ("fma_share", &[]),
+    ("matrix_share", &[]),
 ];
 
+/// The cycles that a product of two matrices of 16 x 16 takes a SIMD, by what AMD gives as operations a clock: 512 a compute unit of
+/// two SIMDs on RDNA 3, twice that on RDNA 4.
+const PRODUCTS: [(&str, u32); 2] = [("navi31", 32), ("gfx1201", 16)];
+
 /// The row of a pipeline.
-pub fn row(built: &BuiltPipeline, shader: &Shader, said: &Said) -> Row {
+pub fn row(gpu: &str, built: &BuiltPipeline, shader: &Shader, said: &Said) -> Row {
+    let assembly = said.texts.get("Assembly");
+    let cycles = PRODUCTS.iter().find(|(of, _)| *of == gpu).map(|(_, cycles)| *cycles);
     let sum = |names: &&[&str]| names.iter().map(|name| said.statistics.get(*name)).sum::<Option<f64>>();
     let of = |&(figure, statistics): &(&str, &[&[&str]])| {
         let value = match figure {
-            "fma_share" => said.texts.get("Assembly").and_then(|text| fma_share(text)),
+            "fma_share" => assembly.and_then(|text| fma_share(text)),
+            "matrix_share" => assembly.zip(cycles).and_then(|(text, cycles)| matrix_share(text, cycles)),
             _ => statistics.iter().find_map(sum),
         };
         Some((figure.to_owned(), value?))

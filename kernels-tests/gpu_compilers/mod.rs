@@ -66,7 +66,7 @@ fn a_compiler_takes_every_pipeline() {
             }
             let shader = spirv::shader(&built, compiler.robust);
             let said = compiler.compile(&shader).unwrap_or_else(|error| panic!("{}: {error}", built.label));
-            rows.push(row(&built, &shader, &said));
+            rows.push(row(&gpu, &built, &shader, &said));
         })
         .unwrap();
     }

@@ -77,7 +77,7 @@ fn tables(reports: &[Report]) -> String {
 
 fn line(row: &Row) -> String {
     let value = |&(figure, _): &(&str, &[&[&str]])| match row.figures.get(figure) {
-        Some(value) if figure == "fma_share" => format!("{value:.1} %"),
+        Some(value) if figure.ends_with("_share") => format!("{value:.1} %"),
         Some(value) => value.to_string(),
         None => String::new(),
     };

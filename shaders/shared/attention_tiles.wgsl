@@ -1,6 +1,7 @@
 // Tiles of 32 rows (tokens) in workgroup memory, and the two products of them. Scores are 32 x 32: an invocation owns
 // every eighth column of ROWS rows. Results are 32 rows of a head, in chunks: an invocation owns four columns of four
 // rows in each. More invocations have fewer rows of scores and wider chunks, that is fewer registers.
+alias operand = vec4<f32>;
 const TILE = 32u;
 const QUADS = 8u; // groups of four columns in 32
 const ROWS = 256u / LANES; // 4 or 2
@@ -43,11 +44,6 @@ fn first_row(lane: u32) -> u32 {
 // The chunks of results in a head.
 fn chunks() -> u32 {
     return (HEAD_DIM / 4u + ACROSS - 1u) / ACROSS;
-}
-
-// The first key that a token sees: none before its sequence, and `window` of them with itself.
-fn first_seen(token: u32) -> u32 {
-    return max(bounds[token].x, token + 1u - min(token + 1u, params.window));
 }
 
 // QUADS, as a bound that no compiler sees through: unrolled, a loop over it has its loads first, which takes the

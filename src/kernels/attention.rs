@@ -1,36 +1,24 @@
 //! Causal attention over packed sequences with grouped heads, forward: as in FlashAttention (Dao et al. 2022) only the
 //! logarithm of each row's sum is kept, and no matrix of tokens by tokens exists.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use rayon::prelude::*;
 
+use super::attention_texts::{TEXTS, text_of, texts};
+use super::halves::RoundedWeights;
+use super::products::FEW_ROWS;
+use super::split_heads::{HeadRows, MAX_SPLIT_HEADS, ProjectionsRoom, Split, SplitHeads};
 use crate::device::{
-    Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, largest, multiply, reaches, sum_over, vectorized,
-    word,
+    Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_over, vectorized, word,
 };
-use crate::gpu::{Cost, Launch, Needs, Rates, Traits, Variant};
+use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 
-const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
-const GRADIENTS: &str = include_str!("../../shaders/shared/attention_gradients.wgsl");
-const LANES_64: &str = include_str!("../../shaders/shared/attention_lanes_64.wgsl");
-const LANES_128: &str = include_str!("../../shaders/shared/attention_lanes_128.wgsl");
-
-static VARIANTS: [Variant; 2] =
-    by_lanes(include_str!("../../shaders/attention.wgsl"), [&[LANES_64, TILES], &[LANES_128, TILES]]);
-
-/// A kernel with a workgroup of 64 invocations a tile, and of 128.
-const fn by_lanes(source: &'static str, [of_64, of_128]: [&'static [&'static str]; 2]) -> [Variant; 2] {
-    [
-        Variant { name: "64 lanes", source, includes: of_64, needs: Needs::Nothing },
-        Variant { name: "128 lanes", source, includes: of_128, needs: Needs::Nothing },
-    ]
-}
-
-/// The variants of a backward pass.
-pub(super) const fn backward(source: &'static str) -> [Variant; 2] {
-    by_lanes(source, [&[LANES_64, TILES, GRADIENTS], &[LANES_128, TILES, GRADIENTS]])
-}
+static VARIANTS: [Variant; TEXTS] = texts!(
+    "attention",
+    [include_str!("../../shaders/shared/attention_tiles_forward.wgsl")],
+    [include_str!("../../shaders/shared/attention_matrices_forward.wgsl")]
+);
 
 /// Tokens of a tile: the unit in which a long batch is cut into dispatches.
 pub const TILE: usize = 32;
@@ -57,6 +45,27 @@ impl Heads {
     /// `1 / sqrt(head_dim)`: what scores are multiplied by, where a model does not say otherwise.
     pub fn scale(self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
+    }
+
+    /// How precise the products of attention are on a device, where a tile sees so many tokens: large ones are so as they are asked to.
+    fn precision(self, device: &Device, reach: usize) -> MatmulPrecision {
+        /// Values of a head whose tokens may be looped over where loops are cut short: rounds of llvmpipe, as [`MAX_TILES`].
+        const SHORT_LOOPS: usize = 1 << 19;
+        let looped = reach * self.head_dim * (self.heads / self.kv_heads);
+        let is_large = self.may_split() && reach > FEW_ROWS && !(device.limits().short_loops && looped > SHORT_LOOPS);
+        if is_large { device.matmul_precision() } else { MatmulPrecision::Highest }
+    }
+
+    /// Whether matrix units take these heads. Small ones gain nothing, and of larger ones no invocation has the registers for the sums.
+    pub fn may_split(self) -> bool {
+        const HEAD_DIMS: RangeInclusive<usize> = 32..=128;
+        HEAD_DIMS.contains(&self.head_dim) && self.heads <= MAX_SPLIT_HEADS
+    }
+
+    /// How queries, and keys and values, are stored that are of this precision.
+    pub(super) fn splits(self, tokens: usize, precision: MatmulPrecision) -> (Split, Split) {
+        let of = |heads| Split { tokens, heads, head_dim: self.head_dim, precision };
+        (of(self.heads), of(self.kv_heads))
     }
 
     /// Tiles of 32 x 32 values in one head of `tokens` keys.
@@ -102,6 +111,8 @@ kernel! {
         head_dim: u32,
         /// The most keys that the queries of a tile see.
         reach: u32,
+        /// Where it is not the highest, `q`, `k` and `v` are those of [`SplitHeads`].
+        precision: MatmulPrecision,
     }
 }
 
@@ -140,6 +151,30 @@ pub struct Projections<'a> {
     pub v: &'a Tensor,
     /// What a score is multiplied by.
     pub scale: f32,
+    /// How they are stored: as they are, or less precise as [`SplitHeads`] has them, as is the gradient that goes with them.
+    pub precision: MatmulPrecision,
+}
+
+impl<'a> Projections<'a> {
+    /// The same, split into parts where products are to be less precise.
+    pub fn split(
+        self,
+        device: &Device,
+        heads: Heads,
+        sequences: Sequences,
+        room: &'a mut ProjectionsRoom,
+    ) -> Projections<'a> {
+        let precision = heads.precision(device, sequences.reach());
+        if precision == MatmulPrecision::Highest {
+            return self;
+        }
+        let ProjectionsRoom { q, k, v } = room;
+        let (of_queries, of_keys) = heads.splits(sequences.tokens, precision);
+        SplitHeads::run(device, of_queries, self.q, q);
+        SplitHeads::run(device, of_keys, self.k, k);
+        SplitHeads::run(device, of_keys, self.v, v);
+        Projections { q, k, v, precision, ..self }
+    }
 }
 
 /// What the backward passes need of the output.
@@ -149,6 +184,24 @@ pub struct OutputGradient<'a> {
     pub dout: &'a Tensor,
     /// `[tokens, heads, 2]`: lse and delta, of [`AttentionBackwardDelta`](super::AttentionBackwardDelta).
     pub row_statistics: &'a Tensor,
+}
+
+impl<'a> OutputGradient<'a> {
+    /// The same, split as the projections are.
+    pub fn split(
+        self,
+        device: &Device,
+        heads: Heads,
+        tokens: usize,
+        precision: MatmulPrecision,
+        room: &'a mut Tensor,
+    ) -> OutputGradient<'a> {
+        if precision == MatmulPrecision::Highest {
+            return self;
+        }
+        SplitHeads::run(device, heads.splits(tokens, precision).0, self.dout, room);
+        OutputGradient { dout: room, ..self }
+    }
 }
 
 impl<'a> Attention<'a> {
@@ -163,7 +216,7 @@ impl<'a> Attention<'a> {
     ) {
         let Sequences { bounds, tokens, .. } = sequences;
         let (window, reach) = (sequences.window(), sequences.reach());
-        let Projections { q, k, v, scale } = projections;
+        let Projections { q, k, v, scale, precision } = projections;
         let Heads { heads: h, kv_heads, head_dim } = heads;
         TileWork { flops: FLOPS, reach, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
             device.run(Attention {
@@ -182,6 +235,7 @@ impl<'a> Attention<'a> {
                 tiles: word(tiles.len()),
                 head_dim: word(head_dim),
                 reach: word(reach),
+                precision,
             });
         });
     }
@@ -210,19 +264,33 @@ impl TileWork {
     /// Calls `part` with runs of the tiles of `tokens` tokens that are each short enough for one dispatch.
     pub fn for_each_run(self, rates: Rates, tokens: usize, mut part: impl FnMut(Range<usize>)) {
         let tiles = tokens.div_ceil(TILE);
-        let run = self.cost(1).per_dispatch(rates, tiles);
+        // Whole workgroups of every text: two tiles.
+        let run = 2 * self.cost(2).per_dispatch(rates, tiles.div_ceil(2));
         for first in (0..tiles).step_by(run) {
             part(first..(first + run).min(tiles));
         }
     }
 
     /// The launch of `tiles` tiles, with a workgroup for each tile and each of `workgroups`. 128 invocations have half of the
-    /// registers each, 64 meet less; they compute the same bits.
-    pub fn launch(self, variants: &'static [Variant; 2], traits: Traits, tiles: u32, workgroups: u32) -> Launch {
+    /// registers each, 64 meet less; they compute the same bits. On matrix units a workgroup has four matrices of rows.
+    pub fn launch(
+        self,
+        variants: &'static [Variant; TEXTS],
+        traits: Traits,
+        precision: MatmulPrecision,
+        tiles: u32,
+        workgroups: u32,
+    ) -> Launch {
+        let units = traits.matrices.filter(|_| precision != MatmulPrecision::Highest);
+        let text = units.map_or(usize::from(!traits.software), |units| text_of(units.size, precision));
+        let rows = units.map_or(TILE as u32, |units| 4 * units.size.values());
+        let mut constants = vec![("HEAD_DIM", self.head_dim as f64)];
+        constants.extend(units.map(|units| ("SUBGROUP", f64::from(units.subgroup))));
+        let rows = (tiles * TILE as u32).div_ceil(rows);
         Launch {
-            variant: &variants[usize::from(!traits.software)],
-            constants: vec![("HEAD_DIM", self.head_dim as f64)],
-            workgroups: [tiles, workgroups, 1],
+            variant: &variants[text],
+            constants,
+            workgroups: [rows, workgroups, 1],
             cost: self.cost(tiles as usize),
         }
     }
@@ -316,9 +384,12 @@ pub(super) fn split_rows<'a, T>(data: &'a mut [T], blocks: &[Block], width: usiz
     parts
 }
 
-/// One head of a tensor `[tokens, heads, head_dim]`, from a row on, as an operand.
-pub(super) fn head_rows<T>(data: &[T], row: usize, head: usize, heads: usize, dim: usize) -> Matrix<'_, T> {
-    Matrix { data: &data[(row * heads + head) * dim..], row_stride: heads * dim, col_stride: 1 }
+impl Attention<'_> {
+    /// How queries, and keys and values, are stored.
+    fn splits(&self) -> (Split, Split) {
+        let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(|size| size as usize);
+        Heads { heads, kv_heads, head_dim }.splits(self.tokens as usize, self.precision)
+    }
 }
 
 impl Kernel for Attention<'_> {
@@ -327,23 +398,32 @@ impl Kernel for Attention<'_> {
         Sizes { tokens, heads, kv_heads, head_dim, first_tile, tiles }.check::<Self>();
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
-        reaches::<Self>(self.q, tokens * self.heads as usize * dim);
-        reaches::<Self>(self.k, tokens * self.kv_heads as usize * dim);
-        reaches::<Self>(self.v, tokens * self.kv_heads as usize * dim);
+        let (of_queries, of_keys) = self.splits();
+        reaches::<Self>(self.q, of_queries.len());
+        reaches::<Self>(self.k, of_keys.len());
+        reaches::<Self>(self.v, of_keys.len());
         reaches::<Self>(self.o, tokens * self.heads as usize * dim);
         reaches::<Self>(self.lse, tokens * self.heads as usize);
     }
 
     fn launch(&self, traits: Traits) -> Launch {
         let [reach, heads, head_dim] = [self.reach, self.heads, self.head_dim].map(|size| size as usize);
-        TileWork { flops: FLOPS, reach, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
+        TileWork { flops: FLOPS, reach, heads, head_dim }.launch(
+            &VARIANTS,
+            traits,
+            self.precision,
+            self.tiles,
+            self.heads,
+        )
     }
 
     fn twin<T: Real>(&mut self) {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
-        let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
+        let (of_queries, of_keys) = self.splits();
+        let (q, precision) = (HeadRows::<T>::of(self.q, of_queries), self.precision);
+        let [k, v] = [self.k, self.v].map(|tensor| HeadRows::<T>::of(tensor, of_keys));
         let o = split_rows(self.o.real_mut::<T>(), &blocks, heads * dim);
         let lse = split_rows(self.lse.real_mut::<T>(), &blocks, heads);
         blocks.into_par_iter().zip(o).zip(lse).for_each(|((block, o), lse)| {
@@ -352,10 +432,9 @@ impl Kernel for Attention<'_> {
             let mut scores = vec![T::zero(); count * keys];
             for head in 0..heads {
                 let kv_head = head / (heads / kv_heads);
-                let k = head_rows(k, first_key, kv_head, kv_heads, dim);
-                let v = head_rows(v, first_key, kv_head, kv_heads, dim);
-                let s = MatrixMut::row_major(&mut scores, keys);
-                multiply(Threads::This, s, head_rows(q, first, head, heads, dim), k.transposed(), dim, false);
+                let (k, v) = (k.from(kv_head, first_key), v.from(kv_head, first_key));
+                let mut s = MatrixMut::row_major(&mut scores, keys);
+                q.from(head, first).multiply(&mut s, k.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -377,8 +456,9 @@ impl Kernel for Attention<'_> {
                         }
                     },
                 );
-                let o = MatrixMut { data: &mut o[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
-                multiply(Threads::This, o, Matrix::row_major(&scores, keys), v, keys, false);
+                let weights = RoundedWeights::round(&mut scores, precision);
+                let mut o = MatrixMut { data: &mut o[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
+                weights.parts(&scores, keys).multiply(&mut o, v, keys, false);
             }
         });
     }

@@ -5,15 +5,25 @@ use rayon::prelude::*;
 
 use super::ColumnSum;
 use super::attention::{
-    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TILE, TileWork, backward, blocks, head_rows,
-    split_rows,
+    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TILE, TileWork, blocks, split_rows,
 };
-use crate::device::{
-    Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, multiply, reaches, vectorized, word,
-};
+use super::attention_texts::{TEXTS, texts};
+use super::halves::RoundedWeights;
+use super::split_heads::{HeadRows, Split};
+use crate::device::{Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_key_value.wgsl"));
+static VARIANTS: [Variant; TEXTS] = texts!(
+    "attention_backward_key_value",
+    [
+        include_str!("../../shaders/shared/attention_gradients.wgsl"),
+        include_str!("../../shaders/shared/attention_tiles_key_value.wgsl")
+    ],
+    [
+        include_str!("../../shaders/shared/attention_matrices_gradients.wgsl"),
+        include_str!("../../shaders/shared/attention_matrices_key_value.wgsl")
+    ]
+);
 
 kernel! {
     /// `dv = sum p dout`, `dk = scale sum ds q`, over the queries that see the key, which are at or after it in its
@@ -46,9 +56,10 @@ kernel! {
         first_member: u32,
         /// How many heads of each group to take.
         members: u32,
-        /// The gradient that is split into layers: 0, to the values, or 1, to the keys; else 0.
+        /// Where only one gradient is computed, which: 0, to the values, or 1, to the keys; else 0.
         first_gradient: u32,
-        /// Into how many layers the sum over heads and queries is split; both gradients are computed where it is 1.
+        /// Into how many layers the sum over heads and queries is split; both gradients are computed where it is 1 and the
+        /// precision the highest.
         layers: u32,
         /// The most keys that a token sees, itself included.
         window: u32,
@@ -59,6 +70,8 @@ kernel! {
         head_dim: u32,
         /// The most queries that see the keys of a tile.
         reach: u32,
+        /// Where it is not the highest, `q`, `k`, `v` and `dout` are those of [`SplitHeads`](super::SplitHeads).
+        precision: MatmulPrecision,
     }
 }
 
@@ -88,7 +101,11 @@ impl<'a> AttentionBackwardKeyValue<'a> {
         let values = sequences.tokens * heads.kv_heads * heads.head_dim;
         let layers = if device.is_real_gpu() { layers(sequences.tokens, heads, partial.len() / values) } else { 1 };
         if layers == 1 {
-            return inputs.run(device, 0, 1, dk, dv);
+            inputs.run(device, 0, 1, dk, dv);
+            if projections.precision != MatmulPrecision::Highest {
+                inputs.run(device, 1, 1, dk, dv);
+            }
+            return;
         }
         inputs.run(device, 0, layers, dk, partial);
         ColumnSum::of_layers(device, partial, dv, layers, values);
@@ -109,13 +126,14 @@ impl Inputs<'_> {
     fn run(&self, device: &Device, first_gradient: u32, layers: usize, dk: &mut Tensor, dv: &mut Tensor) {
         let Sequences { bounds, tokens, .. } = self.sequences;
         let (window, reach) = (self.sequences.window(), self.sequences.reach());
-        let Projections { q, k, v, scale } = self.projections;
+        let Projections { q, k, v, scale, precision } = self.projections;
         let OutputGradient { dout, row_statistics } = self.output;
         let Heads { heads, kv_heads, head_dim } = self.heads;
         let group = heads / kv_heads;
         // An invocation walks the queries of every head that it takes.
         let at_once = MAX_TILES / self.heads.tiles(reach).max(1);
-        let members = if device.limits().short_loops { at_once.clamp(1, group) } else { group };
+        let is_short = device.limits().short_loops && precision == MatmulPrecision::Highest;
+        let members = if is_short { at_once.clamp(1, group) } else { group };
         for first_member in (0..group).step_by(members) {
             let members = members.min(group - first_member);
             let work = TileWork { flops: FLOPS, reach, heads: members * kv_heads, head_dim };
@@ -142,6 +160,7 @@ impl Inputs<'_> {
                     tiles: word(tiles.len()),
                     head_dim: word(head_dim),
                     reach: word(reach),
+                    precision,
                 });
             });
         }
@@ -164,6 +183,14 @@ const FEW_WORKGROUPS: usize = 128;
 /// Operations for each value of a head and each pair of a query and a key.
 const FLOPS: f64 = 8.0;
 
+impl AttentionBackwardKeyValue<'_> {
+    /// How queries, and keys and values, are stored.
+    fn splits(&self) -> (Split, Split) {
+        let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(|size| size as usize);
+        Heads { heads, kv_heads, head_dim }.splits(self.tokens as usize, self.precision)
+    }
+}
+
 impl Kernel for AttentionBackwardKeyValue<'_> {
     fn check(&self) {
         let Self { tokens, heads, kv_heads, head_dim, first_tile, tiles, .. } = *self;
@@ -175,11 +202,12 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
             "attention_backward_key_value: members"
         );
         reaches::<Self>(self.bounds, 2 * tokens);
-        reaches::<Self>(self.q, tokens * heads * dim);
-        reaches::<Self>(self.dout, tokens * heads * dim);
+        let (of_queries, of_keys) = self.splits();
+        reaches::<Self>(self.q, of_queries.len());
+        reaches::<Self>(self.dout, of_queries.len());
+        reaches::<Self>(self.k, of_keys.len());
+        reaches::<Self>(self.v, of_keys.len());
         let values = tokens * kv_heads * dim;
-        reaches::<Self>(self.k, values);
-        reaches::<Self>(self.v, values);
         for (gradient, tensor) in [(0, &self.dv), (1, &self.dk)] {
             let layers = if gradient == self.first_gradient { self.layers as usize } else { 1 };
             reaches::<Self>(tensor, layers * values);
@@ -191,7 +219,12 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         let [reach, head_dim, kv_heads] = [self.reach, self.head_dim, self.kv_heads].map(|size| size as usize);
         let heads = self.members as usize * kv_heads;
         let work = TileWork { flops: FLOPS, reach, heads, head_dim };
-        let mut launch = work.launch(&VARIANTS, traits, self.tiles, self.kv_heads);
+        let mut launch = work.launch(&VARIANTS, traits, self.precision, self.tiles, self.kv_heads);
+        if self.precision != MatmulPrecision::Highest {
+            launch.constants.push(("OF_KEYS", f64::from(self.first_gradient)));
+            launch.workgroups[2] = self.layers;
+            return launch;
+        }
         let is_few = (self.tiles as usize * kv_heads) < FEW_WORKGROUPS;
         if self.layers > 1 || !traits.software && (head_dim > MAX_JOINT_HEAD_DIM || is_few) {
             launch.constants.push(("APART", 1.0));
@@ -205,8 +238,11 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
-        let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
-        let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
+        let (of_queries, of_keys) = self.splits();
+        let [q, dout] = [self.q, self.dout].map(|tensor| HeadRows::<T>::of(tensor, of_queries));
+        let [k, v] = [self.k, self.v].map(|tensor| HeadRows::<T>::of(tensor, of_keys));
+        let (row_statistics, precision) = (self.row_statistics.real::<T>(), self.precision);
+        let only = (precision != MatmulPrecision::Highest).then_some(self.first_gradient);
         let dk = split_rows(self.dk.real_mut::<T>(), &blocks, kv_heads * dim);
         let dv = split_rows(self.dv.real_mut::<T>(), &blocks, kv_heads * dim);
         let group = heads / kv_heads;
@@ -219,12 +255,10 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                 (0..kv_heads).flat_map(|g| (first_member..first_member + members).map(move |m| (g, m)))
             {
                 let head = kv_head * group + member;
-                let k = head_rows(k, first, kv_head, kv_heads, dim);
-                let v = head_rows(v, first, kv_head, kv_heads, dim);
-                let q = head_rows(q, first, head, heads, dim);
-                let dout = head_rows(dout, first, head, heads, dim);
-                multiply(Threads::This, MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
-                multiply(Threads::This, MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
+                let (k, v) = (k.from(kv_head, first), v.from(kv_head, first));
+                let (q, dout) = (q.from(head, first), dout.from(head, first));
+                q.multiply(&mut MatrixMut::row_major(&mut s, keys), k.transposed(), dim, false);
+                dout.multiply(&mut MatrixMut::row_major(&mut dp, keys), v.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -241,10 +275,14 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
                         }
                     },
                 );
-                let rows = |data| MatrixMut { data, rows: keys, cols: dim, row_stride: kv_heads * dim };
-                let transposed = |data| Matrix::row_major(data, keys).transposed();
-                multiply(Threads::This, rows(&mut dv[kv_head * dim..]), transposed(&s), dout, queries, member > 0);
-                multiply(Threads::This, rows(&mut dk[kv_head * dim..]), transposed(&dp), q, queries, member > 0);
+                for (gradient, weights, b, result) in [(0, &mut s, dout, &mut *dv), (1, &mut dp, q, &mut *dk)] {
+                    if only.is_none_or(|only| only == gradient) {
+                        let rounded = RoundedWeights::round(weights, precision);
+                        let data = &mut result[kv_head * dim..];
+                        let mut c = MatrixMut { data, rows: keys, cols: dim, row_stride: kv_heads * dim };
+                        rounded.parts(weights, keys).transposed().multiply(&mut c, b, queries, member > 0);
+                    }
+                }
             }
         });
     }

@@ -2,15 +2,24 @@
 
 use rayon::prelude::*;
 
-use super::attention::{
-    Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, backward, blocks, head_rows, split_rows,
-};
-use crate::device::{
-    Device, Kernel, Matrix, MatrixMut, Real, Tensor, Threads, kernel, multiply, reaches, vectorized, word,
-};
+use super::attention::{Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, blocks, split_rows};
+use super::attention_texts::{TEXTS, texts};
+use super::halves::RoundedWeights;
+use super::split_heads::{HeadRows, Split};
+use crate::device::{Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Launch, Traits, Variant};
 
-static VARIANTS: [Variant; 2] = backward(include_str!("../../shaders/attention_backward_query.wgsl"));
+static VARIANTS: [Variant; TEXTS] = texts!(
+    "attention_backward_query",
+    [
+        include_str!("../../shaders/shared/attention_gradients.wgsl"),
+        include_str!("../../shaders/shared/attention_tiles_query.wgsl")
+    ],
+    [
+        include_str!("../../shaders/shared/attention_matrices_gradients.wgsl"),
+        include_str!("../../shaders/shared/attention_matrices_query.wgsl")
+    ]
+);
 
 kernel! {
     /// `p = exp(scale q . k - lse)`, `ds = p (dout . v - delta)`, `dq = scale sum ds k`.
@@ -45,6 +54,8 @@ kernel! {
         head_dim: u32,
         /// The most keys that the queries of a tile see.
         reach: u32,
+        /// Where it is not the highest, `q`, `k`, `v` and `dout` are those of [`SplitHeads`](super::SplitHeads).
+        precision: MatmulPrecision,
     }
 }
 
@@ -60,7 +71,7 @@ impl<'a> AttentionBackwardQuery<'a> {
     ) {
         let Sequences { bounds, tokens, .. } = sequences;
         let (window, reach) = (sequences.window(), sequences.reach());
-        let Projections { q, k, v, scale } = projections;
+        let Projections { q, k, v, scale, precision } = projections;
         let OutputGradient { dout, row_statistics } = output;
         let Heads { heads: h, kv_heads, head_dim } = heads;
         TileWork { flops: FLOPS, reach, heads: h, head_dim }.for_each_run(device.rates(), tokens, |tiles| {
@@ -81,6 +92,7 @@ impl<'a> AttentionBackwardQuery<'a> {
                 tiles: word(tiles.len()),
                 head_dim: word(head_dim),
                 reach: word(reach),
+                precision,
             });
         });
     }
@@ -89,32 +101,51 @@ impl<'a> AttentionBackwardQuery<'a> {
 /// Operations for each value of a head and each pair of a query and a key.
 const FLOPS: f64 = 6.0;
 
+impl AttentionBackwardQuery<'_> {
+    /// How queries, and keys and values, are stored.
+    fn splits(&self) -> (Split, Split) {
+        let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(|size| size as usize);
+        Heads { heads, kv_heads, head_dim }.splits(self.tokens as usize, self.precision)
+    }
+}
+
 impl Kernel for AttentionBackwardQuery<'_> {
     fn check(&self) {
         let Self { tokens, heads, kv_heads, head_dim, first_tile, tiles, .. } = *self;
         Sizes { tokens, heads, kv_heads, head_dim, first_tile, tiles }.check::<Self>();
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
-        let (heads, kv_heads) = (self.heads as usize, self.kv_heads as usize);
+        let heads = self.heads as usize;
         reaches::<Self>(self.bounds, 2 * tokens);
-        for tensor in [self.q, self.dout, self.dq] {
-            reaches::<Self>(tensor, tokens * heads * dim);
+        let (of_queries, of_keys) = self.splits();
+        for tensor in [self.q, self.dout] {
+            reaches::<Self>(tensor, of_queries.len());
         }
-        reaches::<Self>(self.k, tokens * kv_heads * dim);
-        reaches::<Self>(self.v, tokens * kv_heads * dim);
+        for tensor in [self.k, self.v] {
+            reaches::<Self>(tensor, of_keys.len());
+        }
+        reaches::<Self>(self.dq, tokens * heads * dim);
         reaches::<Self>(self.row_statistics, 2 * tokens * heads);
     }
 
     fn launch(&self, traits: Traits) -> Launch {
         let [reach, heads, head_dim] = [self.reach, self.heads, self.head_dim].map(|size| size as usize);
-        TileWork { flops: FLOPS, reach, heads, head_dim }.launch(&VARIANTS, traits, self.tiles, self.heads)
+        TileWork { flops: FLOPS, reach, heads, head_dim }.launch(
+            &VARIANTS,
+            traits,
+            self.precision,
+            self.tiles,
+            self.heads,
+        )
     }
 
     fn twin<T: Real>(&mut self) {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
-        let (q, k, v) = (self.q.real::<T>(), self.k.real::<T>(), self.v.real::<T>());
-        let (dout, row_statistics) = (self.dout.real::<T>(), self.row_statistics.real::<T>());
+        let (of_queries, of_keys) = self.splits();
+        let [q, dout] = [self.q, self.dout].map(|tensor| HeadRows::<T>::of(tensor, of_queries));
+        let [k, v] = [self.k, self.v].map(|tensor| HeadRows::<T>::of(tensor, of_keys));
+        let (row_statistics, precision) = (self.row_statistics.real::<T>(), self.precision);
         let dq = split_rows(self.dq.real_mut::<T>(), &blocks, heads * dim);
         blocks.into_par_iter().zip(dq).for_each(|(block, dq)| {
             let (first, count, first_key, keys) =
@@ -123,12 +154,10 @@ impl Kernel for AttentionBackwardQuery<'_> {
             let mut dp = vec![T::zero(); count * keys];
             for head in 0..heads {
                 let kv_head = head / (heads / kv_heads);
-                let k = head_rows(k, first_key, kv_head, kv_heads, dim);
-                let v = head_rows(v, first_key, kv_head, kv_heads, dim);
-                let q = head_rows(q, first, head, heads, dim);
-                let dout = head_rows(dout, first, head, heads, dim);
-                multiply(Threads::This, MatrixMut::row_major(&mut s, keys), q, k.transposed(), dim, false);
-                multiply(Threads::This, MatrixMut::row_major(&mut dp, keys), dout, v.transposed(), dim, false);
+                let (k, v) = (k.from(kv_head, first_key), v.from(kv_head, first_key));
+                let (q, dout) = (q.from(head, first), dout.from(head, first));
+                q.multiply(&mut MatrixMut::row_major(&mut s, keys), k.transposed(), dim, false);
+                dout.multiply(&mut MatrixMut::row_major(&mut dp, keys), v.transposed(), dim, false);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -144,8 +173,9 @@ impl Kernel for AttentionBackwardQuery<'_> {
                         }
                     },
                 );
-                let dq = MatrixMut { data: &mut dq[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
-                multiply(Threads::This, dq, Matrix::row_major(&s, keys), k, keys, false);
+                let weights = RoundedWeights::round(&mut s, precision);
+                let mut dq = MatrixMut { data: &mut dq[head * dim..], rows: count, cols: dim, row_stride: heads * dim };
+                weights.parts(&s, keys).multiply(&mut dq, k, keys, false);
             }
         });
     }

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::AttentionCombine;
-use super::attention::{Heads, MAX_HEAD_DIM, head_rows};
+use super::attention::{Heads, MAX_HEAD_DIM};
+use super::split_heads::head_rows;
 use super::variants::{ROW_LANES, shared::GRID};
 use crate::device::{Device, Kernel, Matrix, Real, Tensor, dots, kernel, reaches, vectorized, word};
 use crate::gpu::{Cost, Launch, Needs, Subgroups, Traits, Variant, line};

@@ -110,8 +110,67 @@ impl<T: Real> Split<T> {
     }
 }
 
+/// An operand of attention, or the two parts of one.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a, T> {
+    pub high: Matrix<'a, T>,
+    pub low: Option<Matrix<'a, T>>,
+}
+
+impl<'a, T: Real> Parts<'a, T> {
+    /// The same elements with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        Parts { high: self.high.transposed(), low: self.low.map(Matrix::transposed) }
+    }
+
+    /// `c (+)= a b` on this thread; of two parts that of the low ones is left out.
+    pub fn multiply(self, c: &mut MatrixMut<'_, T>, b: Self, inner: usize, accumulate: bool) {
+        let mut add = |a, b, accumulate| {
+            let c = MatrixMut { data: &mut *c.data, ..*c };
+            multiply(Threads::This, c, a, b, inner, accumulate);
+        };
+        add(self.high, b.high, accumulate);
+        if let (Some(a_low), Some(b_low)) = (self.low, b.low) {
+            add(self.high, b_low, true);
+            add(a_low, b.high, true);
+        }
+    }
+}
+
+/// Weights of attention as its second product takes them.
+pub(super) struct RoundedWeights<T> {
+    low: Vec<T>,
+}
+
+impl<T: Real> RoundedWeights<T> {
+    /// Rounds weights where the product is not as precise as can be, by the largest of them.
+    pub fn round(values: &mut [T], precision: MatmulPrecision) -> Self {
+        if precision == MatmulPrecision::Highest {
+            return RoundedWeights { low: Vec::new() };
+        }
+        let magnitudes = values.iter().map(|x| (x.wide() as f32).abs()).filter(|x| x.is_finite());
+        let factor = factor_of(magnitudes.fold(0.0, f32::max).to_bits());
+        let mut low = vec![T::zero(); if precision == MatmulPrecision::High { values.len() } else { 0 }];
+        for (i, value) in values.iter_mut().enumerate() {
+            let x = factor * value.wide();
+            let high = half(x);
+            *value = T::of(high / factor);
+            if let Some(low) = low.get_mut(i) {
+                *low = T::of(half(x - high) / factor);
+            }
+        }
+        RoundedWeights { low }
+    }
+
+    /// As an operand, of what was rounded and is `cols` wide.
+    pub fn parts<'a>(&'a self, high: &'a [T], cols: usize) -> Parts<'a, T> {
+        let low = (!self.low.is_empty()).then(|| Matrix::row_major(&self.low, cols));
+        Parts { high: Matrix::row_major(high, cols), low }
+    }
+}
+
 /// What a line is scaled by, of the bits of its largest magnitude: a power of two; no number where that is none.
-fn factor_of(magnitude: u32) -> f64 {
+pub(super) fn factor_of(magnitude: u32) -> f64 {
     match magnitude >> 23 {
         255 => f64::NAN,
         exponent => f32::from_bits((268 - exponent).min(253) << 23).into(),
@@ -119,7 +178,7 @@ fn factor_of(magnitude: u32) -> f64 {
 }
 
 /// The nearest f16, ties to even, of what is below the largest.
-fn half(x: f64) -> f64 {
+pub(super) fn half(x: f64) -> f64 {
     const LEAST_NORMAL: f64 = 1.0 / 16384.0;
     const STEP_BELOW: f64 = LEAST_NORMAL / 1024.0;
     const DROPPED: u32 = 52 - 10;

@@ -53,6 +53,7 @@ macro_rules! for_each_kernel {
             sequence_sum: SequenceSum,
             sft: Sft,
             sgd: Sgd,
+            split_heads: SplitHeads,
             sum_squares: SumSquares,
             value_head: ValueHead,
             value_head_backward: ValueHeadBackward,

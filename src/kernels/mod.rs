@@ -3,6 +3,7 @@
 //! A kernel is one name in few places: its line in `src/kernels/list.rs`, `shaders/NAME.wgsl`, `src/kernels/NAME.rs` (call and
 //! twin) and `benches/NAME.rs` (its cases: what is tested, what is timed). A test walks them.
 
+mod attention_texts;
 mod dynamic_map;
 mod halves;
 mod kl_term;
@@ -36,6 +37,7 @@ pub use ppo::STATISTICS as PPO_STATISTICS;
 pub use products::FEW_ROWS;
 pub use rms_norm_gated_linear::GatedWeights;
 pub use rms_norm_linear::NormScale;
+pub use split_heads::{Split, SplitRoom};
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
 pub use tiles::{LONGEST_SUM_OF_SHORT_LOOPS, Tile, suits_norm_rows};
 pub use variants::{launch_flat, only, shared};

@@ -13,10 +13,10 @@ use super::norm::{Norm, NormActivations};
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::data::DeviceBatch;
-use crate::device::{DType, Tensor};
+use crate::device::{DType, MatmulPrecision, Tensor};
 use crate::kernels::{
     self, Attention as AttentionKernel, AttentionCached, CachedKeys, CachedOutput, Heads, KeyValueGradients,
-    OutputGradient, Projections, Rope, RopeCached, Sequences,
+    OutputGradient, Projections, Rope, RopeCached, Sequences, SplitRoom,
 };
 
 /// The signs of the angles of a rotation and of its inverse, which is its gradient's.
@@ -266,8 +266,12 @@ impl Attention {
             cache.layers[self.layer].store(device, &saved.k, &saved.v, &places.places, tokens);
         }
         let AttentionActivations { q, k, v, o, lse, .. } = saved;
-        let projections = Projections { q, k, v, scale: self.scale };
-        AttentionKernel::run(device, self.heads, self.sequences(pass.batch), projections, o, lse);
+        let sequences = self.sequences(pass.batch);
+        let mut projections = Projections { q, k, v, scale: self.scale, precision: MatmulPrecision::Highest };
+        if let Some(SplitRoom { projections: room, .. }) = pass.scratch.split_heads() {
+            projections = projections.split(device, self.heads, sequences, room);
+        }
+        AttentionKernel::run(device, self.heads, sequences, projections, o, lse);
     }
 
     /// The same of each token to its whole sequence in the cache, where its own key, rotated, and value go first.
@@ -310,11 +314,12 @@ impl Attention {
     }
 
     /// `dq`, `dk` and `dv` of `dout`, of the tokens of the batch.
-    fn attend_backward(&self, pass: &Pass, saved: &AttentionActivations, work: &mut AttentionBackward) {
+    fn attend_backward(&self, pass: &mut Pass, saved: &AttentionActivations, work: &mut AttentionBackward) {
         let (device, tokens) = (pass.device, pass.batch.tokens);
         let AttentionBackward { gradients: AttentionGradients { dout, row_statistics, .. }, dq, dk, dv } = work;
         let sequences = self.sequences(pass.batch);
-        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v, scale: self.scale };
+        let AttentionActivations { q, k, v, .. } = saved;
+        let mut projections = Projections { q, k, v, scale: self.scale, precision: MatmulPrecision::Highest };
         device.run(kernels::AttentionBackwardDelta {
             o: &saved.o,
             dout,
@@ -323,7 +328,11 @@ impl Attention {
             rows: (tokens * self.heads.heads) as u32,
             head_dim: self.heads.head_dim as u32,
         });
-        let output = OutputGradient { dout, row_statistics };
+        let mut output = OutputGradient { dout, row_statistics };
+        if let Some(SplitRoom { projections: room, dout: Some(room_of_dout) }) = pass.scratch.split_heads() {
+            projections = projections.split(device, self.heads, sequences, room);
+            output = output.split(device, self.heads, tokens, projections.precision, room_of_dout);
+        }
         // The room of dq is free until it is written.
         let gradients = KeyValueGradients { dk, dv, partial: dq };
         kernels::AttentionBackwardKeyValue::run(device, self.heads, sequences, projections, output, gradients);

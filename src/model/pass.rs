@@ -10,8 +10,8 @@ use super::keep::Keep;
 use super::mlp_room::MlpRoom;
 use super::parameter::Parameter;
 use crate::data::DeviceBatch;
-use crate::device::{Device, Tensor, word};
-use crate::kernels::{BLOCK_ROWS, CopyRows, RoundBf16, WidenBf16};
+use crate::device::{DType, Device, Tensor, word};
+use crate::kernels::{BLOCK_ROWS, CopyRows, RoundBf16, SplitRoom, WidenBf16};
 
 /// Hears of weights as soon as a backward pass has their gradients whole.
 pub type Finished<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = &mut Parameter>);
@@ -85,6 +85,8 @@ pub struct SharedScratch {
     nothing: [Tensor; 2],
     /// Partial sums over blocks of rows, of the widest layer; only for a backward pass.
     partial: Option<Tensor>,
+    /// Parts of queries, keys, values and their output's gradient; only where attention's products are not as precise as can be.
+    split_heads: Option<SplitRoom>,
 }
 
 /// What adapters work in.
@@ -140,18 +142,21 @@ impl SharedScratch {
         let blocks = (tokens.div_ceil(BLOCK_ROWS) + 1) * widest;
         let of_attention = tokens * config.hidden_size.max(q_size);
         let dropped = || build.scratch("dropped", &[of_attention.max(room.shape().into_iter().product())]);
-        let drops = build.has_dropout() && keep != Keep::Nothing;
+        let parts = |name: &str, words| build.kept(&format!("scratch/{name}"), &[words], DType::U32);
+        let has_gradient = keep != Keep::Nothing;
+        let drops = build.has_dropout() && has_gradient;
         Ok(Self {
             low_ranks: low_ranks.transpose()?.unwrap_or_default(),
             dropped: if drops { Some(dropped()?) } else { None },
             nothing: [build.scratch("nothing", &[4])?, build.scratch("nothing[1]", &[4])?],
-            partial: if keep == Keep::Nothing { None } else { Some(build.scratch("partial", &[blocks])?) },
+            partial: if has_gradient { Some(build.scratch("partial", &[blocks])?) } else { None },
+            split_heads: SplitRoom::new(build.device, config.heads, tokens, has_gradient, parts)?,
         })
     }
 
     /// What the adapters of layers that read the same input work in; `drops` where some of the input is left out.
     pub fn of_adapters(&mut self, drops: bool) -> AdapterScratch<'_> {
-        let Self { low_ranks, dropped, nothing: [nothing, _], partial } = self;
+        let Self { low_ranks, dropped, nothing: [nothing, _], partial, .. } = self;
         AdapterScratch {
             hs: low_ranks,
             nothing,
@@ -168,6 +173,11 @@ impl SharedScratch {
     /// As [`SharedScratch::nothing`], where two are not there.
     pub fn nothings(&mut self) -> [&mut Tensor; 2] {
         self.nothing.each_mut()
+    }
+
+    /// Room for the parts of what attention multiplies, where it splits any.
+    pub fn split_heads(&mut self) -> Option<&mut SplitRoom> {
+        self.split_heads.as_mut()
     }
 
     /// Partial sums over blocks of rows.

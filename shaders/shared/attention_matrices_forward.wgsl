@@ -1,0 +1,81 @@
+// attention on matrix units, of ROWS queries of one head a workgroup, which walks the keys that they see twice: the sums of
+// exponentials are known before the first weight, so that sums in matrices never shrink.
+const LOWEST = -1e30; // below every score
+const WEIGHT = 16384.0; // of a probability of 1
+
+fn score_left(place: u32) -> Left {
+    return coopLoadT<Left>(&q[place], COLS);
+}
+
+fn score_right(place: u32) -> Right {
+    return coopLoad<Right>(&k[place], COLS);
+}
+
+fn sum_right(place: u32) -> Right {
+    let stride = padded();
+    return coopLoad<Right>(&v[place], stride);
+}
+
+var<private> out_head: u32;
+
+fn store(token: u32, quad: u32, four: vec4<f32>) {
+    o[(token * params.heads + out_head) * (HEAD_DIM / 4u) + quad] = four;
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let member = member_of(subgroup, lane);
+    let head = workgroup.y;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let first_query = params.first_tile * 32u + workgroup.x * ROWS;
+    let query = min(first_query + member.row, params.tokens - 1u);
+    let first_key = first_seen(query);
+    let own_score = member.row * PITCH;
+    let q_place = by_token(head, first_query + member.subgroup * SIZE);
+    let scale = params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
+    let start = first_seen(first_query) / STEP * STEP;
+    let end = min(first_query + ROWS, params.tokens);
+
+    var largest = LOWEST;
+    var weight = 0.0; // sum of exponentials over this invocation's columns
+    for (var key = start; key < end; key += STEP) {
+        multiply_scores(member, q_place, part_size(params.heads), by_token(kv_head, key), part_size(params.kv_heads));
+        workgroupBarrier();
+        var grown = largest;
+        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
+            let seen = key + col >= first_key && key + col <= query;
+            grown = max(grown, select(LOWEST, scale * scores[own_score + col], seen));
+        }
+        weight *= exp(min(largest - grown, 0.0));
+        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
+            let seen = key + col >= first_key && key + col <= query;
+            weight += select(0.0, exp(min(scale * scores[own_score + col] - grown, 0.0)), seen);
+        }
+        largest = grown;
+        workgroupBarrier();
+    }
+    let of_row = largest_of_row(largest);
+    let sum = sum_of_row(weight * exp(min(largest - of_row, 0.0)));
+    let log_sum = of_row + log(max(sum, 1e-30));
+    if (member.first_col == 0u && first_query + member.row < params.tokens) {
+        lse[query * params.heads + head] = log_sum;
+    }
+
+    for (var key = start; key < end; key += STEP) {
+        multiply_scores(member, q_place, part_size(params.heads), by_token(kv_head, key), part_size(params.kv_heads));
+        workgroupBarrier();
+        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
+            let seen = key + col >= first_key && key + col <= query;
+            let p = exp(min(scale * scores[own_score + col] - log_sum, 0.0));
+            keep_weight(member, col, select(0.0, WEIGHT * p, seen));
+        }
+        workgroupBarrier();
+        multiply_weights(member, Columns(by_col(params.kv_heads, kv_head, key), part_size(params.kv_heads)));
+    }
+    out_head = head;
+    finish_all(member, first_query, inverse_of(v[kv_head]) / WEIGHT);
+}

@@ -1,0 +1,99 @@
+// attention_backward_key_value on matrix units, of ROWS keys of one key head a workgroup, to the values or OF_KEYS to the keys. Its
+// rows are keys, and the columns of a step queries of one of the heads. Heads are scaled each in its own way: their operand's scale
+// goes into the weights.
+override OF_KEYS = false;
+
+fn score_left(place: u32) -> Left {
+    return coopLoadT<Left>(&k[place], COLS);
+}
+
+fn score_right(place: u32) -> Right {
+    return coopLoad<Right>(&q[place], COLS);
+}
+
+fn dot_left(place: u32) -> Left {
+    return coopLoadT<Left>(&v[place], COLS);
+}
+
+fn dot_right(place: u32) -> Right {
+    return coopLoad<Right>(&dout[place], COLS);
+}
+
+fn sum_right(place: u32) -> Right {
+    if (OF_KEYS) {
+        let stride = padded();
+    return coopLoad<Right>(&q[place], stride);
+    }
+    let stride = padded();
+    return coopLoad<Right>(&dout[place], stride);
+}
+
+// The row of the gradients that a workgroup's first token has.
+var<private> out_row: u32;
+
+fn store(token: u32, quad: u32, four: vec4<f32>) {
+    let place = (out_row + token * params.kv_heads) * (HEAD_DIM / 4u) + quad;
+    if (OF_KEYS) {
+        dk[place] = params.scale * four;
+    } else {
+        dv[place] = four;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let member = member_of(subgroup, lane);
+    let kv_head = workgroup.y;
+    let group = params.heads / params.kv_heads;
+    let first_key = params.first_tile * 32u + workgroup.x * ROWS;
+    let key = first_key + member.row;
+    let last_key = min(first_key + ROWS, params.tokens) - 1u;
+    let end = min(last_key + min(bounds[last_key].y - last_key, params.window), params.tokens); // of the queries that see a key
+    let steps_of_head = (end - first_key + STEP - 1u) / STEP;
+    let own_score = member.row * PITCH;
+    let rows = by_token(kv_head, first_key + member.subgroup * SIZE);
+    let rows_size = part_size(params.kv_heads);
+    let queries_size = part_size(params.heads);
+    let of_keys = inverse_of(k[kv_head]);
+    let of_values = inverse_of(v[kv_head]);
+
+    let layer = workgroup.z;
+    let steps = params.members * steps_of_head;
+    for (var step = steps * layer / params.layers; step < steps * (layer + 1u) / params.layers; step += 1u) {
+        let head = kv_head * group + min(params.first_member + step / steps_of_head, group - 1u);
+        let first_query = first_key + step % steps_of_head * STEP;
+        let others = by_token(head, first_query);
+        multiply_scores(member, rows, rows_size, others, queries_size);
+        if (OF_KEYS) {
+            multiply_dots(member, rows, rows_size, others, queries_size);
+        }
+        workgroupBarrier();
+        let of_queries = inverse_of(q[head]);
+        let of_gradients = inverse_of(dout[head]);
+        let scale = params.scale * (of_queries * of_keys);
+        var largest = 0u;
+        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
+            let query = first_query + col;
+            let valid = min(query, params.tokens - 1u);
+            let statistics = row_statistics[valid * params.heads + head];
+            let seen = query < params.tokens && key >= first_seen(valid) && key <= query;
+            let p = exp(min(scale * scores[own_score + col] - statistics.x, 0.0));
+            var weight = p * of_gradients;
+            if (OF_KEYS) {
+                weight = p * (of_gradients * of_values * dots[own_score + col] - statistics.y) * of_queries;
+            }
+            weight = select(0.0, weight, seen);
+            scores[own_score + col] = weight;
+            largest = max(largest, magnitude(weight));
+        }
+        keep_weights(member, largest);
+        workgroupBarrier();
+        multiply_weights(member, Columns(by_col(params.heads, head, first_query), queries_size));
+    }
+    out_row = layer * params.tokens * params.kv_heads + kv_head;
+    finish_all(member, first_key, inverse(weight_exponent()));
+}

@@ -1,0 +1,67 @@
+// attention_backward_query on matrix units, of ROWS queries of one head a workgroup.
+fn score_left(place: u32) -> Left {
+    return coopLoadT<Left>(&q[place], COLS);
+}
+
+fn score_right(place: u32) -> Right {
+    return coopLoad<Right>(&k[place], COLS);
+}
+
+fn dot_left(place: u32) -> Left {
+    return coopLoadT<Left>(&dout[place], COLS);
+}
+
+fn dot_right(place: u32) -> Right {
+    return coopLoad<Right>(&v[place], COLS);
+}
+
+fn sum_right(place: u32) -> Right {
+    let stride = padded();
+    return coopLoad<Right>(&k[place], stride);
+}
+
+var<private> out_head: u32;
+
+fn store(token: u32, quad: u32, four: vec4<f32>) {
+    dq[(token * params.heads + out_head) * (HEAD_DIM / 4u) + quad] = params.scale * four;
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let member = member_of(subgroup, lane);
+    let head = workgroup.y;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let first_query = params.first_tile * 32u + workgroup.x * ROWS;
+    let query = min(first_query + member.row, params.tokens - 1u);
+    let first_key = first_seen(query);
+    let statistics = row_statistics[query * params.heads + head];
+    let own_score = member.row * PITCH;
+    let rows = by_token(head, first_query + member.subgroup * SIZE);
+    let rows_size = part_size(params.heads);
+    let keys_size = part_size(params.kv_heads);
+    let scale = params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
+    let dot_scale = inverse_of(dout[head]) * inverse_of(v[kv_head]);
+    let end = min(first_query + ROWS, params.tokens);
+    for (var key = first_seen(first_query) / STEP * STEP; key < end; key += STEP) {
+        multiply_scores(member, rows, rows_size, by_token(kv_head, key), keys_size);
+        multiply_dots(member, rows, rows_size, by_token(kv_head, key), keys_size);
+        workgroupBarrier();
+        var largest = 0u;
+        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
+            let seen = key + col >= first_key && key + col <= query;
+            let p = exp(min(scale * scores[own_score + col] - statistics.x, 0.0));
+            let ds = select(0.0, p * (dot_scale * dots[own_score + col] - statistics.y), seen);
+            scores[own_score + col] = ds;
+            largest = max(largest, magnitude(ds));
+        }
+        keep_weights(member, largest);
+        workgroupBarrier();
+        multiply_weights(member, Columns(by_col(params.kv_heads, kv_head, key), keys_size));
+    }
+    out_head = head;
+    finish_all(member, first_query, inverse(weight_exponent()) * inverse_of(k[kv_head]));
+}
