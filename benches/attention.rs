@@ -168,7 +168,7 @@ fn row_statistics(case: &Case, packed: Packed) -> Result<Vec<f64>> {
 }
 
 /// What every attention kernel is tested on. Windows end within a tile, at its end, and before a sequence begins.
-pub(super) const SHAPES: [Packed; 12] = [
+pub(super) const SHAPES: [Packed; 13] = [
     packed(&[1], [1, 1, 4]),
     packed(&[37, 1, 60], [6, 2, 12]),
     packed(&[5, 31, 32, 33, 64, 3], [2, 2, 32]),
@@ -177,6 +177,7 @@ pub(super) const SHAPES: [Packed; 12] = [
     packed(&[70], [2, 1, 256]),
     packed(&[35], [2, 1, 96]),
     packed(&[35], [2, 1, 128]),
+    packed(&[133], [2, 1, 128]),
     windowed(&[37, 1, 60, 140], [6, 2, 12], 5),
     windowed(&[200], [2, 1, 64], 32),
     windowed(&[7, 170], [2, 1, 32], 100),

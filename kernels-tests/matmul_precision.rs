@@ -241,10 +241,13 @@ const OF_ATTENTION: f64 = 8.0;
 /// The cases of attention's kernels that are large enough to be rounded.
 fn attention_cases() -> Vec<Case> {
     let tests = [attention::tests, attention_backward_query::tests, attention_backward_key_value::tests];
-    let is_large =
-        |case: &Case| ["[130], 3/1 heads of 64", "[7, 170], 2/1 heads of 32"].iter().any(|of| case.shape.contains(of));
+    let is_large = |case: &Case| {
+        ["[130], 3/1 heads of 64", "[133], 2/1 heads of 128", "[7, 170], 2/1 heads of 32"]
+            .iter()
+            .any(|of| case.shape.contains(of))
+    };
     let cases: Vec<Case> = tests.into_iter().flat_map(|tests| tests()).filter(is_large).collect();
-    assert_eq!(cases.len(), 6);
+    assert_eq!(cases.len(), 9);
     cases
 }
 
@@ -272,26 +275,23 @@ fn attentions_twins_keep_the_bounds() {
     }
 }
 
-/// As the products; but where a score is off by its own rounding, a probability is rounded to another f16, which is 2^-11 from the first
-/// in `medium`.
+/// As the products; but where a score is off by its own rounding, a probability is rounded to another f16, which is in `medium` 2^-11
+/// of it from the first, and it may be some times what is usual.
 #[test]
 fn attention_on_matrix_units_computes_as_its_twin() {
     for (precision, bound) in BOUNDS {
         let Some(device) = units(precision) else { return };
         let [_, reference] = twins(precision);
         for case in attention_cases() {
-            {
-                let expected = case.outputs(&reference).unwrap();
-                for (output, expected) in case.outputs(&device).unwrap().iter().zip(&expected) {
-                    let error = relative_error(&output.values, &expected.values);
-                    let Case { kernel, shape, .. } = &case;
-                    println!("{kernel} {shape}, {precision:?}: {} is off by {error:.2e}", output.name);
-                    assert!(
-                        error <= (bound / 2.0).max(1e-5),
-                        "{kernel} {shape}, {precision:?}: {} is off by {error:.2e}",
-                        output.name
-                    );
-                }
+            let expected = case.outputs(&reference).unwrap();
+            for (output, expected) in case.outputs(&device).unwrap().iter().zip(&expected) {
+                let error = relative_error(&output.values, &expected.values);
+                let Case { kernel, shape, .. } = &case;
+                assert!(
+                    error <= (OF_ATTENTION / 2.0 * bound).max(1e-5),
+                    "{kernel} {shape}, {precision:?}: {} is off by {error:.2e}",
+                    output.name
+                );
             }
         }
     }

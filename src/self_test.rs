@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::device::{DType, Device, MatmulPrecision, Precision, word};
+use crate::device::{DType, Device, MatmulPrecision, Precision, Tensor, word};
 use crate::gpu::{AdapterList, DeviceChoice, Gpu, Rates, Settings};
 use crate::kernels::{
     Attention, Heads, Layout, Matmul, Operand, OperandMut, Product, Projections, Scale, Sequences, SplitRoom,
@@ -85,6 +85,7 @@ pub fn self_test(device: &Device) -> Result<()> {
     if device.matmul_precision() == MatmulPrecision::Highest {
         return Ok(());
     }
+    test_rounding(device)?;
     let twin = Device::cpu(Precision::F32).with_matmul_precision(device.matmul_precision())?;
     let largest = |values: &[f64]| values.iter().fold(0f64, |largest, value| largest.max(value.abs()));
     let (found, expected) = (attend(device)?, attend(&twin)?);
@@ -98,23 +99,62 @@ pub fn self_test(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// A product of values between two f16s: units whose operands are cut off, and not rounded, lose more than is said of them.
+///
+/// # Errors
+/// Names the device.
+fn test_rounding(device: &Device) -> Result<()> {
+    const BETWEEN: f64 = 1.0 + 3.0 / 4096.0;
+    const LARGEST_ERROR: f64 = 1.0 / 1024.0;
+    let (size, mut c) = (ROWS[1], device.tensor("self-test/c", &[ROWS[1] * ROWS[1]], DType::Real)?);
+    let mut a = device.tensor("self-test/a", &[size * size], DType::Real)?;
+    a.write(0, std::iter::repeat_n(BETWEEN, size * size))?;
+    Matmul::run(device, square(size, &a, &mut c));
+    let expected = size as f64 * BETWEEN * BETWEEN;
+    let off = c.read(size * size)?.into_iter().map(|found| (found / expected - 1.0).abs()).fold(0.0, f64::max);
+    ensure!(
+        off <= LARGEST_ERROR,
+        "{} rounds operands wrongly; update its driver, or use --matmul-precision highest",
+        device.description()
+    );
+    Ok(())
+}
+
+/// `c = a a^T`, all of `size` x `size`.
+fn square<'a>(size: usize, a: &'a Tensor, c: &'a mut Tensor) -> Product<'a> {
+    let operand = Operand::whole(a, size);
+    Product {
+        layout: Layout::Nt,
+        rows: size,
+        cols: size,
+        inner: size,
+        a: operand,
+        b: operand,
+        c: OperandMut::whole(c, size),
+        accumulate: false,
+    }
+}
+
 /// Attention over a sequence that is long enough for matrix units.
 fn attend(device: &Device) -> Result<Vec<f64>> {
     let (tokens, heads) = (ROWS[1], Heads { heads: 2, kv_heads: 1, head_dim: 64 });
     let tensor = |name: &str, heads: usize| {
         let count = tokens * heads * 64;
-        let mut tensor = device.tensor(&format!("self-test/{name}"), &[count], DType::Real)?;
+        let mut tensor = device.tensor(format!("self-test/{name}"), &[count], DType::Real)?;
         tensor.write(0, (0..count).map(|index| whole_number(index + name.len()) / 4.0))?;
         Ok::<_, anyhow::Error>(tensor)
     };
     let (q, k, v, mut o) = (tensor("q", 2)?, tensor("key", 1)?, tensor("value", 1)?, tensor("o", 2)?);
     let mut lse = device.tensor("self-test/lse", &[2 * tokens], DType::Real)?;
     let mut bounds = device.tensor("self-test/bounds", &[2 * tokens], DType::U32)?;
-    bounds.write_u32(0, &(0..2 * tokens).map(|index| if index % 2 == 0 { 0 } else { word(tokens) }).collect::<Vec<_>>())?;
+    bounds.write_u32(
+        0,
+        &(0..2 * tokens).map(|index| if index % 2 == 0 { 0 } else { word(tokens) }).collect::<Vec<_>>(),
+    )?;
     let sequences = Sequences { bounds: &bounds, tokens, longest: tokens, window: None };
     let mut projections =
         Projections { q: &q, k: &k, v: &v, scale: heads.scale(), precision: MatmulPrecision::Highest };
-    let make = |name: &str, words| device.tensor(&format!("self-test/{name}"), &[words], DType::U32);
+    let make = |name: &str, words| device.tensor(format!("self-test/{name}"), &[words], DType::U32);
     let mut room = SplitRoom::new(device, heads, tokens, false, make)?;
     if let Some(room) = &mut room {
         projections = projections.split(device, heads, sequences, &mut room.projections);
@@ -179,20 +219,8 @@ pub fn measure_rates(device: &Device) -> Result<Rates> {
 fn product_rate(device: &Device, size: usize) -> Result<f64> {
     let a = device.tensor("self-test/a", &[size, size], DType::Real)?;
     let mut c = device.tensor("self-test/c", &[size, size], DType::Real)?;
-    let product = || {
-        let product = Product {
-            layout: Layout::Nt,
-            rows: size,
-            cols: size,
-            inner: size,
-            a: Operand::whole(&a, size),
-            b: Operand::whole(&a, size),
-            c: OperandMut::whole(&mut c, size),
-            accumulate: false,
-        };
-        Matmul::run(device, product);
-    };
-    Ok(2.0 * (size as f64).powi(3) / seconds_of(device, product)?)
+    let seconds = seconds_of(device, || Matmul::run(device, square(size, &a, &mut c)))?;
+    Ok(2.0 * (size as f64).powi(3) / seconds)
 }
 
 /// Seconds of one call, by the clock: the best of a few spans of as many calls as hide what a submission costs.

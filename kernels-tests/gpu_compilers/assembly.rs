@@ -58,12 +58,7 @@ fn share(assembly: &str, sought: &Regex, count: impl Fn(&str) -> Way) -> Option<
 }
 
 /// The way through a loop that counts most.
-fn longest_way(
-    lines: &[&str],
-    labels: &HashMap<&str, usize>,
-    body: &Range<usize>,
-    count: impl Fn(&str) -> Way,
-) -> Way {
+fn longest_way(lines: &[&str], labels: &HashMap<&str, usize>, body: &Range<usize>, count: impl Fn(&str) -> Way) -> Way {
     let mut from = vec![Way::default(); body.len() + 1];
     for place in body.clone().rev() {
         let line = lines[place];

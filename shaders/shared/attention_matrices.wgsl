@@ -5,6 +5,7 @@
 alias operand = f16;
 override SUBGROUP = 32u;
 override THREADS = 4u * SUBGROUP;
+override CUTS_OFF = false; // as there
 override HEAD_DIM = 64u; // at most 128
 override COLS = (HEAD_DIM + 15u) / 16u * 16u;
 const EXPONENTS = 256u;
@@ -111,18 +112,21 @@ fn multiply_scores(member: Member, left: u32, left_size: u32, right: u32, right_
 }
 
 // Rounded to 11 bits, ties to even, as operands are.
-fn rounded(x: f32) -> f32 {
-    let bits = bitcast<u32>(x);
-    return bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
+fn rounded(x: f32) -> f16 {
+    if (CUTS_OFF) {
+        let bits = bitcast<u32>(x);
+        return f16(bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u));
+    }
+    return f16(x);
 }
 
 // Keeps a weight of an invocation's row, scaled to below 2^15.
 fn keep_weight(member: Member, col: u32, x: f32) {
     let place = member.row * WEIGHT_PITCH + col;
     let high = rounded(x);
-    weights[place] = f16(high);
+    weights[place] = high;
     if (PARTS == 2u) {
-        weights[WEIGHTS + place] = f16(rounded(x - high));
+        weights[WEIGHTS + place] = rounded(x - f32(high));
     }
 }
 

@@ -1,6 +1,7 @@
 // attention on matrix units, of ROWS queries of one head a workgroup, which walks the keys that they see twice: the sums of
 // exponentials are known before the first weight, so that sums in matrices never shrink.
 const LOWEST = -1e30; // below every score
+const LOG2_E = 1.44269504; // scores are logarithms to base 2
 const WEIGHT = 16384.0; // of a probability of 1
 
 fn score_left(place: u32) -> Left {
@@ -34,9 +35,10 @@ fn main(
     let first_query = params.first_tile * 32u + workgroup.x * ROWS;
     let query = min(first_query + member.row, params.tokens - 1u);
     let first_key = first_seen(query);
+    let seen_keys = query - first_key;
     let own_score = member.row * PITCH;
     let q_place = by_token(head, first_query + member.subgroup * SIZE);
-    let scale = params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
+    let scale = LOG2_E * params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
     let start = first_seen(first_query) / STEP * STEP;
     let end = min(first_query + ROWS, params.tokens);
 
@@ -47,30 +49,30 @@ fn main(
         workgroupBarrier();
         var grown = largest;
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col >= first_key && key + col <= query;
+            let seen = key + col - first_key <= seen_keys;
             grown = max(grown, select(LOWEST, scale * scores[own_score + col], seen));
         }
-        weight *= exp(min(largest - grown, 0.0));
+        weight *= exp2(min(largest - grown, 0.0));
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col >= first_key && key + col <= query;
-            weight += select(0.0, exp(min(scale * scores[own_score + col] - grown, 0.0)), seen);
+            let seen = key + col - first_key <= seen_keys;
+            weight += select(0.0, exp2(min(scale * scores[own_score + col] - grown, 0.0)), seen);
         }
         largest = grown;
         workgroupBarrier();
     }
     let of_row = largest_of_row(largest);
-    let sum = sum_of_row(weight * exp(min(largest - of_row, 0.0)));
-    let log_sum = of_row + log(max(sum, 1e-30));
+    let sum = sum_of_row(weight * exp2(min(largest - of_row, 0.0)));
+    let log_sum = of_row + log2(max(sum, 1e-30));
     if (member.first_col == 0u && first_query + member.row < params.tokens) {
-        lse[query * params.heads + head] = log_sum;
+        lse[query * params.heads + head] = log_sum / LOG2_E;
     }
 
     for (var key = start; key < end; key += STEP) {
         multiply_scores(member, q_place, part_size(params.heads), by_token(kv_head, key), part_size(params.kv_heads));
         workgroupBarrier();
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col >= first_key && key + col <= query;
-            let p = exp(min(scale * scores[own_score + col] - log_sum, 0.0));
+            let seen = key + col - first_key <= seen_keys;
+            let p = exp2(min(scale * scores[own_score + col] - log_sum, 0.0));
             keep_weight(member, col, select(0.0, WEIGHT * p, seen));
         }
         workgroupBarrier();

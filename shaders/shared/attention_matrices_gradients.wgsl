@@ -22,6 +22,15 @@ fn multiply_dots(member: Member, left: u32, left_size: u32, right: u32, right_si
     coopStoreT(next, &dots[second], pitch);
 }
 
+const LOG2_E = 1.44269504;
+
+// 0, of one of the scores, once all are there, which no compiler sees through: what is read from there on is read then, and not kept
+// in registers meanwhile.
+fn once_there(place: u32) -> u32 {
+    workgroupBarrier();
+    return select(0u, COLS, scores[place] > 1e38);
+}
+
 // The largest weight of a subgroup so far, as bits: what all are scaled by.
 var<private> largest_weight: u32;
 

@@ -50,7 +50,8 @@ fn main(
     let kv_head = workgroup.y;
     let group = params.heads / params.kv_heads;
     let first_key = params.first_tile * 32u + workgroup.x * ROWS;
-    let key = first_key + member.row;
+    let key = min(first_key + member.row, params.tokens - 1u);
+    let seen_by = min(bounds[key].y - key, params.window); // queries, from the key on
     let last_key = min(first_key + ROWS, params.tokens) - 1u;
     let end = min(last_key + min(bounds[last_key].y - last_key, params.window), params.tokens); // of the queries that see a key
     let steps_of_head = (end - first_key + STEP - 1u) / STEP;
@@ -69,19 +70,20 @@ fn main(
         let others = by_token(head, first_query);
         multiply_scores(member, rows, rows_size, others, queries_size);
         if (OF_KEYS) {
-            multiply_dots(member, rows, rows_size, others, queries_size);
+            let zero = once_there(own_score);
+            multiply_dots(member, rows + zero, rows_size, others + zero, queries_size);
         }
         workgroupBarrier();
         let of_queries = inverse_of(q[head]);
         let of_gradients = inverse_of(dout[head]);
-        let scale = params.scale * (of_queries * of_keys);
+        let scale = LOG2_E * params.scale * (of_queries * of_keys);
         var largest = 0u;
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
             let query = first_query + col;
             let valid = min(query, params.tokens - 1u);
             let statistics = row_statistics[valid * params.heads + head];
-            let seen = query < params.tokens && key >= first_seen(valid) && key <= query;
-            let p = exp(min(scale * scores[own_score + col] - statistics.x, 0.0));
+            let seen = query - key < seen_by;
+            let p = exp2(min(scale * scores[own_score + col] - LOG2_E * statistics.x, 0.0));
             var weight = p * of_gradients;
             if (OF_KEYS) {
                 weight = p * (of_gradients * of_values * dots[own_score + col] - statistics.y) * of_queries;

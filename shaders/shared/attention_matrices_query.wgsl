@@ -38,22 +38,25 @@ fn main(
     let first_query = params.first_tile * 32u + workgroup.x * ROWS;
     let query = min(first_query + member.row, params.tokens - 1u);
     let first_key = first_seen(query);
+    let seen_keys = query - first_key;
     let statistics = row_statistics[query * params.heads + head];
+    let log_sum = LOG2_E * statistics.x;
     let own_score = member.row * PITCH;
     let rows = by_token(head, first_query + member.subgroup * SIZE);
     let rows_size = part_size(params.heads);
     let keys_size = part_size(params.kv_heads);
-    let scale = params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
+    let scale = LOG2_E * params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
     let dot_scale = inverse_of(dout[head]) * inverse_of(v[kv_head]);
     let end = min(first_query + ROWS, params.tokens);
     for (var key = first_seen(first_query) / STEP * STEP; key < end; key += STEP) {
         multiply_scores(member, rows, rows_size, by_token(kv_head, key), keys_size);
-        multiply_dots(member, rows, rows_size, by_token(kv_head, key), keys_size);
+        let zero = once_there(own_score);
+        multiply_dots(member, rows + zero, rows_size, by_token(kv_head, key) + zero, keys_size);
         workgroupBarrier();
         var largest = 0u;
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col >= first_key && key + col <= query;
-            let p = exp(min(scale * scores[own_score + col] - statistics.x, 0.0));
+            let seen = key + col - first_key <= seen_keys;
+            let p = exp2(min(scale * scores[own_score + col] - log_sum, 0.0));
             let ds = select(0.0, p * (dot_scale * dots[own_score + col] - statistics.y), seen);
             scores[own_score + col] = ds;
             largest = max(largest, magnitude(ds));

@@ -8,6 +8,7 @@
 // most, or 2^-22. Sums are scaled back when they are stored. matrices_high.wgsl and matrices_medium.wgsl multiply.
 override SUBGROUP = 32u;
 override THREADS = 4u * SUBGROUP;
+override CUTS_OFF = false; // conversions to f16
 const BLOCK = 4u * SIZE; // rows and columns of a subgroup
 const ROWS = 2u * BLOCK;
 const COLS = 2u * BLOCK;
@@ -120,16 +121,19 @@ fn right_magnitudes(col: u32) -> vec4<u32> {
     return vec4(right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u));
 }
 
-// Rounded to 11 bits, ties to even: a driver's own conversion to f16 may cut off.
-fn rounded(x: vec4<f32>) -> vec4<f32> {
-    let bits = bitcast<vec4<u32>>(x);
-    return bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u));
+// Rounded to 11 bits, ties to even. Where the adapter's own conversion cuts off, that is done before.
+fn rounded(x: vec4<f32>) -> vec4<f16> {
+    if (CUTS_OFF) {
+        let bits = bitcast<vec4<u32>>(x);
+        let nearest = (bits + 0xfffu + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u);
+        return vec4<f16>(bitcast<vec4<f32>>(nearest));
+    }
+    return vec4<f16>(x);
 }
 
-fn put(place: u32, four: vec4<f32>) {
-    let halves = vec4<f16>(four);
+fn put(place: u32, four: vec4<f16>) {
     for (var d = 0u; d < 4u; d += 1u) {
-        tiles[place + d] = halves[d];
+        tiles[place + d] = four[d];
     }
 }
 
@@ -141,7 +145,7 @@ fn keep(place: u32, along_k: bool, quads: array<vec4<f32>, 4>, factors: vec4<f32
         let high = rounded(x);
         put(place + r * PITCH, high);
         if (HALVES == 2u) {
-            put(HALF + place + r * PITCH, rounded(x - high));
+            put(HALF + place + r * PITCH, rounded(x - vec4<f32>(high)));
         }
     }
 }
@@ -299,6 +303,7 @@ fn main(
     let corner = corner_of(tile_of(workgroup.xy, grid_of(size)), size);
     let member = Member(subgroup % 4u, lane_of_subgroup);
     let own = BLOCK * vec2(member.subgroup % 2u, member.subgroup / 2u);
+    var next: Shares;
     for (var part = 0u; part < PARTS; part += 1u) {
         let range = enter(part, workgroup.z);
         // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
@@ -306,7 +311,6 @@ fn main(
         begin(lane, corner, range.y - filled, range);
         for (var k = 0u; k < filled; k += DEPTH) {
             let is_last = k + DEPTH == filled;
-            var next: Shares;
             workgroupBarrier();
             if (!is_last) {
                 next = load(lane, k);

@@ -9,6 +9,7 @@ use super::attention_texts::{TEXTS, text_of, texts};
 use super::halves::RoundedWeights;
 use super::products::FEW_ROWS;
 use super::split_heads::{HeadRows, MAX_SPLIT_HEADS, ProjectionsRoom, Split, SplitHeads};
+use super::tiles::matrices_constants;
 use crate::device::{
     Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_over, vectorized, word,
 };
@@ -285,7 +286,7 @@ impl TileWork {
         let text = units.map_or(usize::from(!traits.software), |units| text_of(units.size, precision));
         let rows = units.map_or(TILE as u32, |units| 4 * units.size.values());
         let mut constants = vec![("HEAD_DIM", self.head_dim as f64)];
-        constants.extend(units.map(|units| ("SUBGROUP", f64::from(units.subgroup))));
+        constants.extend(units.into_iter().flat_map(|units| matrices_constants(traits, units)));
         let rows = (tiles * TILE as u32).div_ceil(rows);
         Launch {
             variant: &variants[text],
@@ -399,9 +400,9 @@ impl Kernel for Attention<'_> {
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
         let (of_queries, of_keys) = self.splits();
-        reaches::<Self>(self.q, of_queries.len());
-        reaches::<Self>(self.k, of_keys.len());
-        reaches::<Self>(self.v, of_keys.len());
+        reaches::<Self>(self.q, of_queries.elements());
+        reaches::<Self>(self.k, of_keys.elements());
+        reaches::<Self>(self.v, of_keys.elements());
         reaches::<Self>(self.o, tokens * self.heads as usize * dim);
         reaches::<Self>(self.lse, tokens * self.heads as usize);
     }

@@ -203,10 +203,10 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         );
         reaches::<Self>(self.bounds, 2 * tokens);
         let (of_queries, of_keys) = self.splits();
-        reaches::<Self>(self.q, of_queries.len());
-        reaches::<Self>(self.dout, of_queries.len());
-        reaches::<Self>(self.k, of_keys.len());
-        reaches::<Self>(self.v, of_keys.len());
+        reaches::<Self>(self.q, of_queries.elements());
+        reaches::<Self>(self.dout, of_queries.elements());
+        reaches::<Self>(self.k, of_keys.elements());
+        reaches::<Self>(self.v, of_keys.elements());
         let values = tokens * kv_heads * dim;
         for (gradient, tensor) in [(0, &self.dv), (1, &self.dk)] {
             let layers = if gradient == self.first_gradient { self.layers as usize } else { 1 };

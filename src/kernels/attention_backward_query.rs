@@ -118,10 +118,10 @@ impl Kernel for AttentionBackwardQuery<'_> {
         reaches::<Self>(self.bounds, 2 * tokens);
         let (of_queries, of_keys) = self.splits();
         for tensor in [self.q, self.dout] {
-            reaches::<Self>(tensor, of_queries.len());
+            reaches::<Self>(tensor, of_queries.elements());
         }
         for tensor in [self.k, self.v] {
-            reaches::<Self>(tensor, of_keys.len());
+            reaches::<Self>(tensor, of_keys.elements());
         }
         reaches::<Self>(self.dq, tokens * heads * dim);
         reaches::<Self>(self.row_statistics, 2 * tokens * heads);

@@ -74,7 +74,7 @@ impl Split {
     }
 
     /// Elements of a tensor that holds it: as it is, or in parts.
-    pub fn len(self) -> usize {
+    pub fn elements(self) -> usize {
         if self.precision == MatmulPrecision::Highest { self.tokens * self.heads * self.head_dim } else { self.words() }
     }
 

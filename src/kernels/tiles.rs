@@ -8,7 +8,7 @@ use super::variants::shared::{
     WEIGHT_QUADS,
 };
 use crate::device::{DType, Device, MAGNITUDES, MatmulPrecision, word};
-use crate::gpu::{Cost, Launch, MatrixSize, Needs, Subgroups, Traits, Variant};
+use crate::gpu::{Cost, Launch, MatrixSize, MatrixUnits, Needs, Subgroups, Traits, Variant};
 
 /// Rows and columns of the outputs that a workgroup computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,6 +276,11 @@ pub fn place_of(dtype: DType) -> usize {
     }
 }
 
+/// The constants that all texts for matrix units have. A CPU's conversion to f16 cuts off; of a GPU's the self-test would find it.
+pub fn matrices_constants(traits: Traits, units: MatrixUnits) -> Vec<(&'static str, f64)> {
+    vec![("SUBGROUP", f64::from(units.subgroup)), ("CUTS_OFF", f64::from(traits.software))]
+}
+
 /// A product's text on an adapter: what it computes a workgroup, and its constants.
 pub struct TileText {
     variant: &'static Variant,
@@ -302,7 +307,7 @@ impl TileText {
             };
             let side = 8 * units.size.values(); // ROWS and COLS of the shader
             let variant = &variants[first + usize::from(precision == MatmulPrecision::Medium)];
-            let constants = vec![("SUBGROUP", f64::from(units.subgroup))];
+            let constants = matrices_constants(traits, units);
             return Self { variant, constants, tile: Tile { rows: side, cols: side } };
         }
         if traits.software && traits.subgroups == Subgroups::OfSize(SUBGROUP) {
