@@ -16,13 +16,13 @@ use dqo_wgpu::model::WeightType;
 use dqo_wgpu::self_test::open_device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::command::{error_of, train as command};
 use crate::harness::{adapter, skip_gpu};
 use crate::model::golden;
 use crate::training::{tensors, train};
-use crate::whole_loop::{asset, done};
+use crate::whole_loop::{asset, done, model_in};
 
 /// What a product may be off by, as a part of the norms of its row and its column.
 const BOUNDS: [(MatmulPrecision, f64); 2] =
@@ -332,22 +332,28 @@ fn no_number_stays_none() {
     }
 }
 
-/// By name, what a step of SGD has changed every weight of the demo's model by, as a gradient.
-fn gradients(device: &Device, dtype: WeightType, dir: &Path) -> BTreeMap<String, Vec<f64>> {
+/// By name, what a step of SGD over rows so long has changed every weight of a model by, as a gradient.
+fn gradients(
+    device: &Device,
+    dtype: WeightType,
+    model: &Path,
+    lengths: [usize; 3],
+    dir: &Path,
+) -> BTreeMap<String, Vec<f64>> {
     // So large a rate leaves nothing of the weights' own rounding.
     const RATE: f64 = 1e6;
     let vocab = 19;
     let ids = |count: usize, pitch: usize| (0..count).map(|i| i * pitch % vocab).collect::<Vec<_>>();
     let row = |length: usize| json!({"prompt_ids": ids(9, 7), "completion_ids": ids(length - 9, 11), "reward": 1.0});
     let (rows, output) = (dir.join("rows.jsonl"), dir.join("run"));
-    std::fs::write(&rows, [100, 110, 120].map(|length| row(length).to_string()).join("\n")).unwrap();
+    std::fs::write(&rows, lengths.map(|length| row(length).to_string()).join("\n")).unwrap();
     let config = json!({
-        "method": "sft", "model": asset("model"), "data": rows, "output_dir": output, "save_steps": 0, "max_steps": 1,
+        "method": "sft", "model": model, "data": rows, "output_dir": output, "save_steps": 0, "max_steps": 1,
         "optimizer": "sgd", "learning_rate": RATE, "max_grad_norm": 0.0, "dtype": dtype, "save_dtype": dtype,
     });
     train(config, device);
     let file = "model.safetensors";
-    let (before, after) = (tensors(&asset("model").join(file)), tensors(&output.join("final/policy").join(file)));
+    let (before, after) = (tensors(&model.join(file)), tensors(&output.join("final/policy").join(file)));
     std::fs::remove_dir_all(&output).unwrap();
     let gradient = |(name, before): (String, Vec<f64>)| {
         let change = before.iter().zip(&after[&name]).map(|(before, after)| (before - after) / RATE);
@@ -365,13 +371,33 @@ fn off(found: &BTreeMap<String, Vec<f64>>, expected: &BTreeMap<String, Vec<f64>>
     expected.iter().map(of).collect()
 }
 
-/// Of a step of the demo's model, on the twin that rounds as matrix units do and on these where there are any.
 #[test]
 fn gradients_are_as_far_from_f64_as_the_precision_says() {
+    check_gradients(&asset("model"), [100, 110, 120]);
+}
+
+/// Of the demo's model with heads of 32 values in place of 16, over rows that are long enough for attention's products to be rounded.
+#[test]
+fn gradients_through_attention_are_as_far_from_f64() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model_in(dir.path());
+    let path = model.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (name, value) in
+        [("head_dim", 32), ("num_attention_heads", 2), ("num_key_value_heads", 1), ("max_position_embeddings", 256)]
+    {
+        config[name] = value.into();
+    }
+    std::fs::write(&path, config.to_string()).unwrap();
+    check_gradients(&model, [140, 150, 170]);
+}
+
+/// Of a step of a model, on the twin that rounds as matrix units do and on these where there are any.
+fn check_gradients(model: &Path, lengths: [usize; 3]) {
     use MatmulPrecision::{High, Highest, Medium};
     let dir = tempfile::tempdir().unwrap();
-    let exact = gradients(&Device::cpu(Precision::F64), WeightType::F64, dir.path());
-    let of = |device: &Device| off(&gradients(device, WeightType::F32, dir.path()), &exact);
+    let exact = gradients(&Device::cpu(Precision::F64), WeightType::F64, model, lengths, dir.path());
+    let of = |device: &Device| off(&gradients(device, WeightType::F32, model, lengths, dir.path()), &exact);
     let twin = |precision| of(&Device::cpu(Precision::F32).with_matmul_precision(precision).unwrap());
     let [highest, high, medium] = [Highest, High, Medium].map(twin);
     let on_gpu = |precision| units(precision).filter(Device::is_real_gpu).map(|device| of(&device));

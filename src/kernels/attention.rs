@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::attention_texts::{TEXTS, text_of, texts};
 use super::halves::RoundedWeights;
 use super::products::FEW_ROWS;
-use super::split_heads::{HeadRows, MAX_SPLIT_HEADS, ProjectionsRoom, Split, SplitHeads};
+use super::split_heads::{HeadRows, MAX_SPLIT_HEADS, Split};
 use super::tiles::matrices_constants;
 use crate::device::{
     Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, largest, reaches, sum_over, vectorized, word,
@@ -49,7 +49,7 @@ impl Heads {
     }
 
     /// How precise the products of attention are on a device, where a tile sees so many tokens: large ones are so as they are asked to.
-    fn precision(self, device: &Device, reach: usize) -> MatmulPrecision {
+    pub(super) fn precision(self, device: &Device, reach: usize) -> MatmulPrecision {
         /// Values of a head whose tokens may be looped over where loops are cut short: rounds of llvmpipe, as [`MAX_TILES`].
         const SHORT_LOOPS: usize = 1 << 19;
         let looped = reach * self.head_dim * (self.heads / self.kv_heads);
@@ -112,7 +112,7 @@ kernel! {
         head_dim: u32,
         /// The most keys that the queries of a tile see.
         reach: u32,
-        /// Where it is not the highest, `q`, `k` and `v` are those of [`SplitHeads`].
+        /// Where it is not the highest, `q`, `k` and `v` are those of [`SplitHeads`](super::SplitHeads).
         precision: MatmulPrecision,
     }
 }
@@ -152,30 +152,8 @@ pub struct Projections<'a> {
     pub v: &'a Tensor,
     /// What a score is multiplied by.
     pub scale: f32,
-    /// How they are stored: as they are, or less precise as [`SplitHeads`] has them, as is the gradient that goes with them.
+    /// How they are stored: as they are, or less precise as [`SplitHeads`](super::SplitHeads) has them, as is the gradient that goes with them.
     pub precision: MatmulPrecision,
-}
-
-impl<'a> Projections<'a> {
-    /// The same, split into parts where products are to be less precise.
-    pub fn split(
-        self,
-        device: &Device,
-        heads: Heads,
-        sequences: Sequences,
-        room: &'a mut ProjectionsRoom,
-    ) -> Projections<'a> {
-        let precision = heads.precision(device, sequences.reach());
-        if precision == MatmulPrecision::Highest {
-            return self;
-        }
-        let ProjectionsRoom { q, k, v } = room;
-        let (of_queries, of_keys) = heads.splits(sequences.tokens, precision);
-        SplitHeads::run(device, of_queries, self.q, q);
-        SplitHeads::run(device, of_keys, self.k, k);
-        SplitHeads::run(device, of_keys, self.v, v);
-        Projections { q, k, v, precision, ..self }
-    }
 }
 
 /// What the backward passes need of the output.
@@ -185,24 +163,6 @@ pub struct OutputGradient<'a> {
     pub dout: &'a Tensor,
     /// `[tokens, heads, 2]`: lse and delta, of [`AttentionBackwardDelta`](super::AttentionBackwardDelta).
     pub row_statistics: &'a Tensor,
-}
-
-impl<'a> OutputGradient<'a> {
-    /// The same, split as the projections are.
-    pub fn split(
-        self,
-        device: &Device,
-        heads: Heads,
-        tokens: usize,
-        precision: MatmulPrecision,
-        room: &'a mut Tensor,
-    ) -> OutputGradient<'a> {
-        if precision == MatmulPrecision::Highest {
-            return self;
-        }
-        SplitHeads::run(device, heads.splits(tokens, precision).0, self.dout, room);
-        OutputGradient { dout: room, ..self }
-    }
 }
 
 impl<'a> Attention<'a> {

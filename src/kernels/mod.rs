@@ -10,6 +10,7 @@ mod kl_term;
 mod list;
 mod operand;
 mod products;
+mod split_room;
 mod tiles;
 mod variants;
 
@@ -37,7 +38,8 @@ pub use ppo::STATISTICS as PPO_STATISTICS;
 pub use products::FEW_ROWS;
 pub use rms_norm_gated_linear::GatedWeights;
 pub use rms_norm_linear::NormScale;
-pub use split_heads::{Split, SplitRoom};
+pub use split_heads::Split;
+pub use split_room::{ProjectionsRoom, SplitRoom};
 pub use sum_squares::BLOCK as SUM_SQUARES_BLOCK;
 pub use tiles::{LONGEST_SUM_OF_SHORT_LOOPS, Tile, suits_norm_rows};
 pub use variants::{launch_flat, only, shared};

@@ -1,13 +1,12 @@
 //! Heads of queries, keys, values and gradients as matrix units take operands of attention.
 
-use anyhow::Result;
 use half::f16;
 use rayon::prelude::*;
 
 use super::halves::{Parts, half};
 use super::operand::Operand;
 use super::variants::only;
-use super::{Heads, Lines, MaxMagnitude};
+use super::{Lines, MaxMagnitude};
 use crate::device::{Device, Kernel, MatmulPrecision, Matrix, Real, Tensor, kernel, reaches, word};
 use crate::gpu::{Cost, Launch, Traits, Variant};
 
@@ -225,43 +224,4 @@ impl<'a, T: Real> HeadRows<'a, T> {
 /// One head of a tensor `[tokens, heads, head_dim]`, from a row on, as an operand.
 pub(super) fn head_rows<T>(data: &[T], row: usize, head: usize, heads: usize, dim: usize) -> Matrix<'_, T> {
     Matrix { data: &data[(row * heads + head) * dim..], row_stride: heads * dim, col_stride: 1 }
-}
-
-/// Room for the parts of what attention multiplies.
-pub struct SplitRoom {
-    pub projections: ProjectionsRoom,
-    /// Only for a backward pass.
-    pub dout: Option<Tensor>,
-}
-
-/// Of queries, keys and values.
-pub struct ProjectionsRoom {
-    pub q: Tensor,
-    pub k: Tensor,
-    pub v: Tensor,
-}
-
-impl SplitRoom {
-    /// Room for `tokens`, of tensors that `make` makes of a name and their words; `None` where attention on the device splits nothing.
-    ///
-    /// # Errors
-    /// Those of `make`.
-    pub fn new(
-        device: &Device,
-        heads: Heads,
-        tokens: usize,
-        has_gradient: bool,
-        make: impl Fn(&str, usize) -> Result<Tensor>,
-    ) -> Result<Option<Self>> {
-        let precision = device.matmul_precision();
-        if precision == MatmulPrecision::Highest || !heads.may_split() {
-            return Ok(None);
-        }
-        let (of_queries, of_keys) = heads.splits(tokens, precision);
-        let (queries, keys) = (of_queries.words(), of_keys.words());
-        let projections =
-            ProjectionsRoom { q: make("q_parts", queries)?, k: make("k_parts", keys)?, v: make("v_parts", keys)? };
-        let dout = if has_gradient { Some(make("dout_parts", queries)?) } else { None };
-        Ok(Some(SplitRoom { projections, dout }))
-    }
 }
