@@ -20,12 +20,12 @@ PRECISIONS = ["highest", "high", "medium"]
 METHODS = {
     "sft": ["--learning-rate", "1e-4"],
     "rs": ["--learning-rate", "1e-4"],
-    "dpo": ["--learning-rate", "1e-4", "--beta", "0.1"],
-    "kto": ["--learning-rate", "1e-4", "--beta", "0.1"],
+    "dpo": ["--learning-rate", "1e-5", "--beta", "0.1"],
+    "kto": ["--learning-rate", "1e-5", "--beta", "0.1"],
     "dro": ["--learning-rate", "1e-4", "--value-learning-rate", "1e-3", "--beta", "0.1"],
     "dqo": ["--learning-rate", "1e-4", "--value-learning-rate", "1e-3", "--beta", "0.1", "--value-is", "false"],
     "a2po": ["--learning-rate", "1e-4", "--beta", "0.1"],
-    "grpo": ["--learning-rate", "1e-4"],
+    "grpo": ["--learning-rate", "1e-5"],
     "ppo": ["--learning-rate", "1e-4", "--value-learning-rate", "1e-3", "--task", "gsm8k", "--max-new-tokens", "48"],
 }
 
