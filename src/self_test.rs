@@ -137,9 +137,10 @@ fn square<'a>(size: usize, a: &'a Tensor, c: &'a mut Tensor) -> Product<'a> {
 
 /// Attention over a sequence that is long enough for matrix units.
 fn attend(device: &Device) -> Result<Vec<f64>> {
-    let (tokens, heads) = (ROWS[1], Heads { heads: 2, kv_heads: 1, head_dim: 64 });
+    const HEADS: Heads = Heads { heads: 2, kv_heads: 1, head_dim: 64 };
+    let tokens = ROWS[1];
     let tensor = |name: &str, heads: usize| {
-        let count = tokens * heads * 64;
+        let count = tokens * heads * HEADS.head_dim;
         let mut tensor = device.tensor(format!("self-test/{name}"), &[count], DType::Real)?;
         tensor.write(0, (0..count).map(|index| whole_number(index + name.len()) / 4.0))?;
         Ok::<_, anyhow::Error>(tensor)
@@ -153,13 +154,13 @@ fn attend(device: &Device) -> Result<Vec<f64>> {
     )?;
     let sequences = Sequences { bounds: &bounds, tokens, longest: tokens, window: None };
     let mut projections =
-        Projections { q: &q, k: &k, v: &v, scale: heads.scale(), precision: MatmulPrecision::Highest };
+        Projections { q: &q, k: &k, v: &v, scale: HEADS.scale(), precision: MatmulPrecision::Highest };
     let make = |name: &str, words| device.tensor(format!("self-test/{name}"), &[words], DType::U32);
-    let mut room = SplitRoom::new(device, heads, tokens, false, make)?;
+    let mut room = SplitRoom::new(device, HEADS, tokens, false, make)?;
     if let Some(room) = &mut room {
-        projections = projections.split(device, heads, sequences, &mut room.projections);
+        projections = projections.split(device, HEADS, sequences, &mut room.projections);
     }
-    Attention::run(device, heads, sequences, projections, &mut o, &mut lse);
+    Attention::run(device, HEADS, sequences, projections, &mut o, &mut lse);
     o.read(o.len())
 }
 

@@ -169,12 +169,23 @@ impl<T: Real> RoundedWeights<T> {
     }
 }
 
-/// What a line is scaled by, of the bits of its largest magnitude: a power of two; no number where that is none.
-pub(super) fn factor_of(magnitude: u32) -> f64 {
+/// The power of two that a line is scaled by, of the bits of its largest magnitude, as an exponent that is biased as an f32's: one that
+/// brings it to 2^14 or above, below 2^15; where it is subnormal, as large a one as has a normal inverse.
+pub(super) fn exponent_of(magnitude: u32) -> u32 {
+    (268 - (magnitude >> 23)).min(253)
+}
+
+/// The power of two itself; no number where the largest magnitude is none.
+fn factor_of(magnitude: u32) -> f64 {
     match magnitude >> 23 {
         255 => f64::NAN,
-        exponent => f32::from_bits((268 - exponent).min(253) << 23).into(),
+        _ => power(exponent_of(magnitude)),
     }
+}
+
+/// Of an exponent that is biased as an f32's.
+pub(super) fn power(exponent: u32) -> f64 {
+    f32::from_bits(exponent << 23).into()
 }
 
 /// The nearest f16, ties to even, of what is below the largest.

@@ -3,7 +3,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::halves::{Parts, half};
+use super::halves::{Parts, exponent_of, half, power};
 use super::operand::Operand;
 use super::variants::only;
 use super::{Lines, MaxMagnitude};
@@ -156,7 +156,7 @@ impl Kernel for SplitHeads<'_> {
             if token >= tokens || col >= head_dim {
                 return f16::ZERO;
             }
-            let x = factor(exponent_of(largest[head])) * x[(token * heads + head) * head_dim + col].wide();
+            let x = power(exponent_of(largest[head])) * x[(token * heads + head) * head_dim + col].wide();
             let high = half(x);
             f16::from_f64(if part == 0 { high } else { half(x - high) })
         };
@@ -172,15 +172,6 @@ impl Kernel for SplitHeads<'_> {
             }
         });
     }
-}
-
-/// By what power of two a head is scaled, of the bits of its largest magnitude, biased as an f32's exponent.
-fn exponent_of(magnitude: u32) -> u32 {
-    (268 - (magnitude >> 23)).min(253)
-}
-
-fn factor(exponent: u32) -> f64 {
-    f32::from_bits(exponent << 23).into()
 }
 
 /// The heads of an operand of attention as a twin multiplies them: as they are, or of [`SplitHeads`].
@@ -200,7 +191,7 @@ impl<'a, T: Real> HeadRows<'a, T> {
         let part = |part: usize| {
             let values = &halves[MAX_SPLIT_HEADS + part * split.part_len()..][..split.part_len()];
             let of_head = |(head, values): (usize, &[f16])| {
-                let factor = factor(halves[head].to_f32() as u32);
+                let factor = power(halves[head].to_f32() as u32);
                 values.iter().map(|value| T::of(value.to_f64() / factor)).collect::<Vec<T>>()
             };
             values.par_chunks(padded * cols).enumerate().flat_map_iter(of_head).collect()
