@@ -24,7 +24,7 @@ METHODS = {
     "kto": ["--learning-rate", "1e-5", "--beta", "0.1"],
     "dro": ["--learning-rate", "1e-4", "--value-learning-rate", "1e-3", "--beta", "0.1"],
     "dqo": ["--learning-rate", "1e-4", "--value-learning-rate", "1e-3", "--beta", "0.1", "--value-is", "false"],
-    "a2po": ["--learning-rate", "1e-4"],
+    "a2po": ["--learning-rate", "1e-5"],
     "grpo": ["--learning-rate", "1e-5"],
     "ppo": ["--learning-rate", "1e-4", "--value-learning-rate", "1e-3", "--task", "gsm8k", "--max-new-tokens", "48"],
 }
