@@ -25,10 +25,10 @@ fn multiply_dots(member: Member, left: u32, left_size: u32, right: u32, right_si
 const LOG2_E = 1.44269504;
 
 // 0, of one of the scores, once all are there, which no compiler sees through: what is read from there on is read then, and not kept
-// in registers meanwhile.
+// in registers meanwhile. Scores of scaled operands are below 2^37.
 fn once_there(place: u32) -> u32 {
     workgroupBarrier();
-    return select(0u, COLS, scores[place] > 1e38);
+    return select(0u, COLS, scores[place] > 1e20);
 }
 
 // The largest weight of a subgroup so far, as bits: what all are scaled by.

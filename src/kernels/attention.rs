@@ -64,9 +64,9 @@ impl Heads {
     }
 
     /// How queries, and keys and values, are stored that are of this precision.
-    pub(super) fn splits(self, tokens: usize, precision: MatmulPrecision) -> (Split, Split) {
+    pub(super) fn splits(self, tokens: usize, precision: MatmulPrecision) -> Splits {
         let of = |heads| Split { tokens, heads, head_dim: self.head_dim, precision };
-        (of(self.heads), of(self.kv_heads))
+        Splits { of_queries: of(self.heads), of_keys: of(self.kv_heads) }
     }
 
     /// Tiles of 32 x 32 values in one head of `tokens` keys.
@@ -78,6 +78,14 @@ impl Heads {
     pub fn longest_of_max_tiles(self) -> usize {
         MAX_TILES / self.tiles(1) * TILE
     }
+}
+
+/// How an attention layer's tensors are stored.
+pub(super) struct Splits {
+    /// Queries, and the gradient of the output.
+    pub of_queries: Split,
+    /// Keys and values.
+    pub of_keys: Split,
 }
 
 kernel! {
@@ -347,7 +355,7 @@ pub(super) fn split_rows<'a, T>(data: &'a mut [T], blocks: &[Block], width: usiz
 
 impl Attention<'_> {
     /// How queries, and keys and values, are stored.
-    fn splits(&self) -> (Split, Split) {
+    fn splits(&self) -> Splits {
         let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(|size| size as usize);
         Heads { heads, kv_heads, head_dim }.splits(self.tokens as usize, self.precision)
     }
@@ -359,7 +367,7 @@ impl Kernel for Attention<'_> {
         Sizes { tokens, heads, kv_heads, head_dim, first_tile, tiles }.check::<Self>();
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         reaches::<Self>(self.bounds, 2 * tokens);
-        let (of_queries, of_keys) = self.splits();
+        let Splits { of_queries, of_keys } = self.splits();
         reaches::<Self>(self.q, of_queries.elements());
         reaches::<Self>(self.k, of_keys.elements());
         reaches::<Self>(self.v, of_keys.elements());
@@ -382,7 +390,7 @@ impl Kernel for Attention<'_> {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
-        let (of_queries, of_keys) = self.splits();
+        let Splits { of_queries, of_keys } = self.splits();
         let (q, precision) = (HeadRows::<T>::of(self.q, of_queries), self.precision);
         let [k, v] = [self.k, self.v].map(|tensor| HeadRows::<T>::of(tensor, of_keys));
         let o = split_rows(self.o.real_mut::<T>(), &blocks, heads * dim);

@@ -5,11 +5,11 @@ use rayon::prelude::*;
 
 use super::ColumnSum;
 use super::attention::{
-    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, TILE, TileWork, blocks, split_rows,
+    Heads, MAX_TILES, OutputGradient, Projections, Sequences, Sizes, Splits, TILE, TileWork, blocks, split_rows,
 };
 use super::attention_texts::{TEXTS, texts};
 use super::halves::RoundedWeights;
-use super::split_heads::{HeadRows, Split};
+use super::split_heads::HeadRows;
 use crate::device::{Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Launch, Traits, Variant};
 
@@ -185,7 +185,7 @@ const FLOPS: f64 = 8.0;
 
 impl AttentionBackwardKeyValue<'_> {
     /// How queries, and keys and values, are stored.
-    fn splits(&self) -> (Split, Split) {
+    fn splits(&self) -> Splits {
         let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(|size| size as usize);
         Heads { heads, kv_heads, head_dim }.splits(self.tokens as usize, self.precision)
     }
@@ -202,7 +202,7 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
             "attention_backward_key_value: members"
         );
         reaches::<Self>(self.bounds, 2 * tokens);
-        let (of_queries, of_keys) = self.splits();
+        let Splits { of_queries, of_keys } = self.splits();
         reaches::<Self>(self.q, of_queries.elements());
         reaches::<Self>(self.dout, of_queries.elements());
         reaches::<Self>(self.k, of_keys.elements());
@@ -238,7 +238,7 @@ impl Kernel for AttentionBackwardKeyValue<'_> {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
-        let (of_queries, of_keys) = self.splits();
+        let Splits { of_queries, of_keys } = self.splits();
         let [q, dout] = [self.q, self.dout].map(|tensor| HeadRows::<T>::of(tensor, of_queries));
         let [k, v] = [self.k, self.v].map(|tensor| HeadRows::<T>::of(tensor, of_keys));
         let (row_statistics, precision) = (self.row_statistics.real::<T>(), self.precision);

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::attention::{Heads, OutputGradient, Projections, Sequences, Sizes, TileWork, blocks, split_rows};
+use super::attention::{Heads, OutputGradient, Projections, Sequences, Sizes, Splits, TileWork, blocks, split_rows};
 use super::attention_texts::{TEXTS, texts};
 use super::halves::RoundedWeights;
-use super::split_heads::{HeadRows, Split};
+use super::split_heads::HeadRows;
 use crate::device::{Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Launch, Traits, Variant};
 
@@ -103,7 +103,7 @@ const FLOPS: f64 = 6.0;
 
 impl AttentionBackwardQuery<'_> {
     /// How queries, and keys and values, are stored.
-    fn splits(&self) -> (Split, Split) {
+    fn splits(&self) -> Splits {
         let [heads, kv_heads, head_dim] = [self.heads, self.kv_heads, self.head_dim].map(|size| size as usize);
         Heads { heads, kv_heads, head_dim }.splits(self.tokens as usize, self.precision)
     }
@@ -116,7 +116,7 @@ impl Kernel for AttentionBackwardQuery<'_> {
         let (tokens, dim) = (self.tokens as usize, self.head_dim as usize);
         let heads = self.heads as usize;
         reaches::<Self>(self.bounds, 2 * tokens);
-        let (of_queries, of_keys) = self.splits();
+        let Splits { of_queries, of_keys } = self.splits();
         for tensor in [self.q, self.dout] {
             reaches::<Self>(tensor, of_queries.elements());
         }
@@ -142,7 +142,7 @@ impl Kernel for AttentionBackwardQuery<'_> {
         let (heads, kv_heads, dim) = (self.heads as usize, self.kv_heads as usize, self.head_dim as usize);
         let scale = T::of(self.scale.into());
         let blocks = blocks(self.bounds.u32s(), self.tokens, self.first_tile, self.tiles, self.window);
-        let (of_queries, of_keys) = self.splits();
+        let Splits { of_queries, of_keys } = self.splits();
         let [q, dout] = [self.q, self.dout].map(|tensor| HeadRows::<T>::of(tensor, of_queries));
         let [k, v] = [self.k, self.v].map(|tensor| HeadRows::<T>::of(tensor, of_keys));
         let (row_statistics, precision) = (self.row_statistics.real::<T>(), self.precision);

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Heads, OutputGradient, Projections, Sequences, SplitHeads};
+use super::attention::Splits;
+use super::{FEW_ROWS, Heads, OutputGradient, Projections, Sequences, SplitHeads};
 use crate::device::{Device, MatmulPrecision, Tensor};
 
 /// Room for the parts of what attention multiplies.
@@ -32,10 +33,10 @@ impl SplitRoom {
         make: impl Fn(&str, usize) -> Result<Tensor>,
     ) -> Result<Option<Self>> {
         let precision = device.matmul_precision();
-        if precision == MatmulPrecision::Highest || !heads.may_split() {
+        if precision == MatmulPrecision::Highest || !heads.may_split() || tokens <= FEW_ROWS {
             return Ok(None);
         }
-        let (of_queries, of_keys) = heads.splits(tokens, precision);
+        let Splits { of_queries, of_keys } = heads.splits(tokens, precision);
         let (queries, keys) = (of_queries.words(), of_keys.words());
         let projections =
             ProjectionsRoom { q: make("q_parts", queries)?, k: make("k_parts", keys)?, v: make("v_parts", keys)? };
@@ -58,7 +59,7 @@ impl<'a> Projections<'a> {
             return self;
         }
         let ProjectionsRoom { q, k, v } = room;
-        let (of_queries, of_keys) = heads.splits(sequences.tokens, precision);
+        let Splits { of_queries, of_keys } = heads.splits(sequences.tokens, precision);
         SplitHeads::run(device, of_queries, self.q, q);
         SplitHeads::run(device, of_keys, self.k, k);
         SplitHeads::run(device, of_keys, self.v, v);
@@ -79,7 +80,7 @@ impl<'a> OutputGradient<'a> {
         if precision == MatmulPrecision::Highest {
             return self;
         }
-        SplitHeads::run(device, heads.splits(tokens, precision).0, self.dout, room);
+        SplitHeads::run(device, heads.splits(tokens, precision).of_queries, self.dout, room);
         OutputGradient { dout: room, ..self }
     }
 }
