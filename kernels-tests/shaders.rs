@@ -11,7 +11,7 @@ use dqo_wgpu::gpu::{
 use dqo_wgpu::kernels::ALL;
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+use naga::{AddressSpace, Expression, Module, ShaderStage, StorageAccess, TypeInner};
 use regex::Regex;
 
 use crate::data_indices::index_from_data;
@@ -69,6 +69,31 @@ fn every_variant_validates_and_translates() {
             .write(&module, &info, None)
             .unwrap_or_else(|error| panic!("{label}: HLSL: {error}"));
     });
+}
+
+/// Metal, whose matrices are 8 x 8, loads, stores and multiplies them with sums added on the way, and does nothing else with them.
+#[test]
+fn matrices_of_8_are_added_in_the_unit() {
+    let mut seen = 0;
+    for_each_variant(|signature, variant, text| {
+        if !variant.name.contains("8 x 8") {
+            return;
+        }
+        seen += 1;
+        let label = variant.label(signature);
+        let (module, info) = validated(text, variant.needs).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        let main = (&module.entry_points[0].function, info.get_entry_point(0));
+        for (function, info) in functions.chain([main]) {
+            for (handle, expression) in function.expressions.iter() {
+                let is_matrix =
+                    matches!(info[handle].ty.inner_with(&module.types), TypeInner::CooperativeMatrix { .. });
+                let is_arithmetic = matches!(expression, Expression::Binary { .. } | Expression::Unary { .. });
+                assert!(!(is_matrix && is_arithmetic), "{label}: {:?} computes with a matrix", function.name);
+            }
+        }
+    });
+    assert!(seen > 0);
 }
 
 #[test]

@@ -71,9 +71,13 @@ fn by_col(heads: u32, head: u32, token: u32) -> u32 {
     return EXPONENTS + PARTS * part_size(heads) + head * COLS * padded() + min(token, padded() - STEP);
 }
 
-// 1 / 2^(exponent - 127), of an exponent that is biased as an f32's.
+// 2^(exponent - 127), of an exponent that is biased as an f32's, and the inverse.
+fn power(exponent: u32) -> f32 {
+    return bitcast<f32>(exponent << 23u);
+}
+
 fn inverse(exponent: u32) -> f32 {
-    return bitcast<f32>((254u - exponent) << 23u);
+    return power(254u - exponent);
 }
 
 // By what an operand that is scaled so is multiplied to be itself.
@@ -81,13 +85,12 @@ fn inverse_of(exponent: f16) -> f32 {
     return inverse(u32(exponent));
 }
 
-// sum + a b, of matrices that may have a second part: what is left out is the product of both second parts, and a part's sum is
-// added outside of the unit, which rounds to nearest.
+// sum + a b, of matrices that may have a second part.
 fn times(sum: Sum, a: Left, a_low: Left, b: Right, b_low: Right) -> Sum {
     if (PARTS == 1u) {
         return coopMultiplyAdd(a, b, sum);
     }
-    return sum + coopMultiplyAdd(a, b, coopMultiplyAdd(a, b_low, coopMultiplyAdd(a_low, b, Sum())));
+    return add_parts(sum, a, a_low, b, b_low);
 }
 
 // scores = a subgroup's rows, from place `left` on, x STEP others, from place `right` on.
@@ -183,26 +186,6 @@ fn multiply_weights(member: Member, columns: Columns) {
         if (COLS > 14u * SIZE) { sum14 = add_column(sum14, a, a_low, now, 14u); }
         if (COLS > 15u * SIZE) { sum15 = add_column(sum15, a, a_low, now, 15u); }
     }
-}
-
-// The sums x a factor.
-fn scale_sums(factor: f32) {
-    sum0 = factor * sum0;
-    if (COLS > SIZE) { sum1 = factor * sum1; }
-    if (COLS > 2u * SIZE) { sum2 = factor * sum2; }
-    if (COLS > 3u * SIZE) { sum3 = factor * sum3; }
-    if (COLS > 4u * SIZE) { sum4 = factor * sum4; }
-    if (COLS > 5u * SIZE) { sum5 = factor * sum5; }
-    if (COLS > 6u * SIZE) { sum6 = factor * sum6; }
-    if (COLS > 7u * SIZE) { sum7 = factor * sum7; }
-    if (COLS > 8u * SIZE) { sum8 = factor * sum8; }
-    if (COLS > 9u * SIZE) { sum9 = factor * sum9; }
-    if (COLS > 10u * SIZE) { sum10 = factor * sum10; }
-    if (COLS > 11u * SIZE) { sum11 = factor * sum11; }
-    if (COLS > 12u * SIZE) { sum12 = factor * sum12; }
-    if (COLS > 13u * SIZE) { sum13 = factor * sum13; }
-    if (COLS > 14u * SIZE) { sum14 = factor * sum14; }
-    if (COLS > 15u * SIZE) { sum15 = factor * sum15; }
 }
 
 // A matrix of sums on its way out: an invocation has no access to a matrix's values.

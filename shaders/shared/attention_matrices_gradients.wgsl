@@ -31,26 +31,13 @@ fn once_there(place: u32) -> u32 {
     return select(0u, COLS, scores[place] > 1e20);
 }
 
-// The largest weight of a subgroup so far, as bits: what all are scaled by.
-var<private> largest_weight: u32;
+// p (dots - delta), of scaled operands as dots are, is below this where those of one side are below `largest`: values are below 2^15,
+// and delta is the dot product of a row and an average of values.
+fn bound(largest: f32) -> f32 {
+    return 2.0 * f32(HEAD_DIM) * largest * 32768.0;
+}
 
 // The power of two that brings it to 2^14 or above, below 2^15, as an exponent that is biased as an f32's.
-fn weight_exponent() -> u32 {
-    return min(268u - (largest_weight >> 23u), 253u);
-}
-
-// Keeps the weights that the subgroup's invocations have put in place of the scores, of which `largest` is this one's largest. Where
-// one is larger than all before, the sums shrink to its scale.
-fn keep_weights(member: Member, largest: u32) {
-    let before = weight_exponent();
-    largest_weight = max(largest_weight, subgroupMax(largest));
-    let exponent = weight_exponent();
-    scale_sums(bitcast<f32>(max(127 + i32(exponent) - i32(before), 1) << 23u));
-    for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-        keep_weight(member, col, bitcast<f32>(exponent << 23u) * scores[member.row * PITCH + col]);
-    }
-}
-
-fn magnitude(x: f32) -> u32 {
-    return bitcast<u32>(x) & 0x7fffffffu;
+fn exponent_of(bound: f32) -> u32 {
+    return min(268u - (bitcast<u32>(bound) >> 23u), 253u);
 }

@@ -1,7 +1,8 @@
 // attention_backward_key_value on matrix units, of ROWS keys of one key head a workgroup, to the values or OF_KEYS to the keys. Its
-// rows are keys, and the columns of a step queries of one of the heads. Heads are scaled each in its own way: their operand's scale
-// goes into the weights.
+// rows are keys, and the columns of a step queries of one of the heads. Heads are scaled each in its own way: weights are relative to
+// those of the head whose operands are scaled least.
 override OF_KEYS = false;
+const WEIGHT = 141u; // 2^14, of a probability of 1, as an exponent that is biased as an f32's
 
 fn score_left(place: u32) -> Left {
     return coopLoadT<Left>(&k[place], COLS);
@@ -40,6 +41,11 @@ fn store(token: u32, quad: u32, four: vec4<f32>) {
     }
 }
 
+// By what power of two a head's products are scaled that are summed up, but for that of the values.
+fn exponent_of_head(head: u32) -> u32 {
+    return u32(dout[head]) + select(0u, u32(q[head]), OF_KEYS);
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -60,7 +66,11 @@ fn main(
     let rows_size = part_size(params.kv_heads);
     let queries_size = part_size(params.heads);
     let of_keys = inverse_of(k[kv_head]);
-    let of_values = inverse_of(v[kv_head]);
+    let exponent = select(WEIGHT, exponent_of(bound(32768.0)), OF_KEYS);
+    var least = exponent_of_head(kv_head * group);
+    for (var head = kv_head * group; head < (kv_head + 1u) * group; head += 1u) {
+        least = min(least, exponent_of_head(head));
+    }
 
     let layer = workgroup.z;
     let steps = params.members * steps_of_head;
@@ -74,28 +84,30 @@ fn main(
             multiply_dots(member, rows + zero, rows_size, others + zero, queries_size);
         }
         workgroupBarrier();
-        let of_queries = inverse_of(q[head]);
-        let of_gradients = inverse_of(dout[head]);
-        let scale = LOG2_E * params.scale * (of_queries * of_keys);
-        var largest = 0u;
+        let scale = LOG2_E * params.scale * (inverse_of(q[head]) * of_keys);
+        let of_gradients = power(u32(dout[head]));
+        let of_values = power(u32(v[kv_head]));
+        let factor = power(exponent) * power(max(127u + least, exponent_of_head(head) + 1u) - exponent_of_head(head));
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
             let query = first_query + col;
-            let valid = min(query, params.tokens - 1u);
-            let statistics = row_statistics[valid * params.heads + head];
+            let statistics = row_statistics[min(query, params.tokens - 1u) * params.heads + head];
             let seen = query - key < seen_by;
-            let p = exp2(min(scale * scores[own_score + col] - LOG2_E * statistics.x, 0.0));
-            var weight = p * of_gradients;
+            var weight = exp2(min(scale * scores[own_score + col] - LOG2_E * statistics.x, 0.0));
             if (OF_KEYS) {
-                weight = p * (of_gradients * of_values * dots[own_score + col] - statistics.y) * of_queries;
+                weight *= dots[own_score + col] - statistics.y * of_gradients * of_values; // delta as dots are scaled
             }
-            weight = select(0.0, weight, seen);
-            scores[own_score + col] = weight;
-            largest = max(largest, magnitude(weight));
+            keep_weight(member, col, select(0.0, factor * weight, seen));
         }
-        keep_weights(member, largest);
         workgroupBarrier();
         multiply_weights(member, Columns(by_col(params.heads, head, first_query), queries_size));
     }
     out_row = layer * params.tokens * params.kv_heads + kv_head;
-    finish_all(member, first_key, inverse(weight_exponent()));
+    var of_sums = inverse(exponent);
+    if (OF_KEYS) {
+        // In two steps, as the power of two may be no f32's.
+        of_sums *= inverse(least / 2u) * inverse_of(v[kv_head]) * inverse(least - least / 2u);
+    } else {
+        of_sums *= inverse(least);
+    }
+    finish_all(member, first_key, of_sums);
 }

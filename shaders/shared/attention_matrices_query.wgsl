@@ -46,25 +46,29 @@ fn main(
     let rows_size = part_size(params.heads);
     let keys_size = part_size(params.kv_heads);
     let scale = LOG2_E * params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
-    let dot_scale = inverse_of(dout[head]) * inverse_of(v[kv_head]);
+    // delta, as dots are scaled
+    let delta = statistics.y * power(u32(dout[head])) * power(u32(v[kv_head]));
+    var largest = 0.0;
+    for (var col = member.first_col; col < COLS; col += LANES_OF_ROW) {
+        largest = max(largest, abs(f32(dout[by_token(head, query) + col])));
+    }
+    let exponent = exponent_of(bound(subgroupMax(largest)));
     let end = min(first_query + ROWS, params.tokens);
     for (var key = first_seen(first_query) / STEP * STEP; key < end; key += STEP) {
         multiply_scores(member, rows, rows_size, by_token(kv_head, key), keys_size);
         let zero = once_there(own_score);
         multiply_dots(member, rows + zero, rows_size, by_token(kv_head, key) + zero, keys_size);
         workgroupBarrier();
-        var largest = 0u;
         for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
             let seen = key + col - first_key <= seen_keys;
             let p = exp2(min(scale * scores[own_score + col] - log_sum, 0.0));
-            let ds = select(0.0, p * (dot_scale * dots[own_score + col] - statistics.y), seen);
-            scores[own_score + col] = ds;
-            largest = max(largest, magnitude(ds));
+            let ds = p * (dots[own_score + col] - delta);
+            keep_weight(member, col, select(0.0, power(exponent) * ds, seen));
         }
-        keep_weights(member, largest);
         workgroupBarrier();
         multiply_weights(member, Columns(by_col(params.kv_heads, kv_head, key), keys_size));
     }
     out_head = head;
-    finish_all(member, first_query, inverse(weight_exponent()) * inverse_of(k[kv_head]));
+    let of_dots = inverse_of(dout[head]) * inverse_of(v[kv_head]);
+    finish_all(member, first_query, inverse(exponent) * of_dots * inverse_of(k[kv_head]));
 }

@@ -3,3 +3,9 @@ const SIZE = 16u;
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
+
+// sum + a b of two parts each, but for the product of both low ones. It is added outside of the unit, which rounds to nearest: units
+// that cut off would drift with the number of steps.
+fn add_parts(sum: Sum, a: Left, a_low: Left, b: Right, b_low: Right) -> Sum {
+    return sum + coopMultiplyAdd(a, b, coopMultiplyAdd(a, b_low, coopMultiplyAdd(a_low, b, Sum())));
+}
