@@ -9,6 +9,7 @@ override CUTS_OFF = false; // as there
 override HEAD_DIM = 64u; // at most 128
 override COLS = (HEAD_DIM + 15u) / 16u * 16u;
 const EXPONENTS = 256u;
+const LOG2_E = 1.44269504; // by which scores become logarithms to base 2
 const ROWS = 4u * SIZE;
 const STEP = 2u * SIZE;
 

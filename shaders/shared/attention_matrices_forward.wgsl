@@ -1,16 +1,7 @@
 // attention on matrix units, of ROWS queries of one head a workgroup, which walks the keys that they see twice: the sums of
 // exponentials are known before the first weight, so that sums in matrices never shrink.
 const LOWEST = -1e30; // below every score
-const LOG2_E = 1.44269504; // scores are logarithms to base 2
 const WEIGHT = 16384.0; // of a probability of 1
-
-fn score_left(place: u32) -> Left {
-    return coopLoadT<Left>(&q[place], COLS);
-}
-
-fn score_right(place: u32) -> Right {
-    return coopLoad<Right>(&k[place], COLS);
-}
 
 fn sum_right(place: u32) -> Right {
     let stride = padded();

@@ -22,8 +22,6 @@ fn multiply_dots(member: Member, left: u32, left_size: u32, right: u32, right_si
     coopStoreT(next, &dots[second], pitch);
 }
 
-const LOG2_E = 1.44269504;
-
 // 0, of one of the scores, once all are there, which no compiler sees through: what is read from there on is read then, and not kept
 // in registers meanwhile. Scores of scaled operands are below 2^37.
 fn once_there(place: u32) -> u32 {

@@ -21,11 +21,10 @@ fn dot_right(place: u32) -> Right {
 }
 
 fn sum_right(place: u32) -> Right {
-    if (OF_KEYS) {
-        let stride = padded();
-    return coopLoad<Right>(&q[place], stride);
-    }
     let stride = padded();
+    if (OF_KEYS) {
+        return coopLoad<Right>(&q[place], stride);
+    }
     return coopLoad<Right>(&dout[place], stride);
 }
 

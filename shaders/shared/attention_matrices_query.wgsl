@@ -1,12 +1,4 @@
 // attention_backward_query on matrix units, of ROWS queries of one head a workgroup.
-fn score_left(place: u32) -> Left {
-    return coopLoadT<Left>(&q[place], COLS);
-}
-
-fn score_right(place: u32) -> Right {
-    return coopLoad<Right>(&k[place], COLS);
-}
-
 fn dot_left(place: u32) -> Left {
     return coopLoadT<Left>(&dout[place], COLS);
 }

@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 use rayon::prelude::*;
 
-use super::attention_texts::{TEXTS, text_of, texts};
+use super::attention_texts::{SCORES, TEXTS, text_on_matrices, texts};
 use super::halves::RoundedWeights;
 use super::products::FEW_ROWS;
 use super::split_heads::{HeadRows, MAX_SPLIT_HEADS, Split};
@@ -18,7 +18,7 @@ use crate::gpu::{Cost, Launch, Rates, Traits, Variant};
 static VARIANTS: [Variant; TEXTS] = texts!(
     "attention",
     [include_str!("../../shaders/shared/attention_tiles_forward.wgsl")],
-    [include_str!("../../shaders/shared/attention_matrices_forward.wgsl")]
+    [SCORES, include_str!("../../shaders/shared/attention_matrices_forward.wgsl")]
 );
 
 /// Tokens of a tile: the unit in which a long batch is cut into dispatches.
@@ -58,7 +58,7 @@ impl Heads {
     }
 
     /// Whether matrix units take these heads. Small ones gain nothing, and of larger ones no invocation has the registers for the sums.
-    pub fn may_split(self) -> bool {
+    pub(super) fn may_split(self) -> bool {
         const HEAD_DIMS: RangeInclusive<usize> = 32..=128;
         HEAD_DIMS.contains(&self.head_dim) && self.heads <= MAX_SPLIT_HEADS
     }
@@ -251,7 +251,7 @@ impl TileWork {
         workgroups: u32,
     ) -> Launch {
         let units = traits.matrices.filter(|_| precision != MatmulPrecision::Highest);
-        let text = units.map_or(usize::from(!traits.software), |units| text_of(units.size, precision));
+        let text = units.map_or(usize::from(!traits.software), |units| text_on_matrices(units, precision));
         let rows = units.map_or(TILE as u32, |units| 4 * units.size.values());
         let mut constants = vec![("HEAD_DIM", self.head_dim as f64)];
         constants.extend(units.into_iter().flat_map(|units| matrices_constants(traits, units)));

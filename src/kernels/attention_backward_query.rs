@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::attention::{Heads, OutputGradient, Projections, Sequences, Sizes, Splits, TileWork, blocks, split_rows};
-use super::attention_texts::{TEXTS, texts};
+use super::attention_texts::{SCORES, TEXTS, texts};
 use super::halves::RoundedWeights;
 use super::split_heads::HeadRows;
 use crate::device::{Device, Kernel, MatmulPrecision, MatrixMut, Real, Tensor, kernel, reaches, vectorized, word};
@@ -16,6 +16,7 @@ static VARIANTS: [Variant; TEXTS] = texts!(
         include_str!("../../shaders/shared/attention_tiles_query.wgsl")
     ],
     [
+        SCORES,
         include_str!("../../shaders/shared/attention_matrices_gradients.wgsl"),
         include_str!("../../shaders/shared/attention_matrices_query.wgsl")
     ]

@@ -1,28 +1,26 @@
 //! The texts of attention's kernels: in tiles, and on matrix units.
 
+pub(super) use super::tiles::{MATRICES_8, MATRICES_16};
+
+use super::tiles::place_on_matrices;
 use crate::device::MatmulPrecision;
-use crate::gpu::{MatrixSize, Needs, Variant};
+use crate::gpu::{MatrixUnits, Needs, Variant};
 
 pub(super) const SEEN: &str = include_str!("../../shaders/shared/attention_seen.wgsl");
 pub(super) const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
 pub(super) const LANES_64: &str = include_str!("../../shaders/shared/attention_lanes_64.wgsl");
 pub(super) const LANES_128: &str = include_str!("../../shaders/shared/attention_lanes_128.wgsl");
 pub(super) const MATRICES: &str = include_str!("../../shaders/shared/attention_matrices.wgsl");
-pub(super) const MATRICES_16: &str = include_str!("../../shaders/shared/matrices_16.wgsl");
-pub(super) const MATRICES_8: &str = include_str!("../../shaders/shared/matrices_8.wgsl");
+pub(super) const SCORES: &str = include_str!("../../shaders/shared/attention_matrices_scores.wgsl");
 pub(super) const HIGH: &str = "const PARTS = 2u;";
 pub(super) const MEDIUM: &str = "const PARTS = 1u;";
 
 /// The texts of a kernel: workgroups of 64 invocations a tile, and of 128; matrix units of two sizes in two precisions.
 pub(super) const TEXTS: usize = 6;
 
-/// Which of them is for matrix units of this size, and operands so precise.
-pub(super) fn text_of(size: MatrixSize, precision: MatmulPrecision) -> usize {
-    let first = match size {
-        MatrixSize::Sixteen => 2,
-        MatrixSize::Eight => 4,
-    };
-    first + usize::from(precision == MatmulPrecision::Medium)
+/// Which of them is for these matrix units, and operands so precise.
+pub(super) fn text_on_matrices(units: MatrixUnits, precision: MatmulPrecision) -> usize {
+    2 + place_on_matrices(units, precision)
 }
 
 /// The texts of a kernel, of its file and what completes it in tiles and on matrix units.

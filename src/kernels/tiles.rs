@@ -113,8 +113,8 @@ const MATRICES: &str = concat!(
     include_str!("../../shaders/shared/matmul_matrices.wgsl"),
     include_str!("../../shaders/shared/tile_steps.wgsl")
 );
-const MATRICES_16: &str = include_str!("../../shaders/shared/matrices_16.wgsl");
-const MATRICES_8: &str = include_str!("../../shaders/shared/matrices_8.wgsl");
+pub const MATRICES_16: &str = include_str!("../../shaders/shared/matrices_16.wgsl");
+pub const MATRICES_8: &str = include_str!("../../shaders/shared/matrices_8.wgsl");
 const MATRICES_HIGH: &str = include_str!("../../shaders/shared/matrices_high.wgsl");
 const MATRICES_MEDIUM: &str = include_str!("../../shaders/shared/matrices_medium.wgsl");
 const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
@@ -276,6 +276,15 @@ pub fn place_of(dtype: DType) -> usize {
     }
 }
 
+/// Which of four texts is for these matrix units, and operands so precise: 16 x 16 and then 8 x 8, each in `high` and in `medium`.
+pub fn place_on_matrices(units: MatrixUnits, precision: MatmulPrecision) -> usize {
+    let of_size = match units.size {
+        MatrixSize::Sixteen => 0,
+        MatrixSize::Eight => 2,
+    };
+    of_size + usize::from(precision == MatmulPrecision::Medium)
+}
+
 /// The constants that all texts for matrix units have. A CPU's conversion to f16 cuts off; of a GPU's the self-test would find it.
 pub fn matrices_constants(traits: Traits, units: MatrixUnits) -> Vec<(&'static str, f64)> {
     vec![("SUBGROUP", f64::from(units.subgroup)), ("CUTS_OFF", f64::from(traits.software))]
@@ -301,12 +310,8 @@ impl TileText {
         if let Some(units) = traits.matrices
             && precision != MatmulPrecision::Highest
         {
-            let first = match units.size {
-                MatrixSize::Sixteen => 2,
-                MatrixSize::Eight => 4,
-            };
             let side = 8 * units.size.values(); // ROWS and COLS of the shader
-            let variant = &variants[first + usize::from(precision == MatmulPrecision::Medium)];
+            let variant = &variants[2 + place_on_matrices(units, precision)];
             let constants = matrices_constants(traits, units);
             return Self { variant, constants, tile: Tile { rows: side, cols: side } };
         }
