@@ -115,6 +115,7 @@ impl Lab {
             save_steps = 0
         };
         table.insert("device".to_owned(), self.device.device.clone().into());
+        table.insert("matmul_precision".to_owned(), self.device.matmul_precision.to_string().into());
         table.insert("output_dir".to_owned(), output.display().to_string().into());
         table.insert("max_new_tokens".to_owned(), (SAMPLING.max_new_tokens as i64).into());
         table.extend(settings.clone());

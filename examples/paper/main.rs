@@ -8,6 +8,7 @@ mod knowledge;
 mod lab;
 mod methods;
 mod page;
+mod precisions;
 mod regime;
 mod tables;
 mod task;
@@ -33,14 +34,23 @@ struct Arguments {
     /// The page of the results
     #[arg(long, value_name = "FILE", default_value = "docs/paper.html")]
     html: PathBuf,
+    /// Only the methods by the precision of large products, in the settings that the written account has of them
+    #[arg(long)]
+    by_precision: bool,
 }
 
 fn main() -> Result<()> {
-    let Arguments { device, output_dir, markdown, html } = Arguments::parse();
+    let Arguments { device, output_dir, markdown, html, by_precision } = Arguments::parse();
     std::fs::create_dir_all(&output_dir)?;
     let lab = lab::Lab { dir: output_dir, device: DeviceOptions { device, ..DeviceOptions::default() } };
+    if by_precision {
+        let precisions = precisions::run(&lab, &std::fs::read_to_string(&markdown)?)?;
+        page::write_markdown(&markdown, "precisions", vec![tables::by_precision(&precisions)])?;
+        println!("{}", markdown.display());
+        return Ok(());
+    }
     let results = experiments::run(&lab)?;
-    page::write_markdown(&markdown, &results)?;
+    page::write_markdown(&markdown, "results", tables::tables(&results))?;
     page::write_html(&html, &results)?;
     println!("{}\n{}", markdown.display(), html.display());
     Ok(())

@@ -10,21 +10,19 @@ use crate::experiments::Results;
 use crate::knowledge::Knowledge;
 use crate::tables::tables;
 
-const BEGIN: &str = "<!-- results -->\n";
-const END: &str = "<!-- end of results -->";
-
-/// Puts the results between the marks of the written account.
-pub fn write_markdown(path: &Path, results: &Results) -> Result<()> {
+/// Puts tables between the marks of the written account that are for them.
+pub fn write_markdown(path: &Path, mark: &str, tables: Vec<Section>) -> Result<()> {
+    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->"));
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let marks = text.find(BEGIN).map(|place| place + BEGIN.len()).zip(text.find(END));
-    let (begin, end) = marks.with_context(|| format!("{}: has no marks for results", path.display()))?;
+    let marks = text.find(&begin).map(|place| place + begin.len()).zip(text.find(&end));
+    let (begin, end) = marks.with_context(|| format!("{}: has no marks for {mark}", path.display()))?;
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace("####", "\\#\\#\\#\\#"));
     let table = |table: Section| {
         let rule = format!("|{}\n", "---|".repeat(table.head.len()));
         let rows: String = table.rows.iter().map(|row| line(row)).collect();
         format!("\n### {}\n\n{}\n\n{}{rule}{rows}", table.title, table.note, line(&table.head))
     };
-    let results: String = tables(results).into_iter().map(table).collect();
+    let results: String = tables.into_iter().map(table).collect();
     write_file(path, format!("{}{results}\n{}", &text[..begin], &text[end..]).as_bytes())
 }
 

@@ -44,6 +44,11 @@ pub struct Regime {
     pub longer: Vec<Place>,
 }
 
+/// The settings over learning rates and betas.
+pub fn grid(data: &Data) -> impl Iterator<Item = Table> {
+    RATES.iter().flat_map(|&rate| BETAS.map(|beta| dqo(data, PASSES, rate, beta)))
+}
+
 impl Regime {
     pub fn of(lab: &Lab, data: &Data) -> Result<Self> {
         let place = |settings: Table| {
@@ -51,9 +56,11 @@ impl Regime {
             let name = format!("place-{}", name_of(&settings));
             place(lab, data, &name, settings, &run)
         };
-        let grid = RATES.iter().flat_map(|&rate| BETAS.map(|beta| dqo(data, PASSES, rate, beta)));
         let longer = RATES[..2].iter().map(|&rate| dqo(data, MORE_PASSES, rate, 0.1));
-        Ok(Self { grid: grid.map(place).collect::<Result<_>>()?, longer: longer.map(place).collect::<Result<_>>()? })
+        Ok(Self {
+            grid: grid(data).map(place).collect::<Result<_>>()?,
+            longer: longer.map(place).collect::<Result<_>>()?,
+        })
     }
 }
 

@@ -1,9 +1,11 @@
 //! The results as tables, with the paper's figures beside them.
 
+use dqo_wgpu::device::MatmulPrecision;
 use dqo_wgpu::report::Section;
 
 use crate::experiments::{Ablations, Course, Results};
 use crate::methods::{Mean, Row, described};
+use crate::precisions::Precisions;
 use crate::regime::{NEAR, Place, Regime};
 
 /// The paper's accuracies on GSM8K: method, Qwen2-7B-Instruct greedy and sampled, Gemma-1.1-7B-it greedy and sampled.
@@ -164,6 +166,25 @@ fn case(results: &Results) -> Section {
         note: format!("The sum is {}; V is of the run near the reference, with both weights on.", results.case.sum),
         head: heads(&["segment", "V at its end", ""]),
         rows: results.case.segments.iter().map(row).collect(),
+    }
+}
+
+/// What the precision of large products does to every method.
+pub fn by_precision(precisions: &Precisions) -> Section {
+    let Precisions(columns) = precisions;
+    let methods = columns.first().map_or(&[][..], |(_, rows)| rows);
+    let row = |(number, row): (usize, &Row)| {
+        let name = [row.name.to_uppercase(), row.settings.clone()];
+        name.into_iter().chain(columns.iter().flat_map(|(_, rows)| accuracies(&rows[number]))).collect()
+    };
+    let of_column = |(precision, _): &(MatmulPrecision, _)| [format!("{precision}: greedy"), "sampled".to_owned()];
+    Section {
+        title: "All methods, by `--matmul-precision`".to_owned(),
+        note: "As above, in the settings that were chosen, trained and evaluated so precisely; all in one place, `./tools/paper \
+               --by-precision`. Heads are too small for matrix units here: attention is f32 in all of them."
+            .to_owned(),
+        head: heads(&["", "chosen"]).into_iter().chain(columns.iter().flat_map(of_column)).collect(),
+        rows: methods.iter().enumerate().map(row).collect(),
     }
 }
 

@@ -1,11 +1,12 @@
 // The matrix product on matrix units, for GPUs that have them: a workgroup of 2 x 2 subgroups, of which each sums 4 x 4 matrices of
-// SIZE x SIZE outputs; operands come in tiles of DEPTH k through workgroup memory, as f16. While a tile is multiplied, the next one
-// is on its way into registers.
+// SIZE x SIZE outputs; operands come in tiles of DEPTH k through workgroup memory. While a tile is multiplied, the next one is on its
+// way into registers. matrices_16.wgsl, matrices_8.wgsl and matrices_8_f32.wgsl say of what matrices are; those of f32 take operands as
+// they are.
 //
-// A row of the left operand, and a column of the right one, is scaled by a power of two that brings its largest value to 2^14 or
-// above, below 2^15, so that nothing overflows and little vanishes: f16 reaches 39 binary orders below it. A scaled value x is then
-// one f16, or two (HALVES): high = x rounded to 11 bits, low = x - high rounded to 11 bits. What is left of x is 2^-11 of it at
-// most, or 2^-22. Sums are scaled back when they are stored. matrices_high.wgsl and matrices_medium.wgsl multiply.
+// Where they are of f16 (SCALES), a row of the left operand, and a column of the right one, is scaled by a power of two that brings its
+// largest value to 2^14 or above, below 2^15, so that nothing overflows and little vanishes: f16 reaches 39 binary orders below it. A
+// scaled value x is then one f16, or two (HALVES): high = x rounded to 11 bits, low = x - high rounded to 11 bits. What is left of x is
+// 2^-11 of it at most, or 2^-22. Sums are scaled back when they are stored. matrices_two_parts.wgsl and matrices_one_part.wgsl multiply.
 override SUBGROUP = 32u;
 override THREADS = 4u * SUBGROUP;
 override CUTS_OFF = false; // conversions to f16
@@ -15,10 +16,10 @@ const COLS = 2u * BLOCK;
 const DEPTH = 16u;
 
 // [HALVES, ROWS + COLS, PITCH]: rows of the left tile, then columns of the right one. The pitch spreads lines over the banks, and
-// lets 8 values be read at once.
-const PITCH = DEPTH + 8u;
+// lets 16 bytes be read at once.
+const PITCH = DEPTH + IN_16_BYTES;
 const HALF = (ROWS + COLS) * PITCH;
-var<workgroup> tiles: array<f16, HALVES * HALF>;
+var<workgroup> tiles: array<entry, HALVES * HALF>;
 
 // A matrix of sums of each subgroup, on its way out: an invocation has no access to a matrix's values.
 var<workgroup> sums: array<f32, 4u * SIZE * SIZE>;
@@ -105,6 +106,9 @@ fn exponent_of(magnitude: u32) -> u32 {
 
 // The factor itself; no number where the largest value is none, so that the sums are none either.
 fn factors_of(magnitudes: vec4<u32>) -> vec4<f32> {
+    if (!SCALES) {
+        return vec4(1.0);
+    }
     var factors: vec4<u32>;
     for (var i = 0u; i < 4u; i += 1u) {
         factors[i] = select(exponent_of(magnitudes[i]) << 23u, 0x7fc00000u, (magnitudes[i] >> 23u) == 255u);
@@ -121,17 +125,17 @@ fn right_magnitudes(col: u32) -> vec4<u32> {
     return vec4(right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u));
 }
 
-// Rounded to 11 bits, ties to even. Where the adapter's own conversion cuts off, that is done before.
-fn rounded(x: vec4<f32>) -> vec4<f16> {
-    if (CUTS_OFF) {
+// As an entry: of f16 rounded to 11 bits, ties to even. Where the adapter's own conversion cuts off, that is done before.
+fn rounded(x: vec4<f32>) -> entry4 {
+    if (SCALES && CUTS_OFF) {
         let bits = bitcast<vec4<u32>>(x);
         let nearest = (bits + 0xfffu + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u);
-        return vec4<f16>(bitcast<vec4<f32>>(nearest));
+        return entry4(bitcast<vec4<f32>>(nearest));
     }
-    return vec4<f16>(x);
+    return entry4(x);
 }
 
-fn put(place: u32, four: vec4<f16>) {
+fn put(place: u32, four: entry4) {
     for (var d = 0u; d < 4u; d += 1u) {
         tiles[place + d] = four[d];
     }
@@ -259,6 +263,9 @@ var<private> sum33: Sum;
 
 // Four sums from a row and a column on, scaled back: in two steps, as the power of two may be no f32's.
 fn unscaled(row: u32, col: u32, sum: vec4<f32>) -> vec4<f32> {
+    if (!SCALES) {
+        return sum;
+    }
     let columns = right_magnitudes(col);
     let of_row = i32(exponent_of(left_magnitude(row)));
     var result: vec4<f32>;

@@ -1,5 +1,9 @@
-// Matrices of 16 x 16.
+// Matrices of 16 x 16 f16, which are added in f32.
 const SIZE = 16u;
+const SCALES = true;
+const IN_16_BYTES = 8u;
+alias entry = f16;
+alias entry4 = vec4<f16>;
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;

@@ -147,6 +147,7 @@ impl Device {
     pub fn description(&self) -> String {
         let name = self.name();
         match (self.0.matmul_precision, self.as_gpu().map(|gpu| gpu.traits().matrices)) {
+            (MatmulPrecision::Highest, Some(Some(units))) => format!("{name}, large products on {units} of f32"),
             (MatmulPrecision::Highest, _) => name,
             (precision, None) => format!("{name}, large products {precision}"),
             (precision, Some(Some(units))) => format!("{name}, large products {precision} on {units}"),

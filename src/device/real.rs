@@ -1,6 +1,7 @@
 //! The two floating-point types that a CPU twin computes in.
 
 use bytemuck::Pod;
+use half::f16;
 use num_traits::{Float, NumAssign};
 
 use super::data::Data;
@@ -29,6 +30,9 @@ pub trait Real: Float + NumAssign + Pod + Lanes + Send + Sync + std::iter::Sum +
 
     /// `e^x` for loops over many values: of a form that the compiler vectorises in the working precision.
     fn exp_in_loops(self) -> Self;
+
+    /// The nearest f16, ties to even, of what is below the largest; for loops over many values too.
+    fn to_nearest_f16(self) -> Self;
 }
 
 /// Partial sums side by side: the compiler can vectorise over them, and the rounding error grows with the length over this.
@@ -150,6 +154,17 @@ macro_rules! real {
             fn exp_in_loops(self) -> Self {
                 $exp(self)
             }
+
+            #[inline(always)] // so that it is compiled with the features of the loop that it stands in
+            fn to_nearest_f16(self) -> Self {
+                const LEAST_NORMAL: $type = 1.0 / 16384.0;
+                const EXPONENT: u32 = <$type>::MANTISSA_DIGITS - f16::MANTISSA_DIGITS;
+                // The last bit of the power of two times this is worth as much as that of the f16: adding it rounds.
+                const ROUNDS: $type = 1.5 * (1u64 << EXPONENT) as $type;
+                let power = <$type>::from_bits(self.to_bits() & <$type>::INFINITY.to_bits());
+                let rounds = ROUNDS * if power > LEAST_NORMAL { power } else { LEAST_NORMAL };
+                (self + rounds) - rounds
+            }
         }
     };
 }
@@ -159,7 +174,20 @@ real!(f64, F64, f64::exp);
 
 #[cfg(test)]
 mod tests {
-    use super::{sum_over, sum_terms};
+    use half::f16;
+
+    use super::{Real, sum_over, sum_terms};
+
+    #[test]
+    fn the_nearest_f16_is_that_of_the_format() {
+        let exact = [1.0, -1.5, 16384.0, 32767.0, 2f64.powi(-14), 2f64.powi(-24), 3.7e-8, 0.0, 1.0 + 2f64.powi(-11)];
+        for x in exact.into_iter().chain((0..1000).map(|i| 1.37f64.powi(i % 40 - 25) * f64::from(i - 500))) {
+            assert_eq!(x.to_nearest_f16(), f16::from_f64(x).to_f64(), "{x}");
+            let x = x as f32;
+            assert_eq!(x.to_nearest_f16(), f16::from_f32(x).to_f32(), "{x}");
+        }
+        assert!(f64::NAN.to_nearest_f16().is_nan() && f32::NAN.to_nearest_f16().is_nan());
+    }
 
     #[test]
     fn sums_over_slices_are_those_of_terms() {

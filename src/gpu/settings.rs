@@ -1,6 +1,6 @@
 //! How an adapter is opened.
 
-use super::traits::Traits;
+use super::traits::{MatrixUnits, Traits};
 
 /// What [`Gpu::open_with`](super::Gpu::open_with) may be told; [`Settings::of`] has what suits the adapter.
 #[derive(Clone, Copy, Debug)]
@@ -23,5 +23,12 @@ impl Settings {
     /// alone.
     pub fn with_matrices(adapter: &wgpu::Adapter) -> Self {
         Self { traits: Traits::of(adapter), checks: false }
+    }
+
+    /// As [`Settings::with_matrices`] of each form that the adapter's units may have: which one they do, trying shows.
+    pub fn all_with_matrices(adapter: &wgpu::Adapter) -> impl Iterator<Item = Self> {
+        let plain = Self::of(adapter);
+        let with = move |units| Self { traits: Traits { matrices: Some(units), ..plain.traits }, ..plain };
+        MatrixUnits::all_of(adapter).into_iter().map(with)
     }
 }

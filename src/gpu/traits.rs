@@ -1,15 +1,16 @@
 //! What kernels may know of an adapter.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
-use wgpu::{CooperativeScalarType, DeviceType, Features, Limits};
+use wgpu::{Backend, CooperativeScalarType, DeviceType, Features, Limits};
 
 /// What a kernel may know of the adapter when it chooses its variant. Chosen once, so that the same adapter runs the
 /// same variants every time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
     pub subgroups: Subgroups,
-    /// Units that multiply small matrices of f16 and add in f32; `None` where there are none, or they are not to be used.
+    /// Units that multiply small matrices; `None` where there are none, or they are not to be used.
     pub matrices: Option<MatrixUnits>,
     /// The adapter is a CPU: barriers are dear, and loads of the same address by all lanes are cheap.
     pub software: bool,
@@ -27,12 +28,13 @@ pub enum Subgroups {
     Varying,
 }
 
-/// Units whose operands a subgroup holds together: cooperative matrices of f16 that are added in f32.
+/// Units whose operands a subgroup holds together: cooperative matrices of f16, of some of f32 too, that are added in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixUnits {
     pub size: MatrixSize,
-    /// The lanes of the subgroups that share matrices: the largest that the adapter has. Where a driver takes fewer, the self-test
-    /// finds products wrong.
+    /// Whether they multiply matrices of f32 too.
+    pub takes_f32: bool,
+    /// The lanes of the subgroups that share matrices. Where a driver takes others, the self-test finds products wrong.
     pub subgroup: u32,
 }
 
@@ -75,7 +77,11 @@ impl Traits {
             true if size == info.subgroup_max_size && size >= LEAST_LANES => Subgroups::OfSize(size),
             true => Subgroups::Varying,
         };
-        Self { subgroups, matrices: MatrixUnits::of(adapter), software: info.device_type == DeviceType::Cpu }
+        Self {
+            subgroups,
+            matrices: MatrixUnits::all_of(adapter).first().copied(),
+            software: info.device_type == DeviceType::Cpu,
+        }
     }
 }
 
@@ -84,19 +90,27 @@ impl MatrixUnits {
     pub(super) const FEATURES: Features =
         Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16).union(Features::SUBGROUP);
 
-    fn of(adapter: &wgpu::Adapter) -> Option<Self> {
+    /// Those of an adapter with subgroups of each size that its driver may choose, the likeliest first.
+    pub(super) fn all_of(adapter: &wgpu::Adapter) -> Vec<Self> {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let known = adapter.cooperative_matrix_properties();
-        let has = |size: &MatrixSize| {
+        let has = |size: MatrixSize, operands| {
             known.iter().any(|of| {
                 [of.m_size, of.n_size, of.k_size] == [size.values(); 3]
-                    && (of.ab_type, of.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+                    && (of.ab_type, of.cr_type) == (operands, CooperativeScalarType::F32)
             })
         };
-        let size = [MatrixSize::Sixteen, MatrixSize::Eight].into_iter().find(has)?;
-        let units = Self { size, subgroup: info.subgroup_max_size };
-        let suffices = adapter.features().contains(Self::FEATURES) && units.fits(&limits);
-        suffices.then_some(units)
+        let sizes = [MatrixSize::Sixteen, MatrixSize::Eight];
+        let size = sizes.into_iter().find(|&size| has(size, CooperativeScalarType::F16));
+        let Some(size) = size.filter(|_| adapter.features().contains(Self::FEATURES)) else { return Vec::new() };
+        let takes_f32 = size == MatrixSize::Eight && has(size, CooperativeScalarType::F32);
+        // Apple's have 32 lanes, whatever wgpu says of Metal.
+        let subgroups = match info.backend {
+            Backend::Metal => 32..=32,
+            _ => info.subgroup_min_size..=info.subgroup_max_size,
+        };
+        let with_subgroup = |subgroup| Self { size, takes_f32, subgroup };
+        subgroup_sizes(subgroups).map(with_subgroup).filter(|units| units.fits(&limits)).collect()
     }
 
     /// Whether workgroups may be as large as the texts for matrix units have them, and subgroups are large enough for two squares of
@@ -105,5 +119,22 @@ impl MatrixUnits {
         limits.max_compute_workgroup_storage_size >= MAX_MATRICES_WORKGROUP_BYTES
             && limits.max_compute_invocations_per_workgroup >= 4 * self.subgroup
             && self.subgroup >= self.size.values()
+    }
+}
+
+/// The powers of two in a range, the largest first.
+fn subgroup_sizes(range: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
+    (0..u32::BITS).rev().map(|power| 1 << power).filter(move |size| range.contains(size))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn subgroups_are_tried_from_the_largest_on() {
+        let sizes = |range| super::subgroup_sizes(range).collect::<Vec<u32>>();
+        assert_eq!(sizes(32..=64), [64, 32]); // RDNA
+        assert_eq!(sizes(32..=32), [32]); // NVIDIA, Apple
+        assert_eq!(sizes(8..=32), [32, 16, 8]); // Intel
+        assert_eq!(sizes(0..=1), [1]);
     }
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::products::{Panel, Stored, for_each_panel};
-use crate::device::{MatmulPrecision, Matrix, MatrixMut, Real, Tensor, Threads, multiply};
+use crate::device::{MatmulPrecision, Matrix, MatrixMut, Real, Tensor, Threads, multiply, vectorized};
 
 /// How the operands of a product are rounded: by the largest magnitudes of rows of `a` and columns of `b`, as the bits of an f32.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ impl<'a> Halves<'a> {
         accumulate: bool,
     ) {
         /// Columns that are rounded at a time.
-        const COLS: usize = 512;
+        const COLS: usize = 1024;
         let a = Split::of(a, self.rows, inner, self.precision);
         for_each_panel(c, b, transposes_b, inner, |Panel { first_col, c, b }| {
             for first in (0..c.cols).step_by(COLS) {
@@ -59,16 +59,15 @@ impl<'a> Halves<'a> {
                 let magnitudes = &self.cols[first_col + first..][..cols];
                 let b = Matrix { data: &b.data[first * b.col_stride..], ..b }.transposed();
                 let b = Split::of(b, magnitudes, inner, self.precision);
-                let mut add = |a: &[T], b: &[T], accumulate| {
+                let mut add = |part_of_a, part_of_b, accumulate| {
                     let data = &mut c.data[first..];
                     let c = MatrixMut { data, rows: c.rows, cols, row_stride: c.row_stride };
-                    let (a, b) = (Matrix::row_major(a, inner), Matrix::row_major(b, inner).transposed());
-                    multiply(Threads::All, c, a, b, inner, accumulate);
+                    multiply(Threads::All, c, a.part(part_of_a), b.part(part_of_b).transposed(), inner, accumulate);
                 };
-                add(&a.high, &b.high, accumulate);
+                add(0, 0, accumulate);
                 if self.precision == MatmulPrecision::High {
-                    add(&a.high, &b.low, true);
-                    add(&a.low, &b.high, true);
+                    add(0, 1, true);
+                    add(1, 0, true);
                 }
             }
         });
@@ -76,38 +75,73 @@ impl<'a> Halves<'a> {
 }
 
 /// A matrix, `[lines, inner]`, as the sum of two whose values are f16s but for the factor of their line; the second is empty where
-/// it is left out.
+/// it is left out. Values lie as they did before, of each row both parts side by side.
 struct Split<T> {
-    high: Vec<T>,
-    low: Vec<T>,
+    values: Vec<T>,
+    /// Of a row, as they lie.
+    width: usize,
+    parts: usize,
+    /// A row is one value of every line, in place of a line.
+    is_transposed: bool,
 }
 
 impl<T: Real> Split<T> {
     fn of(matrix: Matrix<'_, T>, magnitudes: &[u32], inner: usize, precision: MatmulPrecision) -> Self {
-        let has_low = precision == MatmulPrecision::High;
-        let mut high = vec![T::zero(); magnitudes.len() * inner];
-        let mut low = vec![T::zero(); if has_low { high.len() } else { 0 }];
-        let width = inner.max(1);
-        let lines = magnitudes.par_iter().zip(high.par_chunks_mut(width)).enumerate();
-        let split = |line: usize, magnitude: u32, high: &mut [T], low: &mut [T]| {
-            let factor = factor_of(magnitude);
-            for (k, high) in high.iter_mut().enumerate() {
-                let x = factor * matrix.data[line * matrix.row_stride + k * matrix.col_stride].wide();
-                let rounded = half(x);
-                *high = T::of(rounded / factor);
-                if let Some(low) = low.get_mut(k) {
-                    *low = T::of(half(x - rounded) / factor);
-                }
-            }
-        };
-        match has_low {
-            true => lines.zip(low.par_chunks_mut(width)).for_each(|((line, (&magnitude, high)), low)| {
-                split(line, magnitude, high, low);
-            }),
-            false => lines.for_each(|(line, (&magnitude, high))| split(line, magnitude, high, &mut [])),
-        }
-        Split { high, low }
+        let factors: Vec<T> = magnitudes.iter().map(|&magnitude| T::of(factor_of(magnitude))).collect();
+        let is_transposed = matrix.col_stride != 1;
+        let (rows, width) = if is_transposed { (inner, factors.len()) } else { (factors.len(), inner) };
+        let stride = if is_transposed { matrix.col_stride } else { matrix.row_stride };
+        let parts = if precision == MatmulPrecision::High { 2 } else { 1 };
+        let mut values = vec![T::zero(); rows * parts * width];
+        values.par_chunks_mut((parts * width).max(1)).enumerate().for_each(|(row, values)| {
+            let x = &matrix.data[row * stride..][..width];
+            let (high, low) = values.split_at_mut(width);
+            vectorized(
+                #[inline(always)]
+                || {
+                    if is_transposed {
+                        let factors = &factors[..x.len()];
+                        return split(x, high, low, |i| factors[i]);
+                    }
+                    let factor = factors[row];
+                    split(x, high, low, |_| factor);
+                },
+            );
+        });
+        Split { values, width, parts, is_transposed }
     }
+
+    fn part(&self, part: usize) -> Matrix<'_, T> {
+        let data = self.values.get(part * self.width..).unwrap_or_default();
+        let matrix = Matrix { data, row_stride: self.parts * self.width, col_stride: 1 };
+        if self.is_transposed { matrix.transposed() } else { matrix }
+    }
+}
+
+/// The parts of values; `low` is empty where it is left out.
+#[inline(always)] // so that it is compiled with the processor's features
+fn split<T: Real>(x: &[T], high: &mut [T], low: &mut [T], factor: impl Fn(usize) -> T) {
+    let high = &mut high[..x.len()];
+    for i in 0..x.len() {
+        high[i] = high_part(x[i], factor(i));
+    }
+    let len = low.len().min(x.len());
+    for i in 0..len {
+        low[i] = low_part(x[i], factor(i));
+    }
+}
+
+/// The f16 nearest to a scaled value, scaled back.
+#[inline(always)] // as above
+fn high_part<T: Real>(x: T, factor: T) -> T {
+    (factor * x).to_nearest_f16() / factor
+}
+
+/// That of what the high part leaves.
+#[inline(always)] // as above
+fn low_part<T: Real>(x: T, factor: T) -> T {
+    let x = factor * x;
+    (x - x.to_nearest_f16()).to_nearest_f16() / factor
 }
 
 /// An operand of attention, or the two parts of one.
@@ -148,17 +182,19 @@ impl<T: Real> RoundedWeights<T> {
         if precision == MatmulPrecision::Highest {
             return RoundedWeights { low: Vec::new() };
         }
-        let magnitudes = values.iter().map(|x| (x.wide() as f32).abs()).filter(|x| x.is_finite());
-        let factor = factor_of(magnitudes.fold(0.0, f32::max).to_bits());
         let mut low = vec![T::zero(); if precision == MatmulPrecision::High { values.len() } else { 0 }];
-        for (i, value) in values.iter_mut().enumerate() {
-            let x = factor * value.wide();
-            let high = half(x);
-            *value = T::of(high / factor);
-            if let Some(low) = low.get_mut(i) {
-                *low = T::of(half(x - high) / factor);
-            }
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                let factor = T::of(factor_of((largest_finite(values).wide() as f32).to_bits()));
+                for i in 0..low.len() {
+                    low[i] = low_part(values[i], factor);
+                }
+                for value in values.iter_mut() {
+                    *value = high_part(*value, factor);
+                }
+            },
+        );
         RoundedWeights { low }
     }
 
@@ -167,6 +203,24 @@ impl<T: Real> RoundedWeights<T> {
         let low = (!self.low.is_empty()).then(|| Matrix::row_major(&self.low, cols));
         Parts { high: Matrix::row_major(high, cols), low }
     }
+}
+
+/// The largest magnitude that is a finite number.
+#[inline(always)] // as above
+fn largest_finite<T: Real>(values: &[T]) -> T {
+    let larger = |a: T, b: T| if b > a && b < T::infinity() { b } else { a };
+    let mut lanes = [T::zero(); 16];
+    let (blocks, rest) = values.as_chunks::<16>();
+    for block in blocks {
+        for lane in 0..16 {
+            lanes[lane] = larger(lanes[lane], block[lane].abs());
+        }
+    }
+    let mut largest = T::zero();
+    for value in lanes.iter().chain(rest) {
+        largest = larger(largest, value.abs());
+    }
+    largest
 }
 
 /// The power of two that a line is scaled by, of the bits of its largest magnitude, as an exponent that is biased as an f32's: one that
@@ -186,31 +240,4 @@ fn factor_of(magnitude: u32) -> f64 {
 /// Of an exponent that is biased as an f32's.
 pub(super) fn power(exponent: u32) -> f64 {
     f32::from_bits(exponent << 23).into()
-}
-
-/// The nearest f16, ties to even, of what is below the largest.
-pub(super) fn half(x: f64) -> f64 {
-    const LEAST_NORMAL: f64 = 1.0 / 16384.0;
-    const STEP_BELOW: f64 = LEAST_NORMAL / 1024.0;
-    const DROPPED: u32 = 52 - 10;
-    if x.abs() < LEAST_NORMAL {
-        return (x / STEP_BELOW).round_ties_even() * STEP_BELOW;
-    }
-    let bits = x.to_bits();
-    let up = (1 << (DROPPED - 1)) - 1 + ((bits >> DROPPED) & 1);
-    f64::from_bits(bits.wrapping_add(up) >> DROPPED << DROPPED)
-}
-
-#[cfg(test)]
-mod tests {
-    use half::f16;
-
-    #[test]
-    fn halves_are_those_of_the_format() {
-        let exact = [1.0, -1.5, 16384.0, 32767.0, 2f64.powi(-14), 2f64.powi(-24), 3.7e-8, 0.0, 1.0 + 2f64.powi(-11)];
-        for x in exact.into_iter().chain((0..1000).map(|i| 1.37f64.powi(i % 40 - 25) * f64::from(i - 500))) {
-            assert_eq!(super::half(x), f16::from_f64(x).to_f64(), "{x}");
-        }
-        assert!(super::half(f64::NAN).is_nan());
-    }
 }

@@ -1,14 +1,24 @@
 //! The largest magnitudes of a matrix's rows or columns, by which operands of matrix units are scaled.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "iterators are not inlined into what is compiled with the processor's features, and loops over them not vectorised"
+)]
+
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::operand::Operand;
 use super::products::Stored;
 use super::tiles::{TYPES, by_type_of_matrix, place_of};
-use crate::device::{Device, Kernel, Real, Tensor, kernel, reaches, word};
+use crate::device::{Device, Kernel, Real, Tensor, kernel, reaches, vectorized, word};
 use crate::gpu::{Cost, Launch, Traits, Variant, line};
 
 static VARIANTS: [Variant; TYPES] = by_type_of_matrix(include_str!("../../shaders/max_magnitude.wgsl"));
+
+/// Rows that a thread takes at a time in the twin.
+const ROWS_AT_A_TIME: usize = 32;
 
 kernel! {
     /// `m[i] = max over j of |a[i, j]|`, or of columns, as the bits of an f32.
@@ -98,32 +108,69 @@ impl Kernel for MaxMagnitude<'_> {
     fn twin<T: Real>(&mut self) {
         let [rows, cols, first] = [self.rows, self.cols, self.m_offset].map(|n| n as usize);
         let a = Stored { tensor: self.a, offset: self.a_offset as usize, stride: self.a_stride as usize };
-        let bits = |value: T| (value.wide() as f32).abs().to_bits();
-        let widened = |row| match a.real::<T>() {
-            Some(values) => values[row * a.stride..][..cols].to_vec(),
-            None => {
-                let mut values = vec![T::zero(); cols];
-                a.widen(row, 0, &mut values);
-                values
+        let by_column = self.by_column;
+        // A row's values at a time into what is found: of each column, or of the whole row.
+        let magnitudes = |rows: Range<usize>| {
+            let (mut widened, mut found) = (vec![T::zero(); cols], vec![0; if by_column { cols } else { rows.len() }]);
+            for (i, row) in rows.enumerate() {
+                let values = match a.real::<T>() {
+                    Some(values) => &values[row * a.stride..][..cols],
+                    None => {
+                        a.widen(row, 0, &mut widened);
+                        &widened[..]
+                    }
+                };
+                match by_column {
+                    true => larger(&mut found, values),
+                    false => found[i] = largest(values),
+                }
             }
+            found
         };
-        let larger = |mut m: Vec<u32>, found: Vec<u32>| {
-            m.iter_mut().zip(found).for_each(|(m, found)| *m = (*m).max(found));
-            m
-        };
-        let found: Vec<u32> = match self.by_column {
-            true => (0..rows)
-                .into_par_iter()
-                .map(|row| widened(row).into_iter().map(bits).collect())
-                .reduce(|| vec![0; cols], larger),
-            false => (0..rows)
-                .into_par_iter()
-                .map(|row| widened(row).into_iter().map(bits).max().unwrap_or_default())
-                .collect(),
+        let starts: Vec<usize> = (0..rows).step_by(ROWS_AT_A_TIME).collect();
+        let parts = starts.into_par_iter().map(|row| magnitudes(row..rows.min(row + ROWS_AT_A_TIME)));
+        let found = match by_column {
+            true => {
+                parts.reduce(|| vec![0; cols], |m, found| m.into_iter().zip(found).map(|(a, b)| a.max(b)).collect())
+            }
+            false => parts.flatten_iter().collect::<Vec<u32>>(),
         };
         let m = &mut self.m.u32s_mut()[first..][..found.len()];
         for (m, found) in m.iter_mut().zip(found) {
             *m = if self.accumulate != 0 { found.max(*m) } else { found };
         }
     }
+}
+
+/// The bits of a magnitude as an f32.
+#[inline(always)] // so that it is compiled with the features of the loop that it stands in
+fn bits<T: Real>(value: T) -> u32 {
+    (value.wide() as f32).abs().to_bits()
+}
+
+/// The largest magnitude's.
+fn largest<T: Real>(values: &[T]) -> u32 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut largest = 0;
+            for i in 0..values.len() {
+                largest = bits(values[i]).max(largest);
+            }
+            largest
+        },
+    )
+}
+
+/// Puts larger magnitudes in place of those that are there.
+fn larger<T: Real>(found: &mut [u32], values: &[T]) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let found = &mut found[..values.len()];
+            for i in 0..values.len() {
+                found[i] = bits(values[i]).max(found[i]);
+            }
+        },
+    );
 }

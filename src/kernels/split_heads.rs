@@ -3,7 +3,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::halves::{Parts, exponent_of, half, power};
+use super::halves::{Parts, exponent_of, power};
 use super::operand::Operand;
 use super::variants::only;
 use super::{Lines, MaxMagnitude};
@@ -156,9 +156,9 @@ impl Kernel for SplitHeads<'_> {
             if token >= tokens || col >= head_dim {
                 return f16::ZERO;
             }
-            let x = power(exponent_of(largest[head])) * x[(token * heads + head) * head_dim + col].wide();
-            let high = half(x);
-            f16::from_f64(if part == 0 { high } else { half(x - high) })
+            let x = T::of(power(exponent_of(largest[head]))) * x[(token * heads + head) * head_dim + col];
+            let high = x.to_nearest_f16();
+            f16::from_f64(if part == 0 { high } else { (x - high).to_nearest_f16() }.wide())
         };
         let (by_token, by_col) = values.split_at_mut(split.parts() * len);
         by_token.par_chunks_mut(padded * cols).enumerate().for_each(|(place, values)| {

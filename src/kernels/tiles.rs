@@ -61,8 +61,13 @@ impl Tile {
     /// How precise a product in these tiles is on a device, of so many rows and columns together: a large one is so as it is asked
     /// to.
     pub fn precision(self, device: &Device, lines: usize) -> MatmulPrecision {
-        let is_large = matches!(self, LARGE | MEDIUM) && lines <= MAGNITUDES;
-        if is_large { device.matmul_precision() } else { MatmulPrecision::Highest }
+        let has_room = lines <= MAGNITUDES;
+        if self.is_large() && has_room { device.matmul_precision() } else { MatmulPrecision::Highest }
+    }
+
+    /// Whether it is a product for matrix units.
+    fn is_large(self) -> bool {
+        matches!(self, LARGE | MEDIUM)
     }
 
     /// As many tiles make a product.
@@ -115,8 +120,9 @@ const MATRICES: &str = concat!(
 );
 pub const MATRICES_16: &str = include_str!("../../shaders/shared/matrices_16.wgsl");
 pub const MATRICES_8: &str = include_str!("../../shaders/shared/matrices_8.wgsl");
-const MATRICES_HIGH: &str = include_str!("../../shaders/shared/matrices_high.wgsl");
-const MATRICES_MEDIUM: &str = include_str!("../../shaders/shared/matrices_medium.wgsl");
+const MATRICES_8_F32: &str = include_str!("../../shaders/shared/matrices_8_f32.wgsl");
+const TWO_PARTS: &str = include_str!("../../shaders/shared/matrices_two_parts.wgsl");
+const ONE_PART: &str = include_str!("../../shaders/shared/matrices_one_part.wgsl");
 const LANES: &str = include_str!("../../shaders/shared/matmul_lanes.wgsl");
 const ROWS: &str =
     concat!(include_str!("../../shaders/shared/matmul_rows.wgsl"), include_str!("../../shaders/shared/few_rows.wgsl"));
@@ -128,8 +134,8 @@ const EIGHT: &str = "const FEW_ROWS = 8u;";
 
 /// How many types of matrices products take, and how many texts [`by_tile`], [`by_rows`] and [`by_tile_or_rows`] have of them.
 pub const TYPES: usize = 7;
-/// Tiles, lanes, and matrix units of two sizes in two precisions.
-const TILE_TEXTS_OF_TYPE: usize = 6;
+/// Tiles, lanes, and matrix units: of two sizes in two precisions, and of f32.
+const TILE_TEXTS_OF_TYPE: usize = 7;
 pub const TILE_TEXTS: usize = TILE_TEXTS_OF_TYPE * TYPES;
 pub const ROWS_TEXTS: usize = ROWS_OF_TEXTS.len() * TYPES;
 pub const ALL_TEXTS: usize = TILE_TEXTS + ROWS_TEXTS;
@@ -166,10 +172,11 @@ macro_rules! tile_texts {
                 includes: &[LANES, $($lanes),+],
                 needs: Needs::Subgroups,
             },
-            matrices_text!("16 x 16, high", $source, $type, [MATRICES_16, MATRICES_HIGH, $($tiles),+]),
-            matrices_text!("16 x 16, medium", $source, $type, [MATRICES_16, MATRICES_MEDIUM, $($tiles),+]),
-            matrices_text!("8 x 8, high", $source, $type, [MATRICES_8, MATRICES_HIGH, $($tiles),+]),
-            matrices_text!("8 x 8, medium", $source, $type, [MATRICES_8, MATRICES_MEDIUM, $($tiles),+]),
+            matrices_text!("16 x 16, high", $source, $type, [MATRICES_16, TWO_PARTS, $($tiles),+]),
+            matrices_text!("16 x 16, medium", $source, $type, [MATRICES_16, ONE_PART, $($tiles),+]),
+            matrices_text!("8 x 8, high", $source, $type, [MATRICES_8, TWO_PARTS, $($tiles),+]),
+            matrices_text!("8 x 8, medium", $source, $type, [MATRICES_8, ONE_PART, $($tiles),+]),
+            matrices_text!("8 x 8, highest", $source, $type, [MATRICES_8_F32, ONE_PART, $($tiles),+]),
         ]
     };
 }
@@ -276,13 +283,16 @@ pub fn place_of(dtype: DType) -> usize {
     }
 }
 
-/// Which of four texts is for these matrix units, and operands so precise: 16 x 16 and then 8 x 8, each in `high` and in `medium`.
+/// Which of the texts for matrix units is for these, and operands so precise: 16 x 16 and then 8 x 8, each in `high` and in `medium`;
+/// then those of f32.
 pub fn place_on_matrices(units: MatrixUnits, precision: MatmulPrecision) -> usize {
-    let of_size = match units.size {
-        MatrixSize::Sixteen => 0,
-        MatrixSize::Eight => 2,
-    };
-    of_size + usize::from(precision == MatmulPrecision::Medium)
+    match (precision, units.size) {
+        (MatmulPrecision::High, MatrixSize::Sixteen) => 0,
+        (MatmulPrecision::Medium, MatrixSize::Sixteen) => 1,
+        (MatmulPrecision::High, MatrixSize::Eight) => 2,
+        (MatmulPrecision::Medium, MatrixSize::Eight) => 3,
+        (MatmulPrecision::Highest, _) => 4,
+    }
 }
 
 /// The constants that all texts for matrix units have. A CPU's conversion to f16 cuts off; of a GPU's the self-test would find it.
@@ -307,9 +317,11 @@ impl TileText {
         precision: MatmulPrecision,
     ) -> Self {
         let variants = &variants[TILE_TEXTS_OF_TYPE * place_of(dtype)..][..TILE_TEXTS_OF_TYPE];
-        if let Some(units) = traits.matrices
-            && precision != MatmulPrecision::Highest
-        {
+        let may_take = |units: &MatrixUnits| match precision {
+            MatmulPrecision::Highest => units.takes_f32 && tile.is_large(),
+            MatmulPrecision::High | MatmulPrecision::Medium => true,
+        };
+        if let Some(units) = traits.matrices.filter(may_take) {
             let side = 8 * units.size.values(); // ROWS and COLS of the shader
             let variant = &variants[2 + place_on_matrices(units, precision)];
             let constants = matrices_constants(traits, units);
@@ -371,6 +383,30 @@ impl TileText {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_follows_precision_and_units() {
+        use MatmulPrecision::{High, Highest, Medium};
+        static TEXTS: [Variant; TILE_TEXTS] = by_tile("");
+        let units = |size, takes_f32| Some(MatrixUnits { size, takes_f32, subgroup: 32 });
+        let name = |matrices, tile, precision| {
+            let traits = Traits { subgroups: Subgroups::Varying, matrices, software: false };
+            TileText::of_tile(&TEXTS, traits, DType::Bf16, tile, precision).variant.name
+        };
+        let [sixteen, eight, apple] =
+            [units(MatrixSize::Sixteen, false), units(MatrixSize::Eight, false), units(MatrixSize::Eight, true)];
+        for tile in [LARGE, MEDIUM] {
+            assert_eq!(name(sixteen, tile, High), "matrices, 16 x 16, high, bf16");
+            assert_eq!(name(sixteen, tile, Medium), "matrices, 16 x 16, medium, bf16");
+            assert_eq!(name(eight, tile, High), "matrices, 8 x 8, high, bf16");
+            assert_eq!(name(apple, tile, Medium), "matrices, 8 x 8, medium, bf16");
+            assert_eq!(name(apple, tile, Highest), "matrices, 8 x 8, highest, bf16");
+            assert_eq!(name(eight, tile, Highest), "tiles, bf16");
+            assert_eq!(name(None, tile, Highest), "tiles, bf16");
+        }
+        assert_eq!(name(apple, TALL, Highest), "tiles, bf16");
+        assert_eq!(name(apple, WIDE, Highest), "tiles, bf16");
+    }
 
     #[test]
     fn the_tile_follows_the_shape() {

@@ -1,4 +1,4 @@
-// Operands as one f16 each: |a b - a_high b_high| <= 2^-10 |a b|, about.
+// Operands as one entry each, of f16 |a b - a_high b_high| <= 2^-10 |a b|, about; of f32 as they are.
 const HALVES = 1u;
 
 // Adds the products of SIZE k of a subgroup's own rows and columns.
