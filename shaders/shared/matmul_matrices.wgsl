@@ -24,61 +24,50 @@ var<workgroup> tiles: array<entry, HALVES * HALF>;
 // A matrix of sums of each subgroup, on its way out: an invocation has no access to a matrix's values.
 var<workgroup> sums: array<f32, 4u * SIZE * SIZE>;
 
-// What an invocation brings of a tile is squares of four rows (or columns) and four k.
-const SQUARES = ROWS / 4u * (DEPTH / 4u);
-override SHARES = (SQUARES + THREADS - 1u) / THREADS;
-const MAX_SHARES = 2u;
+// What an invocation brings of a tile is patches of eight values, of two quads: a row's (or a column's) lie along k, as do the next
+// one's; or a k's lie across four rows, as do the next k's.
+const PATCHES = ROWS * DEPTH / 8u;
+override SHARES = (PATCHES + THREADS - 1u) / THREADS;
+override IS_WHOLE = PATCHES % THREADS == 0u;
+const MAX_SHARES = 4u;
 
-// The first row (or column) and k of a square, within its tile: neighbouring invocations bring neighbouring values.
-fn square_at(index: u32) -> vec2<u32> {
-    return 4u * vec2(index / (DEPTH / 4u), index % (DEPTH / 4u));
+// Whether an invocation has a share of so many.
+fn has_share(lane: u32, share: u32) -> bool {
+    return IS_WHOLE || lane + share * THREADS < PATCHES;
 }
 
-// Where one operand has fewer squares than there are invocations, the first ones bring the left operand's and the last the right's.
-fn left_square(lane: u32, share: u32) -> u32 {
-    return lane + share * THREADS;
+// The first row (or column) and k of a patch, within its tile: neighbouring invocations bring neighbouring values.
+fn patch_at(lane: u32, share: u32, along_k: bool) -> vec2<u32> {
+    let patch_index = lane + share * THREADS;
+    let quads = DEPTH / 4u;
+    let pairs = DEPTH / 2u;
+    return select(
+        vec2(4u * (patch_index / pairs), 2u * (patch_index % pairs)),
+        vec2(2u * (patch_index / quads), 4u * (patch_index % quads)),
+        along_k,
+    );
 }
 
-fn right_square(lane: u32, share: u32) -> u32 {
-    return THREADS - 1u - lane + share * THREADS;
-}
-
-// The row and the k of one of a square's four quads: a row's, along k, or a k's, of four rows.
+// The row and the k of one of a patch's quads.
 fn quad_at(row: u32, k: u32, quad: u32, along_k: bool) -> vec2<u32> {
     return vec2(row, k) + select(vec2(0u, quad), vec2(quad, 0u), along_k);
 }
 
-// Where a square's quads lie in memory.
-fn left_places(row: u32, k: u32) -> vec4<u32> {
-    var places: vec4<u32>;
-    for (var i = 0u; i < 4u; i += 1u) {
-        let at = quad_at(row, k, i, LEFT_ALONG_K);
-        places[i] = left_place(at.x, at.y);
-    }
-    return places;
+// Where a patch's quads lie in memory.
+fn left_places(row: u32, k: u32) -> vec2<u32> {
+    let next = quad_at(row, k, 1u, LEFT_ALONG_K);
+    return vec2(left_place(row, k), left_place(next.x, next.y));
 }
 
-fn right_places(col: u32, k: u32) -> vec4<u32> {
-    var places: vec4<u32>;
-    for (var i = 0u; i < 4u; i += 1u) {
-        let at = quad_at(col, k, i, RIGHT_ALONG_K);
-        places[i] = right_place(at.x, at.y);
-    }
-    return places;
+fn right_places(col: u32, k: u32) -> vec2<u32> {
+    let next = quad_at(col, k, 1u, RIGHT_ALONG_K);
+    return vec2(right_place(col, k), right_place(next.x, next.y));
 }
 
-fn load_left(places: vec4<u32>) -> array<vec4<f32>, 4> {
-    return array(left_quad(places.x), left_quad(places.y), left_quad(places.z), left_quad(places.w));
-}
-
-fn load_right(places: vec4<u32>) -> array<weight4, 4> {
-    return array(right_quad(places.x), right_quad(places.y), right_quad(places.z), right_quad(places.w));
-}
-
-// A square from `row` and `k` on; zeros where k is not in the range.
-fn left_within(row: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 4> {
-    var quads: array<vec4<f32>, 4>;
-    for (var i = 0u; i < 4u; i += 1u) {
+// A patch from `row` and `k` on; zeros where k is not in the range.
+fn left_within(row: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 2> {
+    var quads: array<vec4<f32>, 2>;
+    for (var i = 0u; i < 2u; i += 1u) {
         let at = quad_at(row, k, i, LEFT_ALONG_K);
         if (is_within(at.y, range)) {
             quads[i] = left_quad(left_place(at.x, at.y));
@@ -87,9 +76,9 @@ fn left_within(row: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 4> {
     return quads;
 }
 
-fn right_within(col: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 4> {
-    var quads: array<vec4<f32>, 4>;
-    for (var i = 0u; i < 4u; i += 1u) {
+fn right_within(col: u32, k: u32, range: vec2<u32>) -> array<vec4<f32>, 2> {
+    var quads: array<vec4<f32>, 2>;
+    for (var i = 0u; i < 2u; i += 1u) {
         let at = quad_at(col, k, i, RIGHT_ALONG_K);
         if (is_within(at.y, range)) {
             quads[i] = unpack(right_quad(right_place(at.x, at.y)));
@@ -135,70 +124,67 @@ fn rounded(x: vec4<f32>) -> entry4 {
     return entry4(x);
 }
 
-fn put(place: u32, four: entry4) {
+fn put(place: u32, along_k: bool, first: entry4, second: entry4) {
     for (var d = 0u; d < 4u; d += 1u) {
-        tiles[place + d] = four[d];
-    }
-}
-
-// Keeps a square, from its place in the tiles on, scaled by its rows' factors.
-fn keep(place: u32, along_k: bool, quads: array<vec4<f32>, 4>, factors: vec4<f32>) {
-    for (var r = 0u; r < 4u; r += 1u) {
-        let across = vec4(quads[0][r], quads[1][r], quads[2][r], quads[3][r]);
-        let x = factors[r] * select(across, quads[r], along_k);
-        let high = rounded(x);
-        put(place + r * PITCH, high);
-        if (HALVES == 2u) {
-            put(HALF + place + r * PITCH, rounded(x - vec4<f32>(high)));
+        if (along_k) {
+            tiles[place + d] = first[d];
+            tiles[place + PITCH + d] = second[d];
+        } else {
+            tiles[place + d * PITCH] = first[d];
+            tiles[place + d * PITCH + 1u] = second[d];
         }
     }
 }
 
-fn place_of(square: vec2<u32>) -> u32 {
-    return square.x * PITCH + square.y;
+// Keeps a patch, from its place in the tiles on, scaled by its rows' factors.
+fn keep(place: u32, along_k: bool, quads: array<vec4<f32>, 2>, factors: vec4<f32>) {
+    let first = quads[0] * select(factors, vec4(factors.x), along_k);
+    let second = quads[1] * select(factors, vec4(factors.y), along_k);
+    let first_high = rounded(first);
+    let second_high = rounded(second);
+    put(place, along_k, first_high, second_high);
+    if (HALVES == 2u) {
+        let first_low = rounded(first - vec4<f32>(first_high));
+        let second_low = rounded(second - vec4<f32>(second_high));
+        put(HALF + place, along_k, first_low, second_low);
+    }
 }
 
 // Of each share of an invocation: where its quads lie in memory in the second step of a part of the k, and its factors.
-var<private> left: array<vec4<u32>, MAX_SHARES>;
-var<private> right: array<vec4<u32>, MAX_SHARES>;
+var<private> left: array<vec2<u32>, MAX_SHARES>;
+var<private> right: array<vec2<u32>, MAX_SHARES>;
 var<private> left_scales: array<vec4<f32>, MAX_SHARES>;
 var<private> right_scales: array<vec4<f32>, MAX_SHARES>;
 
 // The shares that are on their way.
 struct Shares {
-    left: array<array<vec4<f32>, 4>, MAX_SHARES>,
-    right: array<array<weight4, 4>, MAX_SHARES>,
+    left: array<array<vec4<f32>, 2>, MAX_SHARES>,
+    right: array<array<weight4, 2>, MAX_SHARES>,
 }
 
-fn keep_left(square: u32, quads: array<vec4<f32>, 4>, factors: vec4<f32>) {
-    keep(place_of(square_at(square)), LEFT_ALONG_K, quads, factors);
+fn keep_left(lane: u32, share: u32, quads: array<vec4<f32>, 2>) {
+    let at = patch_at(lane, share, LEFT_ALONG_K);
+    keep(at.x * PITCH + at.y, LEFT_ALONG_K, quads, left_scales[share]);
 }
 
-fn keep_right(square: u32, quads: array<vec4<f32>, 4>, factors: vec4<f32>) {
-    keep(ROWS * PITCH + place_of(square_at(square)), RIGHT_ALONG_K, quads, factors);
+fn keep_right(lane: u32, share: u32, quads: array<vec4<f32>, 2>) {
+    let at = patch_at(lane, share, RIGHT_ALONG_K);
+    keep((ROWS + at.x) * PITCH + at.y, RIGHT_ALONG_K, quads, right_scales[share]);
 }
 
 // Finds the shares' places in a part of the k, and keeps its first tile, which begins at `first_k`; where it has any k.
 fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
     for (var i = 0u; i < SHARES; i += 1u) {
-        let square = left_square(lane, i);
-        let at = vec2(corner.y, first_k) + square_at(square);
-        if (square < SQUARES) {
-            left[i] = left_places(at.x, at.y + DEPTH);
-            left_scales[i] = factors_of(left_magnitudes(at.x));
+        if (has_share(lane, i)) {
+            let of_left = vec2(corner.y, first_k) + patch_at(lane, i, LEFT_ALONG_K);
+            let of_right = vec2(corner.x, first_k) + patch_at(lane, i, RIGHT_ALONG_K);
+            left[i] = left_places(of_left.x, of_left.y + DEPTH);
+            right[i] = right_places(of_right.x, of_right.y + DEPTH);
+            left_scales[i] = factors_of(left_magnitudes(of_left.x));
+            right_scales[i] = factors_of(right_magnitudes(of_right.x));
             if (range.x < range.y) {
-                keep_left(square, left_within(at.x, at.y, range), left_scales[i]);
-            }
-        }
-    }
-    for (var i = 0u; i < SHARES; i += 1u) {
-        let square = right_square(lane, i);
-        let at = vec2(corner.x, first_k) + square_at(square);
-        if (square < SQUARES) {
-            right[i] = right_places(at.x, at.y + DEPTH);
-            right_scales[i] = factors_of(right_magnitudes(at.x));
-            if (range.x < range.y) {
-                keep_right(square, right_within(at.x, at.y, range), right_scales[i]);
+                keep_left(lane, i, left_within(of_left.x, of_left.y, range));
+                keep_right(lane, i, right_within(of_right.x, of_right.y, range));
             }
         }
     }
@@ -207,11 +193,11 @@ fn begin(lane: u32, corner: vec2<u32>, first_k: u32, range: vec2<u32>) {
 fn load(lane: u32, k: u32) -> Shares {
     var shares: Shares;
     for (var i = 0u; i < SHARES; i += 1u) {
-        if (left_square(lane, i) < SQUARES) {
-            shares.left[i] = load_left(left[i] + left_beyond(k));
-        }
-        if (right_square(lane, i) < SQUARES) {
-            shares.right[i] = load_right(right[i] + right_beyond(k));
+        if (has_share(lane, i)) {
+            let of_left = left[i] + left_beyond(k);
+            let of_right = right[i] + right_beyond(k);
+            shares.left[i] = array(left_quad(of_left.x), left_quad(of_left.y));
+            shares.right[i] = array(right_quad(of_right.x), right_quad(of_right.y));
         }
     }
     return shares;
@@ -219,17 +205,10 @@ fn load(lane: u32, k: u32) -> Shares {
 
 fn keep_next(lane: u32, next: Shares) {
     for (var i = 0u; i < SHARES; i += 1u) {
-        let square = left_square(lane, i);
-        if (square < SQUARES) {
-            keep_left(square, next.left[i], left_scales[i]);
-        }
-    }
-    for (var i = 0u; i < SHARES; i += 1u) {
-        let square = right_square(lane, i);
-        if (square < SQUARES) {
-            let four = next.right[i];
-            let quads = array(unpack(four[0]), unpack(four[1]), unpack(four[2]), unpack(four[3]));
-            keep_right(square, quads, right_scales[i]);
+        if (has_share(lane, i)) {
+            keep_left(lane, i, next.left[i]);
+            let two = next.right[i];
+            keep_right(lane, i, array(unpack(two[0]), unpack(two[1])));
         }
     }
 }
@@ -298,6 +277,13 @@ fn finish(sum: Sum, member: Member, row: u32, col: u32, layer: u32) {
     }
 }
 
+// The products of the tiles that a subgroup sums up, from its own column and row on.
+fn multiply_tile(own: vec2<u32>) {
+    for (var d = 0u; d < DEPTH; d += SIZE) {
+        multiply(own.y, own.x, d);
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -310,26 +296,23 @@ fn main(
     let corner = corner_of(tile_of(workgroup.xy, grid_of(size)), size);
     let member = Member(subgroup % 4u, lane_of_subgroup);
     let own = BLOCK * vec2(member.subgroup % 2u, member.subgroup / 2u);
-    var next: Shares;
     for (var part = 0u; part < PARTS; part += 1u) {
         let range = enter(part, workgroup.z);
         // What is missing to whole steps is zeros before the first k: all steps but the first are whole.
         let filled = (range.y - range.x + DEPTH - 1u) / DEPTH * DEPTH;
         begin(lane, corner, range.y - filled, range);
-        for (var k = 0u; k < filled; k += DEPTH) {
-            let is_last = k + DEPTH == filled;
+        for (var k = DEPTH; k < filled; k += DEPTH) {
             workgroupBarrier();
-            if (!is_last) {
-                next = load(lane, k);
-            }
-            for (var d = 0u; d < DEPTH; d += SIZE) {
-                multiply(own.y, own.x, d);
-            }
+            let next = load(lane, k - DEPTH);
+            multiply_tile(own);
             workgroupBarrier();
-            if (!is_last) {
-                keep_next(lane, next);
-            }
+            keep_next(lane, next);
         }
+        workgroupBarrier();
+        if (filled > 0u) {
+            multiply_tile(own);
+        }
+        workgroupBarrier();
     }
     let row = corner.y + own.y;
     let col = corner.x + own.x;
