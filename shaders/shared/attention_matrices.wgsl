@@ -5,7 +5,6 @@
 alias operand = f16;
 override SUBGROUP = 32u;
 override THREADS = 4u * SUBGROUP;
-override CUTS_OFF = false; // as there
 override HEAD_DIM = 64u; // at most 128
 override COLS = (HEAD_DIM + 15u) / 16u * 16u;
 const EXPONENTS = 256u;
@@ -21,8 +20,9 @@ const WEIGHT_PITCH = STEP + 8u;
 const WEIGHTS = ROWS * WEIGHT_PITCH;
 var<workgroup> weights: array<f16, PARTS * WEIGHTS>;
 
-// A subgroup's invocations share its rows: each has every LANES_OF_ROW-th column of one.
+// A subgroup's invocations share its rows: each has COLS_OF_LANE columns of one, a multiple of four.
 override LANES_OF_ROW = SUBGROUP / SIZE;
+override COLS_OF_LANE = STEP / LANES_OF_ROW;
 
 struct Member {
     subgroup: u32,
@@ -33,7 +33,7 @@ struct Member {
 
 fn member_of(subgroup: u32, lane: u32) -> Member {
     let own = subgroup % 4u;
-    return Member(own, lane, own * SIZE + lane / LANES_OF_ROW, lane % LANES_OF_ROW);
+    return Member(own, lane, own * SIZE + lane / LANES_OF_ROW, lane % LANES_OF_ROW * COLS_OF_LANE);
 }
 
 fn largest_of_row(x: f32) -> f32 {
@@ -115,22 +115,28 @@ fn multiply_scores(member: Member, left: u32, left_size: u32, right: u32, right_
     coopStoreT(next, &scores[second], pitch);
 }
 
-// Rounded to 11 bits, ties to even, as operands are.
-fn rounded(x: f32) -> f16 {
-    if (CUTS_OFF) {
-        let bits = bitcast<u32>(x);
-        return f16(bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u));
-    }
-    return f16(x);
+// Four scores of a row, from a place on.
+fn four_scores(place: u32) -> vec4<f32> {
+    return vec4(scores[place], scores[place + 1u], scores[place + 2u], scores[place + 3u]);
 }
 
-// Keeps a weight of an invocation's row, scaled to below 2^15.
-fn keep_weight(member: Member, col: u32, x: f32) {
+// Which of four others, from one on, are among so many from the first on.
+fn four_within(other: u32, first: u32, count: u32) -> vec4<bool> {
+    return vec4(other - first) + vec4(0u, 1u, 2u, 3u) < vec4(count);
+}
+
+// Keeps four weights of an invocation's row, scaled to below 2^15.
+fn keep_weights(member: Member, col: u32, x: vec4<f32>) {
     let place = member.row * WEIGHT_PITCH + col;
     let high = rounded(x);
-    weights[place] = high;
+    for (var d = 0u; d < 4u; d += 1u) {
+        weights[place + d] = high[d];
+    }
     if (PARTS == 2u) {
-        weights[WEIGHTS + place] = rounded(x - f32(high));
+        let low = rounded(x - vec4<f32>(high));
+        for (var d = 0u; d < 4u; d += 1u) {
+            weights[WEIGHTS + place + d] = low[d];
+        }
     }
 }
 
@@ -200,7 +206,7 @@ fn finish(member: Member, sum: Sum, col: u32, first_row: u32, factor: f32) {
         let row = 4u * quad / SIZE;
         let at = 4u * quad % SIZE;
         let place = first + row * PITCH + at;
-        let four = vec4(scores[place], scores[place + 1u], scores[place + 2u], scores[place + 3u]);
+        let four = four_scores(place);
         let token = first_row + member.subgroup * SIZE + row;
         if (token < params.tokens && col * SIZE + at < HEAD_DIM) {
             store(token, (col * SIZE + at) / 4u, factor * four);

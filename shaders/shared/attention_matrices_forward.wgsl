@@ -1,7 +1,8 @@
 // attention on matrix units, of ROWS queries of one head a workgroup, which walks the keys that they see twice: the sums of
 // exponentials are known before the first weight, so that sums in matrices never shrink.
-const LOWEST = -1e30; // below every score
-const WEIGHT = 16384.0; // of a probability of 1
+const LOWEST = -1e29; // below every score
+const UNSEEN = vec4(-1e30); // a score whose exponential is 0 beside it
+const WEIGHT = 14u; // of a probability of 1, as a power of two
 
 fn sum_right(place: u32) -> Right {
     let stride = padded();
@@ -26,7 +27,7 @@ fn main(
     let first_query = params.first_tile * 32u + workgroup.x * ROWS;
     let query = min(first_query + member.row, params.tokens - 1u);
     let first_key = first_seen(query);
-    let seen_keys = query - first_key;
+    let seen_keys = query + 1u - first_key;
     let own_score = member.row * PITCH;
     let q_place = by_token(head, first_query + member.subgroup * SIZE);
     let scale = LOG2_E * params.scale * (inverse_of(q[head]) * inverse_of(k[kv_head]));
@@ -38,37 +39,37 @@ fn main(
     for (var key = start; key < end; key += STEP) {
         multiply_scores(member, q_place, part_size(params.heads), by_token(kv_head, key), part_size(params.kv_heads));
         workgroupBarrier();
-        var grown = largest;
-        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col - first_key <= seen_keys;
-            grown = max(grown, select(LOWEST, scale * scores[own_score + col], seen));
+        for (var i = 0u; i < COLS_OF_LANE; i += 4u) {
+            let col = member.first_col + i;
+            let seen = four_within(key + col, first_key, seen_keys);
+            let four = select(UNSEEN, scale * four_scores(own_score + col), seen);
+            let grown = max(largest, max(max(four.x, four.y), max(four.z, four.w)));
+            let powers = exp2(four - grown);
+            weight = weight * exp2(largest - grown) + (powers.x + powers.y + powers.z + powers.w);
+            largest = grown;
         }
-        weight *= exp2(min(largest - grown, 0.0));
-        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col - first_key <= seen_keys;
-            weight += select(0.0, exp2(min(scale * scores[own_score + col] - grown, 0.0)), seen);
-        }
-        largest = grown;
         workgroupBarrier();
     }
     let of_row = largest_of_row(largest);
-    let sum = sum_of_row(weight * exp2(min(largest - of_row, 0.0)));
+    let sum = sum_of_row(weight * exp2(largest - of_row));
     let log_sum = of_row + log2(max(sum, 1e-30));
     if (member.first_col == 0u && first_query + member.row < params.tokens) {
         lse[query * params.heads + head] = log_sum / LOG2_E;
     }
 
+    let shift = log_sum - f32(WEIGHT);
     for (var key = start; key < end; key += STEP) {
         multiply_scores(member, q_place, part_size(params.heads), by_token(kv_head, key), part_size(params.kv_heads));
         workgroupBarrier();
-        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col - first_key <= seen_keys;
-            let p = exp2(min(scale * scores[own_score + col] - log_sum, 0.0));
-            keep_weight(member, col, select(0.0, WEIGHT * p, seen));
+        for (var i = 0u; i < COLS_OF_LANE; i += 4u) {
+            let col = member.first_col + i;
+            let seen = four_within(key + col, first_key, seen_keys);
+            let weights = exp2(scale * four_scores(own_score + col) - shift);
+            keep_weights(member, col, select(vec4(0.0), weights, seen));
         }
         workgroupBarrier();
         multiply_weights(member, Columns(by_col(params.kv_heads, kv_head, key), part_size(params.kv_heads)));
     }
     out_head = head;
-    finish_all(member, first_query, inverse_of(v[kv_head]) / WEIGHT);
+    finish_all(member, first_query, inverse_of(v[kv_head]) * inverse(127u + WEIGHT));
 }

@@ -22,6 +22,11 @@ fn multiply_dots(member: Member, left: u32, left_size: u32, right: u32, right_si
     coopStoreT(next, &dots[second], pitch);
 }
 
+// Four dots of a row, from a place on.
+fn four_dots(place: u32) -> vec4<f32> {
+    return vec4(dots[place], dots[place + 1u], dots[place + 2u], dots[place + 3u]);
+}
+
 // 0, of one of the scores, once all are there, which no compiler sees through: what is read from there on is read then, and not kept
 // in registers meanwhile. Scores of scaled operands are below 2^37.
 fn once_there(place: u32) -> u32 {

@@ -4,6 +4,11 @@
 override OF_KEYS = false;
 const WEIGHT = 141u; // 2^14, of a probability of 1, as an exponent that is biased as an f32's
 
+// Of the queries of a step, as weights need them: logarithms of sums to base 2, less the power that probabilities are scaled by; and
+// deltas, as dots are scaled.
+var<workgroup> log_sums: array<f32, STEP>;
+var<workgroup> deltas: array<f32, STEP>;
+
 fn score_left(place: u32) -> Left {
     return coopLoadT<Left>(&k[place], COLS);
 }
@@ -73,9 +78,21 @@ fn main(
 
     let layer = workgroup.z;
     let steps = params.members * steps_of_head;
-    for (var step = steps * layer / params.layers; step < steps * (layer + 1u) / params.layers; step += 1u) {
-        let head = kv_head * group + min(params.first_member + step / steps_of_head, group - 1u);
-        let first_query = first_key + step % steps_of_head * STEP;
+    let first_step = steps * layer / params.layers;
+    var member_head = first_step / steps_of_head;
+    var step_of_head = first_step % steps_of_head;
+    for (var step = first_step; step < steps * (layer + 1u) / params.layers; step += 1u) {
+        let head = kv_head * group + min(params.first_member + member_head, group - 1u);
+        let first_query = first_key + step_of_head * STEP;
+        // Probabilities are scaled by the power of two.
+        let of_head = max(127u + least, exponent_of_head(head) + 1u) - exponent_of_head(head);
+        let factor = f32(exponent) + f32(of_head) - 254.0;
+        let own = member.subgroup * SUBGROUP + lane;
+        if (own < STEP) {
+            let statistics = row_statistics[min(first_query + own, params.tokens - 1u) * params.heads + head];
+            log_sums[own] = LOG2_E * statistics.x - factor;
+            deltas[own] = statistics.y * power(u32(dout[head])) * power(u32(v[kv_head]));
+        }
         let others = by_token(head, first_query);
         multiply_scores(member, rows, rows_size, others, queries_size);
         if (OF_KEYS) {
@@ -84,21 +101,24 @@ fn main(
         }
         workgroupBarrier();
         let scale = LOG2_E * params.scale * (inverse_of(q[head]) * of_keys);
-        let of_gradients = power(u32(dout[head]));
-        let of_values = power(u32(v[kv_head]));
-        let factor = power(exponent) * power(max(127u + least, exponent_of_head(head) + 1u) - exponent_of_head(head));
-        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let query = first_query + col;
-            let statistics = row_statistics[min(query, params.tokens - 1u) * params.heads + head];
-            let seen = query - key < seen_by;
-            var weight = exp2(min(scale * scores[own_score + col] - LOG2_E * statistics.x, 0.0));
+        for (var i = 0u; i < COLS_OF_LANE; i += 4u) {
+            let col = member.first_col + i;
+            let seen = four_within(first_query + col, key, seen_by);
+            let log_sum = vec4(log_sums[col], log_sums[col + 1u], log_sums[col + 2u], log_sums[col + 3u]);
+            var weight = exp2(scale * four_scores(own_score + col) - log_sum);
             if (OF_KEYS) {
-                weight *= dots[own_score + col] - statistics.y * of_gradients * of_values; // delta as dots are scaled
+                let delta = vec4(deltas[col], deltas[col + 1u], deltas[col + 2u], deltas[col + 3u]);
+                weight *= four_dots(own_score + col) - delta;
             }
-            keep_weight(member, col, select(0.0, factor * weight, seen));
+            keep_weights(member, col, select(vec4(0.0), weight, seen));
         }
         workgroupBarrier();
         multiply_weights(member, Columns(by_col(params.heads, head, first_query), queries_size));
+        step_of_head += 1u;
+        if (step_of_head == steps_of_head) {
+            step_of_head = 0u;
+            member_head += 1u;
+        }
     }
     out_row = layer * params.tokens * params.kv_heads + kv_head;
     var of_sums = inverse(exponent);

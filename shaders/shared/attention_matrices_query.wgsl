@@ -30,7 +30,7 @@ fn main(
     let first_query = params.first_tile * 32u + workgroup.x * ROWS;
     let query = min(first_query + member.row, params.tokens - 1u);
     let first_key = first_seen(query);
-    let seen_keys = query - first_key;
+    let seen_keys = query + 1u - first_key;
     let statistics = row_statistics[query * params.heads + head];
     let log_sum = LOG2_E * statistics.x;
     let own_score = member.row * PITCH;
@@ -41,21 +41,24 @@ fn main(
     // delta, as dots are scaled
     let delta = statistics.y * power(u32(dout[head])) * power(u32(v[kv_head]));
     var largest = 0.0;
-    for (var col = member.first_col; col < COLS; col += LANES_OF_ROW) {
+    for (var col = lane % LANES_OF_ROW; col < COLS; col += LANES_OF_ROW) {
         largest = max(largest, abs(f32(dout[by_token(head, query) + col])));
     }
     let exponent = exponent_of(bound(subgroupMax(largest)));
+    // Probabilities are scaled by it.
+    let shift = log_sum - (f32(exponent) - 127.0);
     let end = min(first_query + ROWS, params.tokens);
     for (var key = first_seen(first_query) / STEP * STEP; key < end; key += STEP) {
         multiply_scores(member, rows, rows_size, by_token(kv_head, key), keys_size);
         let zero = once_there(own_score);
         multiply_dots(member, rows + zero, rows_size, by_token(kv_head, key) + zero, keys_size);
         workgroupBarrier();
-        for (var col = member.first_col; col < STEP; col += LANES_OF_ROW) {
-            let seen = key + col - first_key <= seen_keys;
-            let p = exp2(min(scale * scores[own_score + col] - log_sum, 0.0));
-            let ds = p * (dots[own_score + col] - delta);
-            keep_weight(member, col, select(0.0, power(exponent) * ds, seen));
+        for (var i = 0u; i < COLS_OF_LANE; i += 4u) {
+            let col = member.first_col + i;
+            let seen = four_within(key + col, first_key, seen_keys);
+            let p = exp2(scale * four_scores(own_score + col) - shift);
+            let ds = p * (four_dots(own_score + col) - delta);
+            keep_weights(member, col, select(vec4(0.0), ds, seen));
         }
         workgroupBarrier();
         multiply_weights(member, Columns(by_col(params.kv_heads, kv_head, key), keys_size));

@@ -9,7 +9,6 @@
 // 2^-11 of it at most, or 2^-22. Sums are scaled back when they are stored. matrices_two_parts.wgsl and matrices_one_part.wgsl multiply.
 override SUBGROUP = 32u;
 override THREADS = 4u * SUBGROUP;
-override CUTS_OFF = false; // conversions to f16
 const BLOCK = 4u * SIZE; // rows and columns of a subgroup
 const ROWS = 2u * BLOCK;
 const COLS = 2u * BLOCK;
@@ -112,16 +111,6 @@ fn left_magnitudes(row: u32) -> vec4<u32> {
 
 fn right_magnitudes(col: u32) -> vec4<u32> {
     return vec4(right_magnitude(col), right_magnitude(col + 1u), right_magnitude(col + 2u), right_magnitude(col + 3u));
-}
-
-// As an entry: of f16 rounded to 11 bits, ties to even. Where the adapter's own conversion cuts off, that is done before.
-fn rounded(x: vec4<f32>) -> entry4 {
-    if (SCALES && CUTS_OFF) {
-        let bits = bitcast<vec4<u32>>(x);
-        let nearest = (bits + 0xfffu + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u);
-        return entry4(bitcast<vec4<f32>>(nearest));
-    }
-    return entry4(x);
 }
 
 fn put(place: u32, along_k: bool, first: entry4, second: entry4) {

@@ -113,12 +113,12 @@ impl MatrixUnits {
         subgroup_sizes(subgroups).map(with_subgroup).filter(|units| units.fits(&limits)).collect()
     }
 
-    /// Whether workgroups may be as large as the texts for matrix units have them, and subgroups are large enough for two squares of
-    /// an operand an invocation.
+    /// Whether workgroups may be as large as the texts for matrix units have them, and an invocation has four values or more of two
+    /// matrices that its subgroup shares, and whole rows at most.
     fn fits(self, limits: &Limits) -> bool {
         limits.max_compute_workgroup_storage_size >= MAX_MATRICES_WORKGROUP_BYTES
             && limits.max_compute_invocations_per_workgroup >= 4 * self.subgroup
-            && self.subgroup >= self.size.values()
+            && (self.size.values()..=self.size.values().pow(2) / 2).contains(&self.subgroup)
     }
 }
 

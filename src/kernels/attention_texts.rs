@@ -10,7 +10,10 @@ pub(super) const SEEN: &str = include_str!("../../shaders/shared/attention_seen.
 pub(super) const TILES: &str = include_str!("../../shaders/shared/attention_tiles.wgsl");
 pub(super) const LANES_64: &str = include_str!("../../shaders/shared/attention_lanes_64.wgsl");
 pub(super) const LANES_128: &str = include_str!("../../shaders/shared/attention_lanes_128.wgsl");
-pub(super) const MATRICES: &str = include_str!("../../shaders/shared/attention_matrices.wgsl");
+pub(super) const MATRICES: &str = concat!(
+    include_str!("../../shaders/shared/attention_matrices.wgsl"),
+    include_str!("../../shaders/shared/matrix_entries.wgsl")
+);
 pub(super) const SCORES: &str = include_str!("../../shaders/shared/attention_matrices_scores.wgsl");
 pub(super) const HIGH: &str = "const PARTS = 2u;";
 pub(super) const MEDIUM: &str = "const PARTS = 1u;";

@@ -116,6 +116,7 @@ const TILES: &str = concat!(
 );
 const MATRICES: &str = concat!(
     include_str!("../../shaders/shared/matmul_matrices.wgsl"),
+    include_str!("../../shaders/shared/matrix_entries.wgsl"),
     include_str!("../../shaders/shared/tile_steps.wgsl")
 );
 pub const MATRICES_16: &str = include_str!("../../shaders/shared/matrices_16.wgsl");
