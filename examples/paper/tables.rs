@@ -180,8 +180,9 @@ pub fn by_precision(precisions: &Precisions) -> Section {
     let of_column = |(precision, _): &(MatmulPrecision, _)| [format!("{precision}: greedy"), "sampled".to_owned()];
     Section {
         title: "All methods, by `--matmul-precision`".to_owned(),
-        note: "As above, in the settings that were chosen, trained and evaluated so precisely; all in one place, `./tools/paper \
-               --by-precision`. Heads are too small for matrix units here: attention is f32 in all of them."
+        note: "As above, in the settings that were chosen, trained and evaluated so precisely: `./tools/paper --by-precision`. All on \
+               one processor, where the base may be another than above: the CPU device's bits differ between processors. Heads are \
+               too small for matrix units here, so that attention is f32 in all of them."
             .to_owned(),
         head: heads(&["", "chosen"]).into_iter().chain(columns.iter().flat_map(of_column)).collect(),
         rows: methods.iter().enumerate().map(row).collect(),
