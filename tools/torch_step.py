@@ -2,10 +2,12 @@
 
     python tools/torch_step.py --probe
     dqo-wgpu bench --step --shape 0.5b --json | python tools/torch_step.py [--device DEVICE]
+    echo '[[1024, 3584, 3584]]' | python tools/torch_step.py --products [--device DEVICE]
 
 The second trains a decoder of the shape, the tokens and the adapters that it reads, in f32 (TF32 off) and with autocast to
 bf16, and prints a line of JSON for each. No more than torch is needed: attention is scaled_dot_product_attention, the
-optimizer AdamW as torch has it, and nothing is compiled.
+optimizer AdamW as torch has it, and nothing is compiled. The third multiplies matrices of f16 of so many rows, columns and k
+by the vendor's library, and prints a line of JSON for each.
 """
 
 import argparse
@@ -33,9 +35,14 @@ def gpu():
     return "mps" if torch.backends.mps.is_available() else None
 
 
+def synchronizes(device):
+    """What waits for the device."""
+    return {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device, lambda: None)
+
+
 def median_seconds(logits_of, parameters, vocabulary, sequences, tokens, device="cpu", autocast=False):
     """Seconds of the median step of SFT with AdamW on random ids; the first, which warms up, does not count."""
-    synchronize = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device, lambda: None)
+    synchronize = synchronizes(device)
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     ids = torch.randint(0, vocabulary, (sequences, tokens + 1), device=device)
     seconds = []
@@ -147,9 +154,26 @@ def measure(asked, device, autocast):
     return median_seconds(model, parameters, config["vocab_size"], sequences, tokens, device, autocast)
 
 
+def seconds_of_product(rows, cols, inner, device):
+    """Of x W^T in f16; the median of several spans, of which the first does not count."""
+    calls = 1 if device == "cpu" else 20
+    synchronize = synchronizes(device)
+    x, weights = (torch.randn(lines, inner, device=device).half() for lines in (rows, cols))
+    seconds = []
+    for _ in range(STEPS):
+        synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            functional.linear(x, weights)
+        synchronize()
+        seconds.append((time.perf_counter() - start) / calls)
+    return statistics.median(seconds[1:])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--probe", action="store_true", help="say which GPU PyTorch has, and do nothing")
+    parser.add_argument("--products", action="store_true", help="products in f16 in place of a step")
     parser.add_argument("--device", default=gpu(), help="where: cuda, mps or cpu [default: the GPU]")
     args = parser.parse_args()
     if args.device is None:
@@ -160,6 +184,10 @@ def main():
         return
     torch.backends.cuda.matmul.allow_tf32 = False
     asked = json.load(sys.stdin)
+    if args.products:
+        for size in asked:
+            print(json.dumps({"size": size, "seconds": seconds_of_product(*size, args.device)}), flush=True)
+        return
     for mode in ["f32", "bf16"]:
         try:
             seconds = measure(asked, args.device, autocast=mode == "bf16")
