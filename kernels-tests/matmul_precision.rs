@@ -14,8 +14,10 @@ use dqo_wgpu::gpu::{DeviceChoice, Gpu, Settings};
 use dqo_wgpu::kernels::{Layout, Matmul, Operand, OperandMut, Product};
 use dqo_wgpu::model::WeightType;
 use dqo_wgpu::self_test::open_device;
+use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 
 use crate::command::{error_of, train as command};
@@ -362,7 +364,7 @@ fn gradients(
     dir: &Path,
 ) -> BTreeMap<String, Vec<f64>> {
     // So large a rate leaves nothing of the weights' own rounding.
-    const RATE: f64 = 1e6;
+    const RATE: f64 = 1e14;
     let vocab = 19;
     let ids = |count: usize, pitch: usize| (0..count).map(|i| i * pitch % vocab).collect::<Vec<_>>();
     let row = |length: usize| json!({"prompt_ids": ids(9, 7), "completion_ids": ids(length - 9, 11), "reward": 1.0});
@@ -413,8 +415,45 @@ fn gradients_through_attention_are_as_far_from_f64() {
     check_gradients(&model, [140, 150, 170]);
 }
 
-/// Of a step of a model, on the twin that rounds as matrix units do and on these where there are any.
-fn check_gradients(model: &Path, lengths: [usize; 3]) {
+/// Of the demo's model with what goes into an MLP's last layer 2^18 times as large, and that layer's weights as much smaller: activations
+/// are beyond 1e4 and their gradients about 1e-8, which an f16 does not hold, and no loss is scaled.
+#[test]
+fn gradients_need_no_scaled_loss() {
+    const FACTOR: f64 = (1 << 18) as f64;
+    let dir = tempfile::tempdir().unwrap();
+    let model = model_in(dir.path());
+    let path = model.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = tensors(&path);
+    let scaled = |(name, view): (String, TensorView)| {
+        let factor = match &name {
+            name if name.contains("up_proj") => FACTOR,
+            name if name.contains("down_proj") => 1.0 / FACTOR,
+            _ => 1.0,
+        };
+        let data: Vec<u8> = values[&name].iter().flat_map(|value| ((value * factor) as f32).to_le_bytes()).collect();
+        (name, view.shape().to_vec(), data)
+    };
+    let scaled: Vec<_> = file.tensors().into_iter().map(scaled).collect();
+    let views =
+        scaled.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+
+    let exact = check_gradients(&model, [100, 110, 120]);
+    let median = |values: &BTreeMap<String, Vec<f64>>, part: &str| {
+        let of_part = values.iter().filter(|(name, _)| name.contains(part)).flat_map(|(_, values)| values);
+        let mut magnitudes: Vec<f64> = of_part.map(|value| value.abs()).collect();
+        magnitudes.sort_by(f64::total_cmp);
+        magnitudes[magnitudes.len() / 2]
+    };
+    // Inputs are normalised: an activation is larger than a weight. A weight's gradient is a sum over tokens, and larger than theirs.
+    assert!(median(&tensors(&path), "up_proj") > 1e4);
+    assert!(median(&exact, "up_proj") < f16::MIN_POSITIVE_SUBNORMAL.to_f64());
+}
+
+/// Of a step of a model, on the twin that rounds as matrix units do and on these where there are any; the exact ones.
+fn check_gradients(model: &Path, lengths: [usize; 3]) -> BTreeMap<String, Vec<f64>> {
     use MatmulPrecision::{High, Highest, Medium};
     let dir = tempfile::tempdir().unwrap();
     let exact = gradients(&Device::cpu(Precision::F64), WeightType::F64, model, lengths, dir.path());
@@ -434,6 +473,7 @@ fn check_gradients(model: &Path, lengths: [usize; 3]) {
         }
     }
     assert!(medium.values().any(|off| *off > 1e-5), "nothing was rounded");
+    exact
 }
 
 /// The option is written down, shown, and kept by `--resume`.
