@@ -1,7 +1,8 @@
 // split_heads: each head of x as matrix units take operands of attention: scaled by a power of two that brings its largest value
 // to 2^14 or above, below 2^15, and then one f16 a value, or two of which the second is what the first has left.
 // halves, as f16: 256 of which those of the heads say by what power of two each is scaled, as an exponent that is biased as an
-// f32's; then [parts, heads, TOKENS, COLS]; then [parts, heads, COLS, TOKENS]. There are zeros after the last token and column.
+// f32's; then [parts, heads, TOKENS, COLS]; then [parts, heads, TOKENS / SIDE, COLS, SIDE], the columns of SIDE tokens at a time. There
+// are zeros after the last token and column.
 
 struct Params {
     tokens: u32,
@@ -84,7 +85,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let size = params.heads * tokens * COLS;
     for (var part = 0u; part < params.parts; part += 1u) {
         let by_token = EXPONENTS + part * size + (head * tokens + first_token) * COLS + first_col;
-        let by_col = EXPONENTS + (params.parts + part) * size + (head * COLS + first_col) * tokens + first_token;
+        let by_col = EXPONENTS + (params.parts + part) * size + (head * tokens + first_token) * COLS + first_col * SIDE;
         for (var i = lane; i < SIDE * SIDE / 2u; i += LANES) {
             let line = i / (SIDE / 2u);
             let across = 2u * (i % (SIDE / 2u));
@@ -94,7 +95,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
             if (first_col + line < COLS) {
                 let at = across * PITCH + line;
-                halves[(by_col + line * tokens + across) / 2u] = pair(part_of(tile[at], part), part_of(tile[at + PITCH], part));
+                halves[(by_col + line * SIDE + across) / 2u] = pair(part_of(tile[at], part), part_of(tile[at + PITCH], part));
             }
         }
     }

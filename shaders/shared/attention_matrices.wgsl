@@ -67,9 +67,13 @@ fn by_token(head: u32, token: u32) -> u32 {
     return EXPONENTS + (head * padded() + min(token, padded() - STEP)) * COLS;
 }
 
-// Where a head's columns begin, from a token on; a column is padded() long.
+// Columns come for so many tokens at a time, SIDE of split_heads: those of a step lie in one such block.
+const COL = 32u;
+
+// Where a head's columns begin, from a token on; one is COL long.
 fn by_col(heads: u32, head: u32, token: u32) -> u32 {
-    return EXPONENTS + PARTS * part_size(heads) + head * COLS * padded() + min(token, padded() - STEP);
+    let within = min(token, padded() - STEP);
+    return EXPONENTS + PARTS * part_size(heads) + (head * padded() + within / COL * COL) * COLS + within % COL;
 }
 
 // 2^(exponent - 127), of an exponent that is biased as an f32's, and the inverse.
@@ -165,7 +169,7 @@ struct Columns {
 }
 
 fn add_column(sum: Sum, a: Left, a_low: Left, columns: Columns, col: u32) -> Sum {
-    let place = columns.place + col * SIZE * padded();
+    let place = columns.place + col * SIZE * COL;
     return times(sum, a, a_low, sum_right(place), sum_right(place + (PARTS - 1u) * columns.size));
 }
 

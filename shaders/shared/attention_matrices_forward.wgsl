@@ -5,7 +5,7 @@ const UNSEEN = vec4(-1e30); // a score whose exponential is 0 beside it
 const WEIGHT = 14u; // of a probability of 1, as a power of two
 
 fn sum_right(place: u32) -> Right {
-    let stride = padded();
+    let stride = COL;
     return coopLoad<Right>(&v[place], stride);
 }
 

@@ -26,7 +26,7 @@ fn dot_right(place: u32) -> Right {
 }
 
 fn sum_right(place: u32) -> Right {
-    let stride = padded();
+    let stride = COL;
     if (OF_KEYS) {
         return coopLoad<Right>(&q[place], stride);
     }

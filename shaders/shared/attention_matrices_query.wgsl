@@ -8,7 +8,7 @@ fn dot_right(place: u32) -> Right {
 }
 
 fn sum_right(place: u32) -> Right {
-    let stride = padded();
+    let stride = COL;
     return coopLoad<Right>(&k[place], stride);
 }
 

@@ -77,8 +77,8 @@ impl Split {
         if self.precision == MatmulPrecision::Highest { self.tokens * self.heads * self.head_dim } else { self.words() }
     }
 
-    /// The words that it takes: pairs of f16. First an exponent for each head, as a number; then `[parts, heads, padded, cols]`, and
-    /// the same with tokens and columns exchanged.
+    /// The words that it takes: pairs of f16. First an exponent for each head, as a number; then `[parts, heads, padded, cols]`; then
+    /// `[parts, heads, padded / 32, cols, 32]`, the columns of 32 tokens at a time.
     pub fn words(self) -> usize {
         (MAX_SPLIT_HEADS + 2 * self.parts() * self.part_len()) / 2
     }
@@ -168,7 +168,8 @@ impl Kernel for SplitHeads<'_> {
         });
         by_col.par_chunks_mut(padded * cols).enumerate().for_each(|(place, values)| {
             for (i, value) in values.iter_mut().enumerate() {
-                *value = part_of(place % heads, i % padded, i / padded, place / heads);
+                let (block, within) = (i / (cols * SIDE), i % (cols * SIDE));
+                *value = part_of(place % heads, block * SIDE + within % SIDE, within / SIDE, place / heads);
             }
         });
     }
